@@ -1,0 +1,33 @@
+"""The data axis of a program written per device (pmap); identity under jit's global view."""
+
+import jax
+import jax.numpy as jnp
+
+from gaxn.types import Indices, PyTree
+
+DATA = "data"
+
+
+def bound() -> bool:
+    """Whether the data axis is bound here, that is, whether this is a per-device program."""
+    try:
+        jax.lax.axis_index(DATA)
+    except NameError:
+        return False
+    return True
+
+
+def name() -> str | None:
+    """The axis that a layer with batch statistics has to average over."""
+    return DATA if bound() else None
+
+
+def mean_over_devices(tree: PyTree) -> PyTree:
+    """Averages a tree of per-device means into the mean of the global batch."""
+    return jax.lax.pmean(tree, DATA) if bound() else tree
+
+
+def example_indices(batch: int) -> Indices:
+    """The global indices of this program's examples: int32, shape [batch]."""
+    first = jax.lax.axis_index(DATA) * batch if bound() else 0
+    return first + jnp.arange(batch, dtype=jnp.int32)

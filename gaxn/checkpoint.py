@@ -1,0 +1,104 @@
+"""Checkpoints by orbax: asynchronous, atomic, the last few kept, every leaf with a checksum.
+
+Orbax restores a flipped bit without a word, so each checkpoint carries a CRC-32 a leaf,
+and one that does not match is set aside for the one before.
+"""
+
+import logging
+import shutil
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from gaxn.types import PyTree
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Use as a context: leaving it waits for the last save, and raises its error if it failed.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        self._corrupt = directory.with_name("corrupt_checkpoints")
+        self._directory = directory.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Starts to save a state of NumPy arrays; a step that is already there stays."""
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                checksums=ocp.args.JsonSave(checksums(state)),
+            ),
+        )
+
+    def restore(self, like: PyTree) -> PyTree | None:
+        """The newest checkpoint whose every leaf matches its checksum, or None.
+
+        Args:
+            like: arrays (or their shapes and dtypes) in the structure to restore.
+
+        Each one that does not match is named in the log and moved to
+        `corrupt_checkpoints/`, so that training can save its step again.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            problem, state = self._read(step, like)
+            if problem is None:
+                return state
+            self._set_aside(step, problem)
+        return None
+
+    def _read(self, step: int, like: PyTree) -> tuple[str | None, PyTree]:
+        template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(template), checksums=ocp.args.JsonRestore()
+        )
+        try:
+            found = self._manager.restore(step, args=args)
+        except Exception as error:  # noqa: BLE001: whatever a damaged file makes orbax raise
+            return f"cannot be read ({str(error).splitlines()[0][:120]})", None
+        expected, actual = found.checksums, checksums(found.state)
+        damaged = [leaf for leaf in actual if expected.get(leaf) != actual[leaf]]
+        if damaged:
+            return f"does not match its checksum in {damaged[0]}", None
+        return None, found.state
+
+    def _set_aside(self, step: int, problem: str) -> None:
+        log.warning(
+            "checkpoint %d %s; moved to %s, trying the one before", step, problem, self._corrupt
+        )
+        target = self._corrupt / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        self._corrupt.mkdir(parents=True, exist_ok=True)
+        shutil.move(self._directory / str(step), target)
+        self._manager.reload()
+
+
+def checksums(state: PyTree) -> dict[str, str]:
+    """A CRC-32 of the bytes, shape and dtype of each leaf, by its path."""
+    return {
+        jax.tree_util.keystr(path): _checksum(np.asarray(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _checksum(leaf: np.ndarray) -> str:
+    header = f"{leaf.dtype.str}{leaf.shape}".encode()
+    return f"{zlib.crc32(np.ascontiguousarray(leaf).tobytes(), zlib.crc32(header)):08x}"

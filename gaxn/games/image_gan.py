@@ -1,0 +1,114 @@
+"""One generator against one discriminator over images, with labels or without."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gaxn import axis, keys, pixels
+from gaxn.losses import Loss
+from gaxn.penalties import Penalty
+from gaxn.types import Batch, Images, Labels, Latents, Logits, PRNGKey, Scalars
+
+Augmentation = Callable[[Images, jax.Array], Images]
+
+
+class ImageGan(nn.Module):
+    """The classic game (Goodfellow et al., 2014; conditional: Mirza & Osindero, 2014).
+
+    Generated images take the labels of the batch. Without labels both players are called
+    with None.
+
+    Attributes:
+        generator: (latents, labels, train) -> images in [-1, 1].
+        discriminator: (images, labels, train) -> logits.
+        loss: the adversarial loss.
+        latent: size of the latent, drawn from N(0, I).
+        penalties: gradient penalties of the discriminator, each with its weight.
+        augmentations: applied in order to all that the discriminator sees, real and
+            generated, each (images, keys) -> images.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    loss: Loss
+    latent: int
+    penalties: tuple[tuple[Penalty, float], ...] = ()
+    augmentations: tuple[Augmentation, ...] = ()
+
+    def __call__(self, batch: Batch, key: PRNGKey) -> Logits:
+        """Runs both players once, so that Flax can create their variables."""
+        return self.discriminator(self._generate(batch, key), batch.labels, train=True)
+
+    def discriminator_loss(self, batch: Batch, key: PRNGKey) -> tuple[jax.Array, Scalars]:
+        """The discriminator's turn: one pass over real and generated images together."""
+        real = self._augment(pixels.decode(batch.images), keys.stream(key, "augment real"))
+        fake = self._augment(self._generate(batch, key), keys.stream(key, "augment fake"))
+        images = _interleave(real, fake)
+        labels = None if batch.labels is None else jnp.repeat(batch.labels, 2)
+        logits = self.discriminator(images, labels, train=True).reshape(-1, 2)
+        real_logits, fake_logits = logits[:, 0], logits[:, 1]
+        values = self.loss.discriminator(real_logits, fake_logits)
+        scalars = {
+            "adversarial": values.mean(),
+            "real": real_logits.mean(),
+            "fake": fake_logits.mean(),
+        }
+        for penalty, weight in self.penalties:
+            penalty_values = self._penalise(penalty, real, fake, batch.labels, key)
+            values += weight * penalty_values
+            scalars[penalty.__module__.rpartition(".")[-1]] = penalty_values.mean()
+        return values.mean(), scalars
+
+    def generator_loss(self, batch: Batch, key: PRNGKey) -> tuple[jax.Array, Scalars]:
+        """The generator's turn. XLA drops the real pass where the loss does not use it."""
+        real = self._augment(pixels.decode(batch.images), keys.stream(key, "augment real"))
+        fake = self._augment(self._generate(batch, key), keys.stream(key, "augment fake"))
+        real_logits = self.discriminator(real, batch.labels, train=True)
+        fake_logits = self.discriminator(fake, batch.labels, train=True)
+        return self.loss.generator(real_logits, fake_logits).mean(), {}
+
+    def sample(self, latents: Latents, labels: Labels | None) -> Images:
+        """Images in [-1, 1] by the generator at rest (running statistics)."""
+        return self.generator(latents, labels, train=False)
+
+    def _generate(self, batch: Batch, key: PRNGKey) -> Images:
+        return self.generator(self.latents(batch, key), batch.labels, train=True)
+
+    def latents(self, batch: Batch, key: PRNGKey) -> Latents:
+        indices = axis.example_indices(batch.images.shape[0])
+        return draw_latents(keys.stream(key, "latent"), indices, self.latent)
+
+    def _augment(self, images: Images, key: PRNGKey) -> Images:
+        example_keys = keys.per_example(key, axis.example_indices(images.shape[0]))
+        for index, augmentation in enumerate(self.augmentations):
+            images = augmentation(images, jax.vmap(lambda k: jax.random.fold_in(k, index))(example_keys))
+        return images
+
+    def _penalise(
+        self, penalty: Penalty, real: Images, fake: Images, labels: Labels | None, key: PRNGKey
+    ) -> jax.Array:
+        """The penalty of each example, through a discriminator that holds still."""
+        critic, variables = self.discriminator.unbind()
+
+        def of_one(real, fake, label, key):
+            def logit(image):
+                label_batch = None if label is None else label[None]
+                return critic.apply(variables, image[None], label_batch, train=False)[0]
+
+            return penalty(logit, real, fake, key)
+
+        indices = axis.example_indices(real.shape[0])
+        example_keys = keys.per_example(keys.stream(key, "penalty"), indices)
+        return jax.vmap(of_one)(real, fake, labels, example_keys)
+
+
+def draw_latents(key: PRNGKey, indices: jax.Array, latent: int) -> Latents:
+    """Latents from N(0, I), each by its example's own key: float [batch, latent]."""
+    return jax.vmap(lambda k: jax.random.normal(k, (latent,)))(keys.per_example(key, indices))
+
+
+def _interleave(real: Images, fake: Images) -> Images:
+    """Real and generated images in turn: sharded along the batch, nothing moves."""
+    return jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])

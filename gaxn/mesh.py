@@ -1,0 +1,119 @@
+"""The only file that places arrays on devices and wraps the step.
+
+A `Placement` runs the one step that `step.py` writes: `jitted` under the global view, on
+one device or sharded over several; `pmapped` under the per-device view. Both give the
+same trajectory.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gaxn import axis
+from gaxn.types import Batch, InputError, PyTree
+
+Program = Callable[..., PyTree]
+
+
+class Placement(NamedTuple):
+    """How one program runs on the devices.
+
+    Attributes:
+        devices: number of devices in all processes.
+        step: wraps a step; the returned one takes a placed state (which it consumes), a
+            placed batch and a key.
+        source: wraps `Source.batch`; the returned one takes the global indices of a step,
+            int [turns, batch], on the host, and gives the placed batch.
+        place: puts a host state on every device.
+        to_host: one copy of what the step returned, as NumPy arrays.
+    """
+
+    devices: int
+    step: Callable[[Program], Program]
+    source: Callable[[Program], Callable[[np.ndarray], Batch]]
+    place: Callable[[PyTree], PyTree]
+    to_host: Callable[[PyTree], PyTree]
+
+
+def jitted(devices: Sequence[jax.Device]) -> Placement:
+    """One program that sees the global batch; XLA splits it over the devices."""
+    mesh = jax.make_mesh(
+        (len(devices),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=devices
+    )
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    by_example = NamedSharding(mesh, PartitionSpec(None, axis.DATA))
+
+    def wrap_step(step: Program) -> Program:
+        shardings = (everywhere, by_example, everywhere)
+        return jax.jit(
+            step, in_shardings=shardings, out_shardings=everywhere, donate_argnames="state"
+        )
+
+    def wrap_source(batch: Program) -> Callable[[np.ndarray], Batch]:
+        draw = jax.jit(batch, in_shardings=by_example, out_shardings=by_example)
+
+        def of_indices(indices: np.ndarray) -> Batch:
+            return draw(
+                jax.make_array_from_callback(indices.shape, by_example, lambda part: indices[part])
+            )
+
+        return of_indices
+
+    def to_host(tree: PyTree) -> PyTree:
+        return jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, tree))
+
+    return Placement(
+        len(devices), wrap_step, wrap_source, lambda tree: jax.device_put(tree, everywhere), to_host
+    )
+
+
+def pmapped(devices: Sequence[jax.Device]) -> Placement:
+    """One program a device, each on its rows of the batch, averaging in `axis.py`."""
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    first = list(devices).index(local[0])
+
+    def wrap_step(step: Program) -> Program:
+        return jax.pmap(step, axis.DATA, in_axes=(0, 0, None), devices=devices, donate_argnums=0)
+
+    def wrap_source(batch: Program) -> Callable[[np.ndarray], Batch]:
+        draw = jax.pmap(batch, axis.DATA, devices=devices)
+
+        def of_indices(indices: np.ndarray) -> Batch:
+            turns, rows = indices.shape
+            by_device = indices.reshape(turns, len(devices), rows // len(devices))
+            return draw(by_device.swapaxes(0, 1)[first : first + len(local)])
+
+        return of_indices
+
+    def place(tree: PyTree) -> PyTree:
+        copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
+        return copy(np.arange(len(local)), tree)
+
+    def to_host(tree: PyTree) -> PyTree:
+        return jax.device_get(
+            jax.tree.map(lambda x: x.addressable_shards[0].data.reshape(x.shape[1:]), tree)
+        )
+
+    return Placement(len(devices), wrap_step, wrap_source, place, to_host)
+
+
+PARALLEL = {"auto": jitted, "pmap": pmapped}
+
+
+def placement(parallel: str, batch: int) -> Placement:
+    """The placement that a config names, over all devices.
+
+    Raises:
+        InputError: no such placement, or a batch that the devices cannot share evenly.
+    """
+    if parallel not in PARALLEL:
+        raise InputError(f"config.parallel is {parallel!r}; valid are {', '.join(PARALLEL)}")
+    devices = jax.devices()
+    if batch % len(devices):
+        raise InputError(
+            f"config.batch is {batch}; it has to be a multiple of the {len(devices)} devices"
+        )
+    return PARALLEL[parallel](devices)

@@ -1,0 +1,130 @@
+"""The attention-augmented conditional GAN: convolutions with self-attention in both players."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gaxn.nn import norms, spectral
+from gaxn.nn.attention import SelfAttention
+from gaxn.nn.conditioning import LabelMap, Projection
+from gaxn.nn.resampling import ResizedConvolution, StridedConvolution, TransposedConvolution
+from gaxn.types import Images, InputError, Labels, Latents, Logits
+
+
+class Generator(nn.Module):
+    """Latent and label -> image.
+
+    A dense layer to a small map, then one block a width: twice the resolution, BatchNorm,
+    ReLU, and self-attention where the resolution is in `attention_at`; last a 3x3
+    convolution and tanh.
+
+    Attributes:
+        size: height and width of the image, in pixels.
+        channels: channels of the image.
+        classes: number of labels; None for an unconditional generator.
+        widths: channels after each doubling; the first map has `widths[0]`.
+        attention_at: resolutions that are followed by self-attention; () for none.
+        heads: attention heads.
+        attention_pool: how far keys and values are pooled (see `SelfAttention`).
+        embedding: channels of the label's embedding.
+        transposed: 4x4 transposed convolutions (true) or repetition and a 3x3 convolution.
+    """
+
+    size: int
+    channels: int
+    classes: int | None
+    widths: tuple[int, ...] = (128, 64, 32)
+    attention_at: tuple[int, ...] = (16,)
+    heads: int = 1
+    attention_pool: int = 1
+    embedding: int = 32
+    transposed: bool = True
+
+    @nn.compact
+    def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
+        """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
+        resolutions = _resolutions(self.size, self.widths, self.attention_at)
+        start = resolutions[0] // 2
+        x = latents
+        if self.classes is not None:
+            x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
+        x = nn.Dense(start * start * self.widths[0], use_bias=False)(x)
+        x = x.reshape(-1, start, start, self.widths[0])
+        x = nn.relu(norms.batch_norm(train)(x))
+        upsample = TransposedConvolution if self.transposed else ResizedConvolution
+        for width, resolution in zip(self.widths, resolutions, strict=True):
+            x = upsample(width)(x)
+            x = nn.relu(norms.batch_norm(train)(x))
+            if resolution in self.attention_at:
+                x = SelfAttention(
+                    self.heads, pool=self.attention_pool, name=f"attention_{resolution}"
+                )(x, train)
+        return nn.tanh(nn.Conv(self.channels, (3, 3))(x))
+
+
+class Discriminator(nn.Module):
+    """Image and label -> one logit, without batch statistics.
+
+    A 3x3 convolution, then one block a width: half the resolution by a 4x4 convolution and
+    LeakyReLU 0.2, with self-attention before it where the resolution is in `attention_at`.
+
+    Attributes:
+        classes: number of labels; None for an unconditional discriminator.
+        widths: channels after each halving.
+        attention_at: resolutions that self-attention works at; () for none.
+        heads: attention heads.
+        attention_pool: how far keys and values are pooled (see `SelfAttention`).
+        projection: condition by projection (true) or by a label map at the input.
+        spectral_norm: whether every layer is spectrally normalised.
+    """
+
+    classes: int | None
+    widths: tuple[int, ...] = (32, 64, 128)
+    attention_at: tuple[int, ...] = (16,)
+    heads: int = 1
+    attention_pool: int = 1
+    projection: bool = False
+    spectral_norm: bool = True
+
+    @nn.compact
+    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
+        """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
+        resolutions = _resolutions(images.shape[1], self.widths, self.attention_at)[::-1]
+        wrap = partial(spectral.wrap, self.spectral_norm)
+        conditional = self.classes is not None
+        x = images
+        if conditional and not self.projection:
+            x = LabelMap(self.classes)(x, labels)
+        for width, resolution in zip(self.widths, resolutions, strict=True):
+            x = nn.leaky_relu(wrap(StridedConvolution(width))(x, train), 0.2)
+            if resolution // 2 in self.attention_at:
+                x = SelfAttention(
+                    self.heads,
+                    pool=self.attention_pool,
+                    spectral_norm=self.spectral_norm,
+                    name=f"attention_{resolution // 2}",
+                )(x, train)
+        features = x.reshape(x.shape[0], -1)
+        logits = wrap(nn.Dense(1))(features, train)[:, 0]
+        if conditional and self.projection:
+            logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
+        return logits
+
+
+def _resolutions(
+    size: int, widths: tuple[int, ...], attention_at: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The resolution after each doubling, from small to full."""
+    if size % 2 ** len(widths):
+        raise InputError(
+            f"widths has {len(widths)} entries, each a doubling; an image of {size} pixels "
+            f"has to be divisible by {2 ** len(widths)}"
+        )
+    resolutions = tuple(size >> level for level in reversed(range(len(widths))))
+    for resolution in attention_at:
+        if resolution not in resolutions:
+            raise InputError(
+                f"attention_at has {resolution}; resolutions of this network are {resolutions}"
+            )
+    return resolutions

@@ -1,0 +1,29 @@
+"""A small convolutional classifier: the yardstick of conditional accuracy and Frechet distance."""
+
+import flax.linen as nn
+import jax
+
+from gaxn.types import Images
+
+
+class Classifier(nn.Module):
+    """Three 3x3 convolutions with ReLU, each max-pooled by 2, a hidden layer and the logits.
+
+    Attributes:
+        classes: number of labels.
+        widths: channels of the convolutions.
+        features: size of the hidden layer, whose activations are the features.
+    """
+
+    classes: int
+    widths: tuple[int, ...] = (16, 32, 64)
+    features: int = 64
+
+    @nn.compact
+    def __call__(self, images: Images) -> tuple[jax.Array, jax.Array]:
+        """Images in [-1, 1] -> (logits [batch, classes], features [batch, features])."""
+        x = images
+        for width in self.widths:
+            x = nn.max_pool(nn.relu(nn.Conv(width, (3, 3))(x)), (2, 2), strides=(2, 2))
+        features = nn.relu(nn.Dense(self.features)(x.reshape(x.shape[0], -1)))
+        return nn.Dense(self.classes)(features), features

@@ -1,0 +1,57 @@
+"""Layers that halve or double the resolution of a feature map."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gaxn.nn import convolution
+from gaxn.types import Images
+
+Initializer = nn.initializers.Initializer
+
+
+class StridedConvolution(nn.Module):
+    """Halves height and width by a learnt 4x4 kernel of stride 2, with a bias."""
+
+    features: int
+    kernel_init: Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return convolution.halve(x, kernel) + bias
+
+
+class TransposedConvolution(nn.Module):
+    """Doubles height and width by a learnt 4x4 kernel of stride 2; no bias.
+
+    The same as `flax.linen.ConvTranspose` with SAME padding and `transpose_kernel=True`.
+    Each output pixel meets 4 of the kernel's 16 taps, the fan-in of the initialisation.
+    """
+
+    features: int
+    kernel_init: Initializer = nn.initializers.variance_scaling(
+        8.0, "fan_in", "normal", in_axis=-1, out_axis=-2
+    )
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        kernel = self.param("kernel", self.kernel_init, (4, 4, self.features, x.shape[-1]))
+        return convolution.double(x, kernel)
+
+
+class ResizedConvolution(nn.Module):
+    """Doubles height and width by repetition, then convolves 3x3; no bias.
+
+    Costs 2.25 times the transposed convolution and cannot leave a checkerboard
+    (Odena et al., 2016).
+    """
+
+    features: int
+    kernel_init: Initializer = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+        layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=self.kernel_init)
+        return layer(x)

@@ -1,0 +1,15 @@
+"""Between stored pixels, uint8 in [0, 255], and what networks see, float in [-1, 1]."""
+
+import jax.numpy as jnp
+
+from gaxn.types import Images, Pixels
+
+
+def decode(pixels: Pixels) -> Images:
+    """uint8 -> float32 in [-1, 1]."""
+    return pixels.astype(jnp.float32) / 127.5 - 1
+
+
+def encode(images: Images) -> Pixels:
+    """Float in [-1, 1] -> the nearest uint8; values beyond the range are clipped."""
+    return jnp.round(jnp.clip((images + 1) * 127.5, 0, 255)).astype(jnp.uint8)

@@ -1,0 +1,158 @@
+"""A run's directory. With checkpoints, all that is ever written, and each file whole or not at all."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from gaxn.types import InputError
+
+
+def _replace(path: Path, write) -> None:
+    """Writes beside `path`, then renames: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON."""
+    text = json.dumps(value, indent=2) + "\n"
+    _replace(path, lambda temporary: temporary.write_text(text))
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """RGB pixels as PNG."""
+    _replace(path, Image.fromarray(picture).save)
+
+
+def write_gif(path: Path, pictures: Sequence[Path], seconds: float = 6.0) -> None:
+    """PNG files of one size as an animation of about so many seconds; the last frame lingers."""
+    frames = [Image.open(picture).convert("RGB") for picture in pictures]
+    duration = max(40, int(1000 * seconds / len(frames)))
+    durations = [duration] * (len(frames) - 1) + [duration + 1500]
+    _replace(
+        path,
+        lambda temporary: frames[0].save(
+            temporary, save_all=True, append_images=frames[1:], duration=durations, loop=0
+        ),
+    )
+
+
+def append(path: Path, record: Mapping[str, Any]) -> None:
+    """One line of JSON at the end of a .jsonl file."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a .jsonl file; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def rewind(path: Path, step: int) -> None:
+    """Drops the records after `step`, which a resumed run will write again."""
+    if path.exists():
+        kept = [json.dumps(row) + "\n" for row in read_lines(path) if row["step"] <= step]
+        _replace(path, lambda temporary: temporary.write_text("".join(kept)))
+
+
+def open_run(
+    workdir: Path, config: Mapping[str, Any], free: Sequence[str], record: Mapping[str, Any]
+) -> None:
+    """Starts or re-opens a run directory.
+
+    Args:
+        workdir: the directory; made if it is not there.
+        config: the resolved config.
+        free: top-level fields that may differ from those of the run that is there.
+        record: versions, devices and the like, kept beside the config.
+
+    Raises:
+        InputError: the directory holds a run of another config, or cannot be written.
+    """
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _refuse_another(path, config, free)
+        write_json(path, {"config": config, **record})
+    except OSError as error:
+        raise InputError(
+            f"--workdir {workdir} cannot be written ({error.strerror}); name another"
+        ) from error
+
+
+def _refuse_another(path: Path, config: Mapping[str, Any], free: Sequence[str]) -> None:
+    try:
+        there = _flat(json.loads(path.read_text())["config"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is not a run's config; name another --workdir") from None
+    here = _flat(json.loads(json.dumps(config)))
+    differing = [
+        f"{name} ({there.get(name, 'absent')} there, {here.get(name, 'absent')} here)"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name) and name.partition(".")[0] not in free
+    ]
+    if differing:
+        raise InputError(
+            f"{path.parent} holds a run of another config: {', '.join(differing)}; "
+            "name another --workdir"
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        inner = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat
+
+
+class Progress:
+    """A bar on a terminal, with steps a second and the time left; plain lines elsewhere."""
+
+    def __init__(self, first: int, steps: int, batch: int):
+        self._steps, self._batch = steps, batch
+        self._since = time.perf_counter(), first
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(initial=first, total=steps, unit="step", disable=not terminal)
+
+    def update(self, step: int) -> None:
+        """Notes that so many steps are done."""
+        self._bar.update(step - self._bar.n)
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> float:
+        """Shows the scalars; returns images a second since the last call."""
+        now = time.perf_counter()
+        then, before = self._since
+        self._since = now, step
+        rate = (step - before) / max(now - then, 1e-9)
+        speed = rate * self._batch
+        shown = {name: f"{scalars[name]:.3f}" for name in ("d/loss", "g/loss") if name in scalars}
+        if self._bar.disable:
+            left = (self._steps - step) / max(rate, 1e-9)
+            losses = "  ".join(f"{name} {value}" for name, value in shown.items())
+            text = f"step {step}/{self._steps}  {losses}  {speed:.0f} images/s  {left:.0f} s left"
+            print(text, flush=True)
+        else:
+            self._bar.set_postfix({**shown, "images/s": f"{speed:.0f}"})
+        return speed
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        self._bar.close()

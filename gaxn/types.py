@@ -1,0 +1,57 @@
+"""Array aliases and the few records that every floor shares. Imports nothing of ours."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt8
+
+Images = Float[Array, "batch height width channels"]
+Image = Float[Array, "height width channels"]
+Pixels = UInt8[Array, "batch height width channels"]
+Labels = Int[Array, "batch"]
+Latents = Float[Array, "batch latent"]
+Logits = Float[Array, "batch"]
+Indices = Int[Array, "..."]
+PRNGKey = Key[Array, ""]
+PyTree = Any
+Scalars = dict[str, jax.Array]
+Variables = Mapping[str, PyTree]
+
+
+class Batch(NamedTuple):
+    """What a source gives and a game takes.
+
+    Attributes:
+        images: uint8 pixels in [0, 255], shape [..., batch, height, width, channels].
+        labels: int32 classes in [0, classes), shape [..., batch]; None where the
+            source has no classes.
+    """
+
+    images: Pixels
+    labels: Labels | None
+
+
+class Report(NamedTuple):
+    """What an evaluator found, and under which protocol.
+
+    Attributes:
+        protocol: everything that a reader needs to repeat the measurement.
+        figures: scalar results by name.
+        tables: results that are not scalars, ready for JSON.
+        pictures: RGB pictures by file stem, uint8, shape [height, width, 3].
+    """
+
+    protocol: Mapping[str, Any]
+    figures: Mapping[str, float]
+    tables: Mapping[str, Any]
+    pictures: Mapping[str, np.ndarray]
+
+
+class InputError(Exception):
+    """A mistake that a user can mend: what is wrong, in one line, with what would be valid."""
+
+
+Sampler = Callable[[Int[np.ndarray, "batch"], Int[np.ndarray, "batch"] | None], np.ndarray]
+"""(indices, labels) -> uint8 images: the sample of a given index never changes."""
