@@ -72,7 +72,7 @@ class Checkpoints:
         )
         try:
             found = self._manager.restore(step, args=args)
-        except Exception as error:  # noqa: BLE001: whatever a damaged file makes orbax raise
+        except Exception as error:  # noqa: BLE001
             return f"cannot be read ({str(error).splitlines()[0][:120]})", None
         expected, actual = found.checksums, checksums(found.state)
         damaged = [leaf for leaf in actual if expected.get(leaf) != actual[leaf]]

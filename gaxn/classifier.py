@@ -110,10 +110,10 @@ def _cache() -> Path:
 def _find(directory: Any, source: Source) -> tuple[Any, Any] | None:
     if not directory.is_dir():
         return None
-    for card in sorted(directory.iterdir(), key=lambda path: path.name):
-        if card.name.endswith(".json"):
-            if json.loads(card.read_text())["trained_on"] == source.identity:
-                return directory / card.name.replace(".json", ".npz"), card
+    cards = (path for path in directory.iterdir() if path.name.endswith(".json"))
+    for card in sorted(cards, key=lambda path: path.name):
+        if json.loads(card.read_text())["trained_on"] == source.identity:
+            return directory / card.name.replace(".json", ".npz"), card
     return None
 
 

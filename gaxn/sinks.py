@@ -1,4 +1,4 @@
-"""A run's directory. With checkpoints, all that is ever written, and each file whole or not at all."""
+"""A run's directory: with checkpoints, all that is ever written, each file whole or not at all."""
 
 import json
 import os
@@ -30,6 +30,11 @@ def write_json(path: Path, value: Any) -> None:
     """Indented JSON."""
     text = json.dumps(value, indent=2) + "\n"
     _replace(path, lambda temporary: temporary.write_text(text))
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_text())
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
@@ -89,7 +94,7 @@ def open_run(
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _refuse_another(path, config, free)
+            refuse_another(workdir, config, free)
         write_json(path, {"config": config, **record})
     except OSError as error:
         raise InputError(
@@ -97,9 +102,15 @@ def open_run(
         ) from error
 
 
-def _refuse_another(path: Path, config: Mapping[str, Any], free: Sequence[str]) -> None:
+def refuse_another(workdir: Path, config: Mapping[str, Any], free: Sequence[str]) -> None:
+    """Holds a config against that of the run in `workdir`.
+
+    Raises:
+        InputError: they differ outside the `free` fields; names the fields and both values.
+    """
+    path = workdir / "config.json"
     try:
-        there = _flat(json.loads(path.read_text())["config"])
+        there = _flat(read_json(path)["config"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is not a run's config; name another --workdir") from None
     here = _flat(json.loads(json.dumps(config)))
@@ -110,7 +121,7 @@ def _refuse_another(path: Path, config: Mapping[str, Any], free: Sequence[str]) 
     ]
     if differing:
         raise InputError(
-            f"{path.parent} holds a run of another config: {', '.join(differing)}; "
+            f"{workdir} holds a run of another config: {', '.join(differing)}; "
             "name another --workdir"
         )
 

@@ -1,5 +1,6 @@
-"""A step is a tuple of turns; a turn moves one player by one gradient while its rival holds still."""
+"""A step is a tuple of turns; a turn moves one player by one gradient, its rival holding still."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def make_step(game: nn.Module, turns: Sequence[Turn], ema_decay: float) -> Step:
         step_key = jax.random.fold_in(key, state.step)
         scalars: Scalars = {}
         for index, turn in enumerate(turns):
-            batch = jax.tree.map(lambda leaf: leaf[index], batches)
+            batch = jax.tree.map(operator.itemgetter(index), batches)
             state, found = take_turn(game, turn, state, batch, jax.random.fold_in(step_key, index))
             scalars |= found
         decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))

@@ -49,9 +49,29 @@ class Report(NamedTuple):
     pictures: Mapping[str, np.ndarray]
 
 
+HostPixels = UInt8[np.ndarray, "batch height width channels"]
+HostLabels = Int[np.ndarray, "batch"]
+AttentionMaps = Mapping[str, Float[np.ndarray, "batch heads queries keys"]]
+
+
+class Subject(NamedTuple):
+    """Trained players, as an evaluator may know them.
+
+    Attributes:
+        sample: (indices, labels) -> generated images; the latent of an index is always
+            the same. Labels are None for an unconditional generator.
+        generator_attention: (indices, labels) -> attention weights by layer.
+        discriminator_attention: (images, labels) -> attention weights by layer.
+        gammas: the learnt scale of each attention layer, by "player/layer".
+        facts: what the subject is: step, seed, running mean or not.
+    """
+
+    sample: Callable[[HostLabels, HostLabels | None], HostPixels]
+    generator_attention: Callable[[HostLabels, HostLabels | None], AttentionMaps]
+    discriminator_attention: Callable[[HostPixels, HostLabels | None], AttentionMaps]
+    gammas: Mapping[str, float]
+    facts: Mapping[str, Any]
+
+
 class InputError(Exception):
     """A mistake that a user can mend: what is wrong, in one line, with what would be valid."""
-
-
-Sampler = Callable[[Int[np.ndarray, "batch"], Int[np.ndarray, "batch"] | None], np.ndarray]
-"""(indices, labels) -> uint8 images: the sample of a given index never changes."""

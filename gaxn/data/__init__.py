@@ -16,6 +16,7 @@ class Source(Protocol):
         split: "train" or "test".
         image_shape: (height, width, channels).
         class_names: a name for each label; empty where there are no labels.
+        identity: what the images are, whatever the split and how many.
     """
 
     split: str
@@ -25,6 +26,9 @@ class Source(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def identity(self) -> str: ...
 
     def __len__(self) -> int: ...
 

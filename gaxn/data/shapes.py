@@ -5,41 +5,56 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from gaxn import keys
-from gaxn.types import Batch, Indices, InputError, PRNGKey
+from gaxn.types import Batch, Image, Indices, InputError, PRNGKey
 
 CLASSES = ("square", "circle", "triangle")
+SPLITS = ("train", "test")
 BACKGROUNDS = ("dark", "random")
 TEST_EXAMPLES = 10_000
+CONTRAST = 0.25
 
-Colour = Float[Array, "3"]
+_CIRCUMRADIUS = np.array([np.sqrt(np.pi / 2), 1.0, np.sqrt(4 * np.pi / np.sqrt(27))], np.float32)
+"""Of each shape whose area is that of the unit circle."""
 
 
 class Scene(NamedTuple):
-    """What is in one picture; lengths in units of the image's height, angles in radians."""
+    """What is in one picture; lengths in units of the image's height.
 
-    label: Int[Array, ""]
-    colour: Colour
-    background: Colour
-    centre: Float[Array, "2"]
-    radius: Float[Array, ""]
-    angle: Float[Array, ""]
+    Attributes:
+        label: index into `CLASSES`.
+        colour: of the shape, RGB in [0, 1].
+        background: RGB in [0, 1].
+        centre: of the shape, (y, x) in [0, 1].
+        radius: of the circle that has the shape's area.
+        angle: of the shape's rotation, in radians.
+    """
+
+    label: Int[Array, "*batch"]
+    colour: Float[Array, "*batch 3"]
+    background: Float[Array, "*batch 3"]
+    centre: Float[Array, "*batch 2"]
+    radius: Float[Array, "*batch"]
+    angle: Float[Array, "*batch"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An endless supply of pictures of one filled, anti-aliased shape.
+    """Pictures of one filled, anti-aliased shape, whole within the frame.
 
-    The radius is that of the circle, and of the discs of equal area for the others.
+    Hue is uniform, saturation in [0.5, 1], value in [0.6, 1], rotation uniform, the radius
+    of the circle of equal area in [0.17, 0.28] of the height, the place uniform where the
+    shape fits.
 
     Attributes:
-        split: "train" or "test"; they share no index.
+        split: "train" or "test"; their pictures come from different keys.
         examples: size of the training set; the test set has 10,000.
-        size: height and width, in pixels.
+        size: height and width, in pixels, 16 or more.
         background: "dark" (plain, near black) or "random" (any colour whose luminance
-            differs from the shape's by at least 0.25).
+            differs from the shape's by 0.25 or more).
         texture: amplitude of stripes across shape and background, in [0, 0.5].
         noise: standard deviation of pixel noise, in [0, 0.5] of the full range.
         seed: seed of the data set, apart from the experiment's.
@@ -54,13 +69,12 @@ class Source:
     seed: int = 0
 
     def __post_init__(self):
-        if self.background not in BACKGROUNDS:
-            raise InputError(f"background is {self.background!r}; valid are {BACKGROUNDS}")
-        for name in ("texture", "noise"):
-            if not 0 <= getattr(self, name) <= 0.5:
-                raise InputError(f"{name} is {getattr(self, name)}; valid is 0 to 0.5")
-        if self.size < 16:
-            raise InputError(f"size is {self.size}; valid is 16 or more")
+        _require(self, "split", self.split in SPLITS, " or ".join(SPLITS))
+        _require(self, "background", self.background in BACKGROUNDS, " or ".join(BACKGROUNDS))
+        _require(self, "examples", self.examples >= 1, "1 or more")
+        _require(self, "size", self.size >= 16, "16 or more")
+        _require(self, "texture", 0 <= self.texture <= 0.5, "0 to 0.5")
+        _require(self, "noise", 0 <= self.noise <= 0.5, "0 to 0.5")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -70,55 +84,122 @@ class Source:
     def class_names(self) -> tuple[str, ...]:
         return CLASSES
 
+    @property
+    def identity(self) -> str:
+        return (
+            f"shapes size={self.size} background={self.background} "
+            f"texture={self.texture} noise={self.noise}"
+        )
+
     def __len__(self) -> int:
         return TEST_EXAMPLES if self.split == "test" else self.examples
 
     def batch(self, indices: Indices) -> Batch:
-        """Draws the examples of `indices`, int [...], under jit or not."""
-        split = keys.stream(jax.random.key(self.seed), self.split)
-        example_keys = keys.per_example(split, indices.reshape(-1))
-        images, labels = jax.vmap(self._example)(example_keys)
+        """Draws the pictures of `indices`, int [...]."""
+        images, scenes = jax.vmap(self._draw)(self._keys(indices))
         return Batch(
-            images.reshape(*indices.shape, *self.image_shape), labels.reshape(indices.shape)
+            images.reshape(*indices.shape, *self.image_shape),
+            scenes.label.reshape(indices.shape),
         )
 
-    def _example(self, key: PRNGKey) -> tuple[UInt8[Array, "size size 3"], Int[Array, ""]]:
-        scene = _scene(keys.stream(key, "scene"), self.background)
+    def scenes(self, indices: Int[Array, "batch"]) -> Scene:
+        """What is in the pictures of `indices`: a scene whose fields have a batch axis."""
+        return jax.vmap(self._scene)(self._keys(indices))
+
+    def _keys(self, indices: Indices) -> jax.Array:
+        split_key = keys.stream(jax.random.key(self.seed), self.split)
+        return keys.per_example(split_key, indices.reshape(-1))
+
+    def _draw(self, key: PRNGKey) -> tuple[UInt8[Array, "size size 3"], Scene]:
+        scene = self._scene(key)
         image = _render(scene, self.size)
-        return image, scene.label
+        if self.texture:
+            image = _striped(image, self.texture, keys.stream(key, "texture"))
+        if self.noise:
+            noise = jax.random.normal(keys.stream(key, "noise"), image.shape)
+            image = image + self.noise * noise
+        return jnp.round(255 * jnp.clip(image, 0, 1)).astype(jnp.uint8), scene
+
+    def _scene(self, key: PRNGKey) -> Scene:
+        def uniform(name, low=0.0, high=1.0, shape=()):
+            return jax.random.uniform(keys.stream(key, name), shape, minval=low, maxval=high)
+
+        label = jax.random.randint(keys.stream(key, "label"), (), 0, len(CLASSES))
+        colour = _colour(uniform("hue"), uniform("saturation", 0.5), uniform("value", 0.6))
+        radius = uniform("radius", 0.17, 0.28)
+        room = 0.5 - radius * jnp.asarray(_CIRCUMRADIUS)[label]
+        background = jnp.full((3,), 0.05)
+        if self.background == "random":
+            background = _contrasting(colour, uniform("background", shape=(3,)), uniform("tone"))
+        return Scene(
+            label=label,
+            colour=colour,
+            background=background,
+            centre=0.5 + room * uniform("centre", -1.0, shape=(2,)),
+            radius=radius,
+            angle=uniform("angle", high=2 * jnp.pi),
+        )
 
 
-def _scene(key: PRNGKey, background: str) -> Scene:
-    def uniform(name, shape=(), low=0.0, high=1.0):
-        return jax.random.uniform(keys.stream(key, name), shape, minval=low, maxval=high)
-
-    label = jax.random.randint(keys.stream(key, "label"), (), 0, len(CLASSES))
-    radius = uniform("radius", low=0.17, high=0.28)
-    extent = radius * jnp.array([1.2533, 1.0, 1.5552])[label]
-    centre = 0.5 + (0.5 - extent) * uniform("centre", (2,), low=-1.0)
-    return Scene(
-        label, _colour(uniform("hue"), uniform("sat", low=0.5), uniform("val", low=0.6)), jnp.full((3,), 0.05), centre, radius, uniform("angle", high=2 * jnp.pi)
-    )
+def _require(source: Source, field: str, holds: bool, valid: str) -> None:
+    if not holds:
+        raise InputError(f"{field} is {getattr(source, field)!r}; valid is {valid}")
 
 
-def _colour(hue, saturation, value) -> Colour:
-    """HSV to RGB."""
+def luminance(colour: Float[Array, "... 3"]) -> Float[Array, "..."]:
+    """Rec. 709 weights on the values as they are, in [0, 1]."""
+    return colour @ jnp.array([0.2126, 0.7152, 0.0722])
+
+
+def _colour(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> Float[Array, "3"]:
+    """HSV, each in [0, 1], to RGB."""
     phase = jnp.mod(hue * 6 + jnp.array([5.0, 3.0, 1.0]), 6)
     return value * (1 - saturation * jnp.clip(jnp.minimum(phase, 4 - phase), 0, 1))
 
 
-def _render(scene: Scene, size: int) -> UInt8[Array, "size size 3"]:
-    centres = (jnp.arange(size) + 0.5) / size
-    y, x = jnp.meshgrid(centres - scene.centre[0], centres - scene.centre[1], indexing="ij")
+def _contrasting(
+    colour: Float[Array, "3"], tint: Float[Array, "3"], tone: jax.Array
+) -> Float[Array, "3"]:
+    """`tint`, darkened or lightened to a luminance at least `CONTRAST` from the colour's.
+
+    `tone`, uniform in [0, 1], picks that luminance uniformly from what is allowed.
+    """
+    own = luminance(colour)
+    below, above = jnp.maximum(own - CONTRAST, 0), jnp.maximum(1 - own - CONTRAST, 0)
+    place = tone * (below + above)
+    target = jnp.where(place < below, place, own + CONTRAST + place - below)
+    current = luminance(tint)
+    darker = tint * target / jnp.maximum(current, 1e-6)
+    lighter = tint + (1 - tint) * (target - current) / jnp.maximum(1 - current, 1e-6)
+    return jnp.where(target < current, darker, lighter)
+
+
+def _render(scene: Scene, size: int) -> Image:
+    """The scene in [0, 1], each edge blended over one pixel by its distance."""
+    pixel = (jnp.arange(size) + 0.5) / size
+    y, x = jnp.meshgrid(pixel - scene.centre[0], pixel - scene.centre[1], indexing="ij")
     cos, sin = jnp.cos(scene.angle), jnp.sin(scene.angle)
-    x, y = cos * x + sin * y, cos * y - sin * x
-    half = scene.radius * jnp.sqrt(jnp.pi) / 2
-    inner = scene.radius * jnp.sqrt(jnp.pi / (3 * jnp.sqrt(3.0)))
-    square = jnp.maximum(jnp.abs(x), jnp.abs(y)) - half
-    circle = jnp.sqrt(x * x + y * y) - scene.radius
-    slant = jnp.sqrt(3.0) / 2
-    triangle = jnp.maximum(-y, jnp.abs(x) * slant + y / 2) - inner
-    distance = jnp.stack([square, circle, triangle])[scene.label]
+    distance = _distance(cos * x + sin * y, cos * y - sin * x, scene.radius)[scene.label]
     coverage = jnp.clip(0.5 - distance * size, 0, 1)[..., None]
-    image = coverage * scene.colour + (1 - coverage) * scene.background
-    return jnp.round(image * 255).astype(jnp.uint8)
+    return coverage * scene.colour + (1 - coverage) * scene.background
+
+
+def _distance(x: jax.Array, y: jax.Array, radius: jax.Array) -> Float[Array, "3 size size"]:
+    """Signed distance to the edges of a square, a circle and a triangle of equal area."""
+    half_side = radius * _CIRCUMRADIUS[0] / jnp.sqrt(2.0)
+    inradius = radius * _CIRCUMRADIUS[2] / 2
+    square = jnp.maximum(jnp.abs(x), jnp.abs(y)) - half_side
+    circle = jnp.sqrt(x * x + y * y) - radius
+    triangle = jnp.maximum(-y, jnp.abs(x) * jnp.sqrt(3.0) / 2 + y / 2) - inradius
+    return jnp.stack([square, circle, triangle])
+
+
+def _striped(image: Image, amplitude: float, key: PRNGKey) -> Image:
+    """Brightens and darkens in stripes of a random direction, 3 to 6 across the picture."""
+    direction, stripes, phase = jax.random.uniform(
+        key, (3,), minval=jnp.array([0.0, 3.0, 0.0]), maxval=jnp.array([jnp.pi, 6.0, 1.0])
+    )
+    pixel = (jnp.arange(image.shape[0]) + 0.5) / image.shape[0]
+    along = pixel[:, None] * jnp.sin(direction) + pixel[None, :] * jnp.cos(direction)
+    wave = jnp.sin(2 * jnp.pi * (stripes * along + phase))
+    return image * (1 + amplitude * wave[..., None])

@@ -1,0 +1,11 @@
+"""Evaluators, one a file, each with an `Evaluator`: a `Subject` in, a `Report` out."""
+
+from typing import Protocol
+
+from gaxn.types import Report, Subject
+
+
+class Evaluator(Protocol):
+    """One measurement, ready to be taken of any subject."""
+
+    def __call__(self, subject: Subject) -> Report: ...

@@ -5,11 +5,13 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gaxn import axis, keys, pixels
 from gaxn.losses import Loss
+from gaxn.nn import norms
 from gaxn.penalties import Penalty
-from gaxn.types import Batch, Images, Labels, Latents, Logits, PRNGKey, Scalars
+from gaxn.types import Batch, Images, InputError, Labels, Latents, Logits, PRNGKey, Scalars
 
 Augmentation = Callable[[Images, jax.Array], Images]
 
@@ -69,39 +71,45 @@ class ImageGan(nn.Module):
         fake_logits = self.discriminator(fake, batch.labels, train=True)
         return self.loss.generator(real_logits, fake_logits).mean(), {}
 
-    def sample(self, latents: Latents, labels: Labels | None) -> Images:
-        """Images in [-1, 1] by the generator at rest (running statistics)."""
-        return self.generator(latents, labels, train=False)
+    def generate(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
+        """Images in [-1, 1]; at rest (`train` false) by running statistics."""
+        return self.generator(latents, labels, train=train)
+
+    def judge(self, images: Images, labels: Labels | None) -> Logits:
+        """Logits by the discriminator at rest."""
+        return self.discriminator(images, labels, train=False)
 
     def _generate(self, batch: Batch, key: PRNGKey) -> Images:
-        return self.generator(self.latents(batch, key), batch.labels, train=True)
-
-    def latents(self, batch: Batch, key: PRNGKey) -> Latents:
         indices = axis.example_indices(batch.images.shape[0])
-        return draw_latents(keys.stream(key, "latent"), indices, self.latent)
+        latents = draw_latents(keys.stream(key, "latent"), indices, self.latent)
+        return self.generator(latents, batch.labels, train=True)
 
     def _augment(self, images: Images, key: PRNGKey) -> Images:
-        example_keys = keys.per_example(key, axis.example_indices(images.shape[0]))
-        for index, augmentation in enumerate(self.augmentations):
-            images = augmentation(images, jax.vmap(lambda k: jax.random.fold_in(k, index))(example_keys))
+        indices = axis.example_indices(images.shape[0])
+        for place, augmentation in enumerate(self.augmentations):
+            own_key = jax.random.fold_in(key, place)
+            images = augmentation(images, keys.per_example(own_key, indices))
         return images
 
     def _penalise(
         self, penalty: Penalty, real: Images, fake: Images, labels: Labels | None, key: PRNGKey
-    ) -> jax.Array:
+    ) -> Float[Array, "batch"]:
         """The penalty of each example, through a discriminator that holds still."""
         critic, variables = self.discriminator.unbind()
-
-        def of_one(real, fake, label, key):
-            def logit(image):
-                label_batch = None if label is None else label[None]
-                return critic.apply(variables, image[None], label_batch, train=False)[0]
-
-            return penalty(logit, real, fake, key)
-
-        indices = axis.example_indices(real.shape[0])
-        example_keys = keys.per_example(keys.stream(key, "penalty"), indices)
-        return jax.vmap(of_one)(real, fake, labels, example_keys)
+        if norms.COLLECTION in variables:
+            raise InputError(
+                "config.penalties needs a discriminator without batch statistics; "
+                "each image's gradient has to be its own"
+            )
+        example_keys = keys.per_example(
+            keys.stream(key, "penalty"), axis.example_indices(real.shape[0])
+        )
+        return penalty(
+            lambda images: critic.apply(variables, images, labels, train=False),
+            real,
+            fake,
+            example_keys,
+        )
 
 
 def draw_latents(key: PRNGKey, indices: jax.Array, latent: int) -> Latents:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gaxn.nn import spectral
-from gaxn.types import Images
+from gaxn.types import Images, InputError
 
 
 class SelfAttention(nn.Module):
@@ -32,17 +32,18 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Images, train: bool) -> Images:
         """Args: x, float [batch, height, width, channels]. Returns the same shape."""
-        batch, height, width, channels = x.shape
+        batch, channels = x.shape[0], x.shape[-1]
         narrow = max(channels // self.reduction, self.heads)
         if channels % self.heads or narrow % self.heads:
-            raise ValueError(
-                f"heads is {self.heads}; it has to divide {channels} channels and {narrow} query channels"
+            raise InputError(
+                f"heads is {self.heads}; it has to divide the {channels} channels and the "
+                f"{narrow} query channels of its layer"
             )
 
         def project(features: int, name: str, x: Images, pool: int = 1) -> jax.Array:
             x = self._pointwise(features, name)(x, train)
             if pool > 1:
-                x = nn.max_pool(x, (pool, pool), strides=(pool, pool))
+                x = _max_pool(x, pool)
             return x.reshape(batch, -1, self.heads, features // self.heads)
 
         query = project(narrow, "query", x)
@@ -57,3 +58,12 @@ class SelfAttention(nn.Module):
     def _pointwise(self, features: int, name: str) -> spectral.Layer:
         layer = nn.Dense(features, use_bias=False, kernel_init=nn.initializers.orthogonal())
         return spectral.wrap(self.spectral_norm, layer, name=name)
+
+
+def _max_pool(x: Images, size: int) -> Images:
+    """Max pooling by reshaping: XLA's own has a gradient that is slow on CPU."""
+    batch, height, width, channels = x.shape
+    if height % size or width % size:
+        raise InputError(f"attention_pool is {size}; it has to divide {height} and {width}")
+    tiles = x.reshape(batch, height // size, size, width // size, size, channels)
+    return tiles.max(axis=(2, 4))

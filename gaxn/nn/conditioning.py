@@ -40,7 +40,5 @@ class Projection(nn.Module):
     def __call__(self, features: jax.Array, labels: Labels, train: bool) -> jax.Array:
         """<embedding(label), features>, shape [batch]."""
         one_hot = jax.nn.one_hot(labels, self.classes)
-        layer = spectral.wrap(
-            self.spectral_norm, nn.Dense(features.shape[-1], use_bias=False)
-        )
+        layer = spectral.wrap(self.spectral_norm, nn.Dense(features.shape[-1], use_bias=False))
         return jnp.sum(layer(one_hot, train) * features, axis=-1)

@@ -20,9 +20,7 @@ _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
 def _convolve(x: Images, kernel: Kernel) -> Images:
-    return lax.conv_general_dilated(
-        x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_NUMBERS
-    )
+    return lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_NUMBERS)
 
 
 @jax.custom_vjp

@@ -1,12 +1,12 @@
 """R1: the gradient at real images (Mescheder et al., 2018, eq. 9)."""
 
 import jax
-import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from gaxn.penalties import Critic
-from gaxn.types import Image, PRNGKey
+from gaxn.penalties import Critic, input_gradient, square_norm
+from gaxn.types import Images
 
 
-def penalty(critic: Critic, real: Image, fake: Image, key: PRNGKey) -> jax.Array:
-    """1/2 |grad D(x)|^2 of one example, a scalar."""
-    return 0.5 * jnp.sum(jnp.square(jax.grad(critic)(real)))
+def penalty(critic: Critic, real: Images, fake: Images, keys: jax.Array) -> Float[Array, "batch"]:
+    """1/2 |grad D(x)|^2 of each example."""
+    return square_norm(input_gradient(critic, real)) / 2

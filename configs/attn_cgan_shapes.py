@@ -1,0 +1,71 @@
+"""Attention cGAN on synthetic shapes, 32x32 RGB, three classes."""
+
+from ml_collections import ConfigDict
+
+from gaxn.schema import with_variant
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """`tiny` runs in seconds and learns nothing; `long` is ten times the default's length."""
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "steps": 5_000,
+            "batch": 32,
+            "critic_turns": 1,
+            "ema_decay": 0.998,
+            "conditional": True,
+            "parallel": "auto",
+            "data": {
+                "name": "shapes",
+                "size": 32,
+                "background": "dark",
+                "texture": 0.0,
+                "noise": 0.0,
+                "examples": 50_000,
+            },
+            "game": {"name": "image_gan.ImageGan", "latent": 64},
+            "generator": {
+                "name": "attn_cgan.Generator",
+                "widths": (128, 64, 32),
+                "attention_at": (16,),
+                "attention_pool": 2,
+                "heads": 1,
+            },
+            "discriminator": {
+                "name": "attn_cgan.Discriminator",
+                "widths": (32, 64, 128),
+                "attention_at": (16,),
+                "attention_pool": 2,
+                "heads": 1,
+                "projection": True,
+                "spectral_norm": False,
+            },
+            "loss": {"name": "relativistic"},
+            "penalties": {"r1": 1.0},
+            "augmentations": {},
+            "optimizers": {
+                "generator": {"name": "adam", "learning_rate": 1e-3, "b1": 0.0, "b2": 0.99},
+                "discriminator": {"name": "adam", "learning_rate": 1e-3, "b1": 0.0, "b2": 0.99},
+            },
+            "evaluation": {"samples": 10_000},
+            "run": {
+                "log_every": 50,
+                "sample_every": 250,
+                "checkpoint_every": 500,
+                "keep": 3,
+                "sample_columns": 8,
+            },
+        }
+    )
+    tiny = {
+        "steps": 8,
+        "batch": 8,
+        "data": {"examples": 64},
+        "game": {"latent": 8},
+        "generator": {"widths": (16, 8, 8)},
+        "discriminator": {"widths": (8, 8, 16)},
+        "evaluation": {"samples": 60},
+        "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
+    }
+    return with_variant(config, variant, {"tiny": tiny, "long": {"steps": 50_000}})

@@ -1,0 +1,211 @@
+"""From a config to an `Experiment`: the only reader of a ConfigDict.
+
+The keyword parameters of `_experiment` are the fields of a config; those of the
+constructors that they name are the fields within.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from gaxn import classifier, mesh, state
+from gaxn.data import Source
+from gaxn.evaluators import Evaluator, attention, classified
+from gaxn.experiment import Experiment
+from gaxn.feed import make_feed
+from gaxn.losses import Loss
+from gaxn.sampling import make_subject
+from gaxn.schema import bind, instance, nearest, require, resolve
+from gaxn.step import Turn, make_step
+from gaxn.types import InputError
+
+PLAYERS = ("discriminator", "generator")
+
+
+def build(config: ConfigDict, name: str, placement: mesh.Placement | None = None) -> Experiment:
+    """Resolves every name and every derived number of a config, once.
+
+    Args:
+        config: the fields of an experiment.
+        name: what the run is called, by default that of the config's file.
+        placement: how the step runs, instead of over all devices as `config.parallel` says.
+
+    Raises:
+        InputError: a field is unknown, missing, of the wrong type or out of range.
+    """
+    fields = config.to_dict()
+    return bind(_experiment, fields, "config", name=name, fields=fields, given_placement=placement)
+
+
+def _experiment(
+    name: str,
+    fields: Mapping[str, Any],
+    given_placement: mesh.Placement | None,
+    *,
+    seed: int,
+    steps: int,
+    batch: int,
+    critic_turns: int,
+    ema_decay: float,
+    conditional: bool,
+    parallel: str,
+    data: dict,
+    game: dict,
+    generator: dict,
+    discriminator: dict,
+    loss: dict,
+    penalties: dict,
+    augmentations: dict,
+    optimizers: dict,
+    evaluation: dict,
+    run: dict,
+) -> Experiment:
+    require("config.seed", seed, 0 <= seed < 2**32, "0 to 2^32 - 1")
+    require("config.steps", steps, steps >= 1, "1 or more")
+    require("config.batch", batch, batch >= 1, "1 or more")
+    require("config.critic_turns", critic_turns, critic_turns >= 1, "1 or more")
+    require("config.ema_decay", ema_decay, 0 <= ema_decay < 1, "0 or more and below 1")
+    placement = given_placement or mesh.placement(parallel, batch)
+    train, test = (
+        instance("data", data, "config.data", "Source", split=split) for split in ("train", "test")
+    )
+    derived = _derived(train, conditional)
+    players = instance(
+        "games",
+        game,
+        "config.game",
+        generator=instance("models", generator, "config.generator", **derived),
+        discriminator=instance("models", discriminator, "config.discriminator", **derived),
+        loss=_loss(loss),
+        penalties=tuple(_penalty(name, weight) for name, weight in penalties.items()),
+        augmentations=tuple(
+            _augmentation(name, options) for name, options in augmentations.items()
+        ),
+    )
+    moves = {player: _optimizer(optimizers, player) for player in PLAYERS}
+    d_turn, g_turn = (
+        Turn(player, getattr(type(players), f"{player}_loss"), moves[player]) for player in PLAYERS
+    )
+    turns = (d_turn,) * critic_turns + (g_turn,)
+    key = jax.random.key(seed)
+    create = _creator(players, moves, train, batch)
+    jax.eval_shape(create, key)
+    return bind(
+        Experiment,
+        run,
+        "config.run",
+        name=name,
+        config=fields,
+        key=key,
+        train=train,
+        test=test,
+        conditional=conditional,
+        create=create,
+        step=make_step(players, turns, ema_decay),
+        feed=make_feed(train, key, len(turns), batch, placement),
+        placement=placement,
+        subject=make_subject(players, key, seed, derived["classes"]),
+        evaluators=bind(
+            _evaluators,
+            evaluation,
+            "config.evaluation",
+            train=train,
+            test=test,
+            conditional=conditional,
+        ),
+        batch=batch,
+        steps=steps,
+    )
+
+
+def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
+    """What networks have to know of the data."""
+    height, width, channels = source.image_shape
+    require("the image's height and width", (height, width), height == width, "equal")
+    classes = len(source.class_names)
+    if conditional and classes < 2:
+        raise InputError(f"config.conditional is True; {source.identity} has {classes} classes")
+    return {"size": height, "channels": channels, "classes": classes if conditional else None}
+
+
+def _loss(spec: Mapping[str, Any]) -> Loss:
+    """The two sides of a loss; each gets those of the options that it takes."""
+    options = dict(spec)
+    name = options.pop("name", "")
+    module = resolve("losses", name, "config.loss.name")
+    sides = (module.discriminator, module.generator)
+    takes = [inspect.signature(side).parameters.keys() - {"real", "fake"} for side in sides]
+    for option in options.keys() - takes[0] - takes[1]:
+        valid = nearest(option, takes[0] | takes[1])
+        raise InputError(f"config.loss.{option} is unknown; {name} takes {valid}")
+    loss = Loss(
+        *(
+            functools.partial(side, **{key: options[key] for key in options.keys() & taken})
+            for side, taken in zip(sides, takes, strict=True)
+        )
+    )
+    try:
+        jax.eval_shape(loss.discriminator, jnp.zeros(1), jnp.zeros(1))
+    except (InputError, TypeError) as error:
+        raise InputError(f"config.loss.{error}") from None
+    return loss
+
+
+def _penalty(name: str, weight: Any) -> tuple[Callable, float]:
+    field = f"config.penalties.{name}"
+    require(field, weight, isinstance(weight, int | float) and weight >= 0, "a weight, 0 or more")
+    return resolve("penalties", name, field).penalty, float(weight)
+
+
+def _augmentation(name: str, options: Any) -> Callable:
+    field = f"config.augmentations.{name}"
+    require(field, options, isinstance(options, dict), "a dict of options")
+    return instance("augmentations", {**options, "name": name}, field, "Augmentation")
+
+
+def _optimizer(optimizers: Mapping[str, Any], player: str) -> optax.GradientTransformation:
+    field = f"config.optimizers.{player}"
+    for name in optimizers.keys() - set(PLAYERS):
+        raise InputError(f"config.optimizers.{name} is unknown; players are {', '.join(PLAYERS)}")
+    spec = dict(optimizers.get(player, {}))
+    name = spec.pop("name", "")
+    require(f"{field}.name", name, callable(getattr(optax, name, None)), "an optimizer of optax")
+    rate = spec.get("learning_rate")
+    holds = isinstance(rate, int | float) and rate > 0
+    require(f"{field}.learning_rate", rate, holds, "a number above 0")
+    for beta in spec.keys() & {"b1", "b2"}:
+        holds = isinstance(spec[beta], int | float) and 0 <= spec[beta] < 1
+        require(f"{field}.{beta}", spec[beta], holds, "0 or more and below 1")
+    return bind(getattr(optax, name), spec, field)
+
+
+def _creator(players: Any, moves: Mapping[str, Any], train: Source, batch: int) -> Callable:
+    example = jax.eval_shape(train.batch, jax.ShapeDtypeStruct((batch,), jnp.int32))
+
+    @jax.jit
+    def create(key):
+        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
+        return state.create(players, moves, blank, key)
+
+    return create
+
+
+def _evaluators(
+    train: Source, test: Source, conditional: bool, *, samples: int
+) -> Callable[[], dict[str, Evaluator]]:
+    require("config.evaluation.samples", samples, samples >= 2, "2 or more")
+
+    def load() -> dict[str, Evaluator]:
+        extractor = classifier.load(train, test)
+        return {
+            "classified": classified.Evaluator(train, test, extractor, conditional, samples),
+            "attention": attention.Evaluator(test, conditional),
+        }
+
+    return load

@@ -1,0 +1,66 @@
+"""Where self-attention looks, in both networks, over real and generated images."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from gaxn import pictures
+from gaxn.data import Source
+from gaxn.types import HostPixels, Report, Subject
+
+IMAGES = 6
+QUERIES = ((0.5, 0.5), (0.5, 0.3), (0.3, 0.5), (0.1, 0.1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """A picture a layer and kind of image, and the entropy of each layer's weights.
+
+    Entropy is a share of its largest value, log(keys): 1 is uniform attention.
+
+    Attributes:
+        test: the split that real images come from.
+        conditional: whether the players take labels.
+    """
+
+    test: Source
+    conditional: bool
+
+    def __call__(self, subject: Subject) -> Report:
+        real, labels = jax.device_get(self.test.batch(np.arange(IMAGES)))
+        labels = labels if self.conditional else None
+        indices = np.arange(IMAGES)
+        generated = subject.sample(indices, labels)
+        views = {
+            "generator_generated": (generated, subject.generator_attention(indices, labels)),
+            "discriminator_generated": (
+                generated,
+                subject.discriminator_attention(generated, labels),
+            ),
+            "discriminator_real": (real, subject.discriminator_attention(real, labels)),
+        }
+        figures = {f"gamma/{name}": value for name, value in subject.gammas.items()}
+        shown = {}
+        for view, (images, maps) in views.items():
+            player = view.partition("_")[0]
+            for layer, weights in maps.items():
+                gamma = subject.gammas[f"{player}/{layer}"]
+                title = f"{view.replace('_', ', ')}: {layer}, gamma = {gamma:.3f}"
+                shown[f"{view}_{layer}"] = _picture(images, weights, title)
+                figures[f"entropy/{view}_{layer}"] = _entropy(weights)
+        protocol = {"images": IMAGES, "heads": "averaged in the pictures", **subject.facts}
+        return Report(protocol, figures, {}, shown)
+
+
+def _picture(images: HostPixels, weights: np.ndarray, title: str) -> np.ndarray:
+    side, keys_side = (round(np.sqrt(count)) for count in weights.shape[-2:])
+    rows = [min(int(y * side), side - 1) * side + min(int(x * side), side - 1) for y, x in QUERIES]
+    chosen = weights.mean(axis=1)[:, rows]
+    maps = chosen.reshape(len(images), len(QUERIES), keys_side, keys_side)
+    return pictures.attention(images, maps, QUERIES, title)
+
+
+def _entropy(weights: np.ndarray) -> float:
+    logs = np.log(np.maximum(weights, 1e-30))
+    return float(-(weights * logs).sum(axis=-1).mean() / np.log(weights.shape[-1]))

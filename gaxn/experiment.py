@@ -1,0 +1,57 @@
+"""The frozen record of one run: all that `build` resolved, and all that `loop` knows."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gaxn.data import Source
+from gaxn.evaluators import Evaluator
+from gaxn.mesh import Placement
+from gaxn.state import GanState
+from gaxn.step import Step
+from gaxn.types import Batch, PRNGKey, Subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run.
+
+    Attributes:
+        name: of the config file.
+        config: resolved, ready for JSON.
+        key: the root key.
+        train: the training split.
+        test: the test split.
+        conditional: whether the players take labels.
+        create: key -> the state at step 0, on the host.
+        step: one training step.
+        feed: step -> its placed batches.
+        placement: how the step runs on the devices.
+        subject: host state -> what evaluators see.
+        evaluators: by the name of their part in evaluation.json.
+        batch: examples a turn.
+        steps: length of the run.
+        log_every, sample_every, checkpoint_every: in steps.
+        keep: how many checkpoints stay.
+        sample_columns: latents in the sample grid.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    key: PRNGKey
+    train: Source
+    test: Source
+    conditional: bool
+    create: Callable[[PRNGKey], GanState]
+    step: Step
+    feed: Callable[[int], Batch]
+    placement: Placement
+    subject: Callable[[GanState], Subject]
+    evaluators: Callable[[], Mapping[str, Evaluator]]
+    batch: int
+    steps: int
+    log_every: int
+    sample_every: int
+    checkpoint_every: int
+    keep: int
+    sample_columns: int

@@ -1,0 +1,28 @@
+"""`python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE]`."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from gaxn import arguments, modes
+from gaxn.build import build
+from gaxn.types import InputError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
+    try:
+        given = arguments.parse(argv, modes.MODES)
+        return modes.MODES[given.mode](build(given.config, given.name), given.workdir)
+    except InputError as error:
+        print(f"gaxn: {error}", file=sys.stderr)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"gaxn: {error.strerror or error}{place}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,107 @@
+"""What the command line can do with an experiment in a directory; each gives an exit status."""
+
+import importlib.metadata
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from gaxn import classifier, outputs, sinks
+from gaxn.checkpoint import Checkpoints
+from gaxn.experiment import Experiment
+from gaxn.loop import Signals, advance
+from gaxn.state import GanState
+from gaxn.types import InputError
+
+FREE = ("steps", "parallel", "evaluation", "run")
+"""Fields of a config that leave the trajectory alone: a run may go on under other values."""
+
+STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
+"""Exit status of a run that a signal stopped, after it saved."""
+
+
+def train(experiment: Experiment, workdir: Path) -> int:
+    """Trains, going on from the last good checkpoint if there is one; evaluates and draws."""
+    sinks.open_run(workdir, experiment.config, FREE, _record())
+    with _checkpoints(experiment, workdir) as checkpoints:
+        state = checkpoints.restore(_blank(experiment))
+        if state is None:
+            state = jax.device_get(experiment.create(experiment.key))
+        if state.step >= experiment.steps and outputs.is_evaluated(workdir, int(state.step)):
+            print(f"{workdir} is done: {state.step} steps, evaluated")
+            return 0
+        with Signals() as signals:
+            state = advance(experiment, workdir, state, checkpoints, signals)
+    if signals.caught:
+        print(f"stopped and saved at step {state.step}; the same command goes on")
+        return STATUS[signals.caught]
+    outputs.draw_training(workdir)
+    outputs.evaluate(experiment, workdir, state)
+    return 0
+
+
+def evaluate(experiment: Experiment, workdir: Path) -> int:
+    """Evaluates the last good checkpoint."""
+    outputs.evaluate(experiment, workdir, _restored(experiment, workdir))
+    return 0
+
+
+def sample(experiment: Experiment, workdir: Path) -> int:
+    """Draws the sample grid of the last good checkpoint, and prints where it lies."""
+    print(outputs.draw_samples(experiment, workdir, _restored(experiment, workdir)))
+    return 0
+
+
+def train_classifier(experiment: Experiment, workdir: Path) -> int:
+    """Trains the classifier of the data set afresh, into the run's directory."""
+    params, accuracy = classifier.train(experiment.train, experiment.test)
+    path = workdir / "classifier.npz"
+    card = classifier.save(path, experiment.train, params, accuracy)
+    print(f"{path}: test accuracy {accuracy:.4f}, SHA-256 {card['sha256']}")
+    return 0
+
+
+MODES = {
+    "train": train,
+    "evaluate": evaluate,
+    "sample": sample,
+    "classifier": train_classifier,
+}
+
+
+def _restored(experiment: Experiment, workdir: Path) -> GanState:
+    if not (workdir / "config.json").exists():
+        raise InputError(f"--workdir {workdir} holds no run; train one first")
+    sinks.refuse_another(workdir, experiment.config, FREE)
+    with _checkpoints(experiment, workdir) as checkpoints:
+        state = checkpoints.restore(_blank(experiment))
+    if state is None:
+        raise InputError(f"--workdir {workdir} holds no checkpoint; train first")
+    return state
+
+
+def _checkpoints(experiment: Experiment, workdir: Path) -> Checkpoints:
+    return Checkpoints(workdir / "checkpoints", experiment.keep)
+
+
+def _blank(experiment: Experiment) -> GanState:
+    return jax.eval_shape(experiment.create, experiment.key)
+
+
+def _record() -> dict[str, Any]:
+    """What else a reader needs to repeat the run."""
+    packages = ("gaxn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "devices": [str(device) for device in jax.devices()],
+        "git": git.stdout.strip() or None,
+    }

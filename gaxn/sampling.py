@@ -1,0 +1,110 @@
+"""From a trained state to the `Subject` that evaluators and pictures see."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+from gaxn import keys, pixels
+from gaxn.games.image_gan import draw_latents
+from gaxn.nn import norms
+from gaxn.state import GanState
+from gaxn.types import PRNGKey, PyTree, Subject, Variables
+
+STANDING_PASSES, STANDING_BATCH = 16, 128
+
+
+def make_subject(
+    game: nn.Module, key: PRNGKey, seed: int, classes: int | None
+) -> Callable[[GanState], Subject]:
+    """A function of a host state; what it compiles is shared by all its subjects.
+
+    The generator is the running mean, and its batch statistics are its own, not those of
+    the parameters that train: they are estimated anew from 2,048 samples (standing
+    statistics; Brock et al., 2019, section 4.1).
+
+    Args:
+        game: the players.
+        key: the run's root key.
+        seed: what that key came from, for the record.
+        classes: number of labels, None for an unconditional game.
+    """
+    sample_key = keys.stream(key, "sample")
+    standing_key = keys.stream(key, "standing statistics")
+
+    def generate(variables, key, indices, labels, train):
+        latents = draw_latents(key, indices, game.latent)
+        mutable = ["intermediates", norms.COLLECTION]
+        return game.apply(variables, latents, labels, train, method="generate", mutable=mutable)
+
+    @jax.jit
+    def accumulate(variables, indices):
+        labels = None if classes is None else indices % classes
+        return generate(variables, standing_key, indices, labels, True)[1][norms.COLLECTION]
+
+    @jax.jit
+    def sample(variables, indices, labels):
+        return pixels.encode(generate(variables, sample_key, indices, labels, False)[0])
+
+    @jax.jit
+    def generator_attention(variables, indices, labels):
+        return generate(variables, sample_key, indices, labels, False)[1]["intermediates"]
+
+    @jax.jit
+    def discriminator_attention(variables, images, labels):
+        _, found = game.apply(
+            variables, pixels.decode(images), labels, method="judge", mutable=["intermediates"]
+        )
+        return found["intermediates"]
+
+    def with_standing_statistics(variables: Variables) -> Variables:
+        if norms.COLLECTION not in variables:
+            return variables
+        statistics = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION])
+        for index in range(STANDING_PASSES):
+            indices = index * STANDING_BATCH + jnp.arange(STANDING_BATCH)
+            statistics = accumulate({**variables, norms.COLLECTION: statistics}, indices)
+        weight = 1 - norms.MOMENTUM**STANDING_PASSES
+        return {
+            **variables,
+            norms.COLLECTION: jax.tree.map(lambda total: total / weight, statistics),
+        }
+
+    def of_state(state: GanState) -> Subject:
+        params = {**state.params, "generator": state.ema}
+        variables = with_standing_statistics({"params": params, **state.collections})
+
+        def bound(program: Callable) -> Callable:
+            return lambda *inputs: jax.device_get(program(variables, *inputs))
+
+        def attention(program: Callable, player: str) -> Callable:
+            return lambda *inputs: {
+                name: layer["weights"][0]
+                for name, layer in bound(program)(*inputs).get(player, {}).items()
+            }
+
+        return Subject(
+            sample=bound(sample),
+            generator_attention=attention(generator_attention, "generator"),
+            discriminator_attention=attention(discriminator_attention, "discriminator"),
+            gammas=_gammas(params),
+            facts={
+                "step": int(state.step),
+                "seed": seed,
+                "ema": True,
+                "batch_statistics": f"standing, {STANDING_PASSES * STANDING_BATCH} samples",
+            },
+        )
+
+    return of_state
+
+
+def _gammas(params: PyTree) -> dict[str, float]:
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    return {
+        name.removesuffix("/gamma"): float(value)
+        for name, value in flat.items()
+        if name.endswith("/gamma")
+    }

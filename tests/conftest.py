@@ -1,0 +1,25 @@
+"""Four CPU devices for every test, and the small experiment that many of them run."""
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+
+from pathlib import Path  # noqa: E402
+
+from gaxn import arguments  # noqa: E402
+from gaxn.modes import MODES  # noqa: E402
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture
+def tiny():
+    """A function from overrides, "field=value", to the config of attn_cgan_shapes:tiny."""
+
+    def config(*overrides: str):
+        file = f"--config={CONFIGS / 'attn_cgan_shapes.py'}:tiny"
+        flags = [f"--config.{override}" for override in overrides]
+        return arguments.parse(["gaxn", file, *flags], MODES).config
+
+    return config

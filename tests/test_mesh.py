@@ -1,0 +1,61 @@
+"""One device, four sharded and four pmapped run the same trajectory."""
+
+import jax
+import numpy as np
+import pytest
+
+from gaxn import mesh
+from gaxn.build import build
+
+PLACEMENTS = {"sharded": mesh.jitted, "pmapped": mesh.pmapped}
+
+# SGD, because Adam turns rounding on near-zero gradients into steps of the learning rate.
+SGD = [
+    "optimizers={'generator': {'name': 'sgd', 'learning_rate': 1e-2}, "
+    "'discriminator': {'name': 'sgd', 'learning_rate': 1e-2}}"
+]
+
+
+def _after(config, placement, steps=5):
+    experiment = build(config, "tiny", placement)
+    program = placement.step(experiment.step)
+    state = placement.place(jax.device_get(experiment.create(experiment.key)))
+    for step in range(steps):
+        state, scalars = program(state, experiment.feed(step), experiment.key)
+    return placement.to_host(state), placement.to_host(scalars)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["penalties={'wgan_gp': 10.0}", "loss={'name': 'wasserstein'}"],
+        ["discriminator.spectral_norm=True", "augmentations={'translation': {}}"],
+    ],
+    ids=["config", "wgan_gp", "spectral_norm and augmentation"],
+)
+def test_devices_do_not_change_the_trajectory(tiny, options):
+    config = tiny(*SGD, *options)
+    one, one_scalars = _after(config, mesh.jitted(jax.devices()[:1]))
+    start = jax.device_get(
+        build(config, "tiny", mesh.jitted(jax.devices()[:1])).create(jax.random.key(0))
+    )
+    moved = [np.abs(a - b).max() for a, b in _pairs(one.params, start.params)]
+    assert max(moved) > 1e-2
+    for place in PLACEMENTS.values():
+        four, four_scalars = _after(config, place(jax.devices()))
+        for a, b in _pairs(one, four):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+        for name, value in one_scalars.items():
+            np.testing.assert_allclose(value, four_scalars[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
+    from gaxn.types import InputError
+
+    with pytest.raises(InputError, match=r"config.batch is 6; .* multiple of the 4 devices"):
+        build(tiny("batch=6"), "tiny")
+
+
+def _pairs(a, b):
+    return list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
