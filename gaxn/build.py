@@ -106,6 +106,8 @@ def _experiment(
         train=train,
         test=test,
         conditional=conditional,
+        game=players,
+        turns=turns,
         create=create,
         step=make_step(players, turns, ema_decay),
         feed=make_feed(train, key, len(turns), batch, placement),

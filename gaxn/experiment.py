@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
+
 from gaxn.data import Source
 from gaxn.evaluators import Evaluator
 from gaxn.mesh import Placement
 from gaxn.state import GanState
-from gaxn.step import Step
+from gaxn.step import Step, Turn
 from gaxn.types import Batch, PRNGKey, Subject
 
 
@@ -23,6 +25,8 @@ class Experiment:
         train: the training split.
         test: the test split.
         conditional: whether the players take labels.
+        game: the players and their losses.
+        turns: the moves of one step.
         create: key -> the state at step 0, on the host.
         step: one training step.
         feed: step -> its placed batches.
@@ -42,6 +46,8 @@ class Experiment:
     train: Source
     test: Source
     conditional: bool
+    game: nn.Module
+    turns: tuple[Turn, ...]
     create: Callable[[PRNGKey], GanState]
     step: Step
     feed: Callable[[int], Batch]
