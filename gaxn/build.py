@@ -93,6 +93,9 @@ def _experiment(
         Turn(player, getattr(type(players), f"{player}_loss"), moves[player]) for player in PLAYERS
     )
     turns = (d_turn,) * critic_turns + (g_turn,)
+    for interval in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
+        value = run.get(interval)
+        require(f"config.run.{interval}", value, isinstance(value, int) and value >= 1, "1 or more")
     key = jax.random.key(seed)
     create = _creator(players, moves, train, batch)
     jax.eval_shape(create, key)

@@ -12,8 +12,8 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from beartype.door import is_bearable
 from ml_collections import ConfigDict
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from gaxn.types import InputError
 
@@ -100,7 +100,7 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
     for name, value in values.items():
         if name not in free:
             raise InputError(f"{field}.{name} is unknown; {field} takes {nearest(name, free)}")
-        if name in hints and not is_bearable(value, hints[name]):
+        if name in hints and not _fits(value, hints[name]):
             raise InputError(f"{field}.{name} is {value!r}; valid is {_shown(hints[name])}")
     for name, item in free.items():
         if item.default is item.empty and name not in values:
@@ -120,6 +120,14 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
 
 def _belongs(value: Any, module: str) -> bool:
     return getattr(value, "__module__", None) == module
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    try:
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError:
+        return False
+    return True
 
 
 def _widened(value: Any, hint: Any) -> Any:

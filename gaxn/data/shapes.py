@@ -46,7 +46,7 @@ class Source:
     """Pictures of one filled, anti-aliased shape, whole within the frame.
 
     Hue is uniform, saturation in [0.5, 1], value in [0.6, 1], rotation uniform, the radius
-    of the circle of equal area in [0.17, 0.28] of the height, the place uniform where the
+    of the circle of equal area in [0.22, 0.30] of the height, the place uniform where the
     shape fits.
 
     Attributes:
@@ -126,7 +126,7 @@ class Source:
 
         label = jax.random.randint(keys.stream(key, "label"), (), 0, len(CLASSES))
         colour = _colour(uniform("hue"), uniform("saturation", 0.5), uniform("value", 0.6))
-        radius = uniform("radius", 0.17, 0.28)
+        radius = uniform("radius", 0.22, 0.30)
         room = 0.5 - radius * jnp.asarray(_CIRCUMRADIUS)[label]
         background = jnp.full((3,), 0.05)
         if self.background == "random":

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from gaxn.nn import norms, spectral
 from gaxn.nn.attention import SelfAttention
 from gaxn.nn.conditioning import LabelMap, Projection
+from gaxn.nn.coordinates import with_coordinates
 from gaxn.nn.resampling import ResizedConvolution, StridedConvolution, TransposedConvolution
 from gaxn.types import Images, InputError, Labels, Latents, Logits
 
@@ -29,6 +30,8 @@ class Generator(nn.Module):
         attention_pool: how far keys and values are pooled (see `SelfAttention`).
         embedding: channels of the label's embedding.
         transposed: 4x4 transposed convolutions (true) or repetition and a 3x3 convolution.
+        modulated: BatchNorm's gain and bias follow from latent and label.
+        coordinates: convolutions see where they are, in two more channels.
     """
 
     size: int
@@ -40,6 +43,8 @@ class Generator(nn.Module):
     attention_pool: int = 1
     embedding: int = 32
     transposed: bool = True
+    modulated: bool = False
+    coordinates: bool = False
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
@@ -49,18 +54,27 @@ class Generator(nn.Module):
         x = latents
         if self.classes is not None:
             x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
+        condition = x
         x = nn.Dense(start * start * self.widths[0], use_bias=False)(x)
         x = x.reshape(-1, start, start, self.widths[0])
-        x = nn.relu(norms.batch_norm(train)(x))
+        x = nn.relu(self._normalise(x, condition, train))
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
         for width, resolution in zip(self.widths, resolutions, strict=True):
-            x = upsample(width)(x)
-            x = nn.relu(norms.batch_norm(train)(x))
+            x = upsample(width)(self._place(x))
+            x = nn.relu(self._normalise(x, condition, train))
             if resolution in self.attention_at:
                 x = SelfAttention(
                     self.heads, pool=self.attention_pool, name=f"attention_{resolution}"
                 )(x, train)
-        return nn.tanh(nn.Conv(self.channels, (3, 3))(x))
+        return nn.tanh(nn.Conv(self.channels, (3, 3))(self._place(x)))
+
+    def _normalise(self, x: Images, condition: Latents, train: bool) -> Images:
+        if self.modulated:
+            return norms.ModulatedBatchNorm()(x, condition, train)
+        return norms.batch_norm(train)(x)
+
+    def _place(self, x: Images) -> Images:
+        return with_coordinates(x) if self.coordinates else x
 
 
 class Discriminator(nn.Module):

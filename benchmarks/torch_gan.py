@@ -1,0 +1,135 @@
+"""The train step of `gaxn.games.image_gan` in PyTorch eager: the other side of train_step.py."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Loss(NamedTuple):
+    """The two sides of a loss, each (real, fake) -> values per example.
+
+    Attributes:
+        discriminator: as in gaxn.losses.
+        generator: as in gaxn.losses.
+        paired: whether the generator's side looks at the real logits.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor | None], Tensor]
+    paired: bool = False
+
+
+LOSSES = {
+    "relativistic": Loss(
+        lambda real, fake: F.softplus(fake - real),
+        lambda real, fake: F.softplus(real - fake),
+        paired=True,
+    ),
+    "hinge": Loss(lambda real, fake: F.relu(1 - real) + F.relu(1 + fake), lambda real, fake: -fake),
+    "non_saturating": Loss(
+        lambda real, fake: F.softplus(-real) + F.softplus(fake),
+        lambda real, fake: F.softplus(-fake),
+    ),
+    "wasserstein": Loss(lambda real, fake: fake - real, lambda real, fake: -fake),
+}
+
+
+class Trainer:
+    """Two players, their optimisers and the running mean of the generator.
+
+    Args:
+        generator: (latents, labels) -> images.
+        discriminator: (images, labels) -> logits.
+        loss: one of `LOSSES`.
+        latent: size of the latent.
+        r1: weight of the penalty; 0 leaves it out.
+        optimizers: options of `torch.optim.Adam` by player.
+        ema_decay: of the running mean, warmed up as in gaxn.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: Loss,
+        latent: int,
+        r1: float,
+        optimizers: Mapping[str, Mapping[str, Any]],
+        ema_decay: float,
+    ):
+        channels_last = {"memory_format": torch.channels_last}
+        self.generator = generator.to(**channels_last).train()
+        self.discriminator = discriminator.to(**channels_last).train()
+        self.ema = copy.deepcopy(self.generator).requires_grad_(False)
+        self.loss, self.latent, self.r1, self.ema_decay = loss, latent, r1, ema_decay
+        self.optimizers = {
+            player: torch.optim.Adam(getattr(self, player).parameters(), fused=True, **options)
+            for player, options in optimizers.items()
+        }
+        self.steps = 0
+
+    def step(self, pixels: Tensor, labels: Tensor | None) -> Tensor:
+        """One step; Args: uint8 [turns, batch, height, width, channels]; int [turns, batch].
+
+        All turns but the last are the discriminator's. Returns the last turn's loss.
+        """
+        for turn in range(len(pixels)):
+            real = pixels[turn].permute(0, 3, 1, 2).float() / 127.5 - 1
+            classes = None if labels is None else labels[turn]
+            last = turn == len(pixels) - 1
+            value = (self._generator_turn if last else self._discriminator_turn)(real, classes)
+        self._update_ema()
+        self.steps += 1
+        return value
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """The mean over the batch of the loss and its penalty."""
+        both = None if labels is None else torch.cat([labels, labels])
+        real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), both).chunk(2)
+        values = self.loss.discriminator(real_logits, fake_logits)
+        if self.r1:
+            inputs = real.detach().requires_grad_()
+            logits = self.discriminator(inputs, labels)
+            (gradient,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+            values = values + self.r1 * gradient.square().sum((1, 2, 3)) / 2
+        return values.mean()
+
+    def generator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """The mean over the batch of the loss."""
+        real_logits = None
+        if self.loss.paired:
+            with torch.no_grad():
+                real_logits = self.discriminator(real, labels)
+        return self.loss.generator(real_logits, self.discriminator(fake, labels)).mean()
+
+    def _discriminator_turn(self, real: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            fake = self._generate(len(real), labels)
+        return self._move("discriminator", self.discriminator_loss(real, fake, labels))
+
+    def _generator_turn(self, real: Tensor, labels: Tensor | None) -> Tensor:
+        # A rival that asks for no gradient is spared its filter gradients.
+        self.discriminator.requires_grad_(False)
+        fake = self._generate(len(real), labels)
+        value = self._move("generator", self.generator_loss(real, fake, labels))
+        self.discriminator.requires_grad_(True)
+        return value
+
+    def _generate(self, batch: int, labels: Tensor | None) -> Tensor:
+        return self.generator(torch.randn(batch, self.latent), labels)
+
+    def _move(self, player: str, loss: Tensor) -> Tensor:
+        self.optimizers[player].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[player].step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        decay = min(self.ema_decay, (1 + self.steps) / (10 + self.steps))
+        for mean, new in zip(self.ema.parameters(), self.generator.parameters(), strict=True):
+            mean.lerp_(new, 1 - decay)

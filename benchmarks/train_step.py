@@ -1,0 +1,183 @@
+"""The train step of gaxn against the same step in PyTorch eager, on the CPU.
+
+    python benchmarks/train_step.py [--config configs/NAME.py] [--config.key=value ...]
+                                    [--rounds 7] [--steps 10]
+
+The default config is configs/attn_cgan_shapes.py; others have to be of the networks in
+gaxn/models/attn_cgan.py. Needs gaxn and its extra `benchmarks`.
+
+Measured is what one training step does once its images are there: fixed random uint8
+batches are decoded to [-1, 1], every turn is taken (losses, penalty, Adam), and the running
+mean is updated. Making the images is left out of both sides. gaxn runs the step compiled,
+with the state donated, as a run does; PyTorch runs networks of equal parameter counts in
+float32 and channels_last, on as many threads as there are cores. The sides take turns in
+one process, `--steps` steps each a round.
+
+Printed are the parameters of each player (the same on both sides, or the script stops),
+then a row a side: the median and the least milliseconds a step, over the rounds. Last the
+ratio PyTorch / gaxn, above 1 where gaxn is the faster one: of the medians, and of each
+round its median and range.
+"""
+
+import argparse
+import dataclasses
+import math
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import torch_attn_cgan
+import torch_gan
+from timing import Side, alternate
+
+from gaxn import arguments, mesh
+from gaxn.build import build
+from gaxn.experiment import Experiment
+from gaxn.models import attn_cgan
+from gaxn.types import Batch, InputError
+
+CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
+    parser.add_argument("--steps", type=int, default=10, help="steps in a turn")
+    options, rest = parser.parse_known_args(argv[1:])
+    jax.config.update("jax_platforms", "cpu")
+    torch.set_num_threads(os.cpu_count())
+    try:
+        given = arguments.parse([argv[0], f"--config={CONFIG}", *rest], ["train"])
+        experiment = build(given.config, given.name, mesh.jitted(jax.devices()[:1]))
+        trainer = make_trainer(experiment)
+    except InputError as error:
+        print(f"train_step: {error}", file=sys.stderr)
+        return 2
+    state = experiment.create(experiment.key)
+    check_parameters(state.params, trainer)
+    batch = random_batch(experiment)
+    print(f"{given.name}: batch {experiment.batch}, {len(experiment.turns)} turns a step")
+    sides = {
+        "gaxn": gaxn_side(experiment, state, batch),
+        "PyTorch": torch_side(trainer, batch),
+    }
+    report(alternate(sides, options.rounds, options.steps))
+    return 0
+
+
+def random_batch(experiment: Experiment) -> Batch:
+    """The batches of one step, one a turn, on the host."""
+    random = np.random.default_rng(0)
+    shape = (len(experiment.turns), experiment.batch)
+    images = random.integers(0, 256, (*shape, *experiment.train.image_shape), np.uint8)
+    if not experiment.train.class_names:
+        return Batch(images, None)
+    return Batch(images, random.integers(0, len(experiment.train.class_names), shape, np.int32))
+
+
+def gaxn_side(experiment: Experiment, state: Any, batch: Batch) -> Side:
+    step = experiment.placement.step(experiment.step)
+    state, batch = experiment.placement.place(state), jax.tree.map(jnp.asarray, batch)
+
+    def run(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            state, scalars = step(state, batch, experiment.key)
+        jax.block_until_ready(state)
+        _require_finite("gaxn", float(scalars["g/loss"]))
+
+    return run
+
+
+def torch_side(trainer: torch_gan.Trainer, batch: Batch) -> Side:
+    pixels = torch.from_numpy(batch.images)
+    labels = None if batch.labels is None else torch.from_numpy(batch.labels)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            loss = trainer.step(pixels, labels)
+        _require_finite("PyTorch", loss.item())
+
+    return run
+
+
+def make_trainer(experiment: Experiment) -> torch_gan.Trainer:
+    """The PyTorch side of an experiment.
+
+    Raises:
+        InputError: the experiment has a part that is not written in PyTorch here.
+    """
+    game, config = experiment.game, experiment.config
+    _require_known("generator.name", type(game.generator), [attn_cgan.Generator])
+    _require_known("discriminator.name", type(game.discriminator), [attn_cgan.Discriminator])
+    _require_known("loss", config["loss"], [{"name": name} for name in torch_gan.LOSSES])
+    for name in config["penalties"]:
+        _require_known("penalties", name, ["r1"])
+    _require_known("augmentations", config["augmentations"], [{}])
+    for player, spec in config["optimizers"].items():
+        _require_known(f"optimizers.{player}.name", spec["name"], ["adam"])
+    generator = torch_attn_cgan.Generator(latent=game.latent, **_fields(game.generator))
+    size, _, channels = experiment.train.image_shape
+    discriminator = torch_attn_cgan.Discriminator(size, channels, **_fields(game.discriminator))
+    return torch_gan.Trainer(
+        generator,
+        discriminator,
+        torch_gan.LOSSES[config["loss"]["name"]],
+        game.latent,
+        config["penalties"].get("r1", 0.0),
+        {player: _adam(**spec) for player, spec in config["optimizers"].items()},
+        config["ema_decay"],
+    )
+
+
+def check_parameters(params: dict[str, Any], trainer: torch_gan.Trainer) -> None:
+    """Prints the trainable parameters of each player, which have to be the same."""
+    for player, tree in params.items():
+        ours = sum(leaf.size for leaf in jax.tree.leaves(tree))
+        theirs = sum(leaf.numel() for leaf in getattr(trainer, player).parameters())
+        assert ours == theirs, f"{player}: {ours} parameters in gaxn, {theirs} in PyTorch"
+        print(f"{player}: {ours:,} parameters")
+
+
+def report(found: dict[str, list[float]]) -> None:
+    print(f"{'side':8} {'median ms':>10} {'min ms':>10}")
+    for name, values in found.items():
+        print(f"{name:8} {statistics.median(values):10.1f} {min(values):10.1f}")
+    ours, theirs = found.values()
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    rounds = [other / own for own, other in zip(ours, theirs, strict=True)]
+    print(
+        f"PyTorch / gaxn: {ratio:.2f} of the medians; by round {statistics.median(rounds):.2f}, "
+        f"{min(rounds):.2f} to {max(rounds):.2f}"
+    )
+
+
+def _fields(module: Any) -> dict[str, Any]:
+    """The fields of a Flax module, without those that every module has."""
+    names = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
+    return {name: getattr(module, name) for name in names}
+
+
+def _adam(*, name: str, learning_rate: float, b1: float = 0.9, b2: float = 0.999) -> dict:
+    return {"lr": learning_rate, "betas": (b1, b2)}
+
+
+def _require_known(field: str, value: Any, known: list) -> None:
+    if value not in known:
+        shown = ", ".join(map(str, known))
+        raise InputError(f"config.{field} is {value}; this benchmark knows {shown}")
+
+
+def _require_finite(side: str, loss: float) -> None:
+    assert math.isfinite(loss), f"{side}: the loss is {loss}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,146 @@
+"""The convolutions of gaxn.nn.convolution against Flax's own, on the CPU.
+
+    python benchmarks/transposed_convolution.py [--rounds 7] [--calls 5]
+
+`double` is timed against flax.linen.ConvTranspose and `halve` against flax.linen.Conv, both
+4x4 of stride 2 without a bias, float32, batch 64. Both sides get the same operands, and the
+script stops if their results differ. They take turns in one process, `--calls` calls each a
+round.
+
+A row is one function at one shape, and one pass:
+    forward   the result;
+    gradient  the gradients in the images and in the kernel;
+    second    of the gradient in the images, its squared norm's gradients in the kernel and
+              in the cotangent: what a gradient penalty asks of a layer.
+Columns: the median milliseconds a call of gaxn and of Flax, and their ratio Flax / gaxn,
+above 1 where gaxn is the faster one.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from timing import Side, alternate
+
+from gaxn.nn import convolution
+
+BATCH = 64
+Layer = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Map(NamedTuple):
+    """A feature map of one example, square."""
+
+    resolution: int
+    channels: int
+
+    def __str__(self) -> str:
+        return f"{self.resolution}x{self.resolution}x{self.channels}"
+
+
+SHAPES = (
+    (Map(4, 256), Map(8, 128)),
+    (Map(8, 128), Map(16, 64)),
+    (Map(16, 64), Map(32, 32)),
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
+    parser.add_argument("--calls", type=int, default=5, help="calls in a turn")
+    options = parser.parse_args(argv[1:])
+    jax.config.update("jax_platforms", "cpu")
+    print(f"{'layer':7} {'shape':18} {'pass':9} {'gaxn ms':>8} {'Flax ms':>8} {'ratio':>6}")
+    for small, large in SHAPES:
+        compare("double", convolution.double, flax_double, small, large, options)
+    for small, large in SHAPES:
+        compare("halve", convolution.halve, flax_halve, large, small, options)
+    return 0
+
+
+def flax_double(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    layer = nn.ConvTranspose(
+        kernel.shape[2], (4, 4), strides=(2, 2), use_bias=False, transpose_kernel=True
+    )
+    return layer.apply({"params": {"kernel": kernel}}, images)
+
+
+def flax_halve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    layer = nn.Conv(kernel.shape[3], (4, 4), strides=(2, 2), padding=1, use_bias=False)
+    return layer.apply({"params": {"kernel": kernel}}, images)
+
+
+def compare(
+    name: str, ours: Layer, theirs: Layer, before: Map, after: Map, options: argparse.Namespace
+) -> None:
+    """Prints a row a pass."""
+    operands = make_operands(before, after)
+    for label, derive in PASSES.items():
+        programs = {"gaxn": jax.jit(derive(ours)), "Flax": jax.jit(derive(theirs))}
+        check(programs, operands)
+        sides = {side: make_side(program, operands) for side, program in programs.items()}
+        found = alternate(sides, options.rounds, options.calls)
+        own, other = (statistics.median(values) for values in found.values())
+        shape = f"{before}->{after}"
+        print(f"{name:7} {shape:18} {label:9} {own:8.2f} {other:8.2f} {other / own:6.2f}")
+
+
+def make_operands(before: Map, after: Map) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Images, a kernel of outputs near 1, and a cotangent."""
+    random = np.random.default_rng(0)
+
+    def images(of: Map) -> jax.Array:
+        shape = (BATCH, of.resolution, of.resolution, of.channels)
+        return jnp.asarray(random.standard_normal(shape, np.float32))
+
+    wide, narrow = sorted((before, after), reverse=True)
+    shape = (4, 4, wide.channels, narrow.channels)
+    scale = np.float32((4 * before.channels) ** -0.5)
+    kernel = jnp.asarray(random.standard_normal(shape, np.float32) * scale)
+    return images(before), kernel, images(after)
+
+
+def forward(layer: Layer) -> Callable:
+    return lambda images, kernel, cotangent: layer(images, kernel)
+
+
+def gradient(layer: Layer) -> Callable:
+    return lambda images, kernel, cotangent: jax.vjp(layer, images, kernel)[1](cotangent)
+
+
+def second(layer: Layer) -> Callable:
+    def square_norm(kernel, cotangent, images):
+        (gradient,) = jax.vjp(lambda x: layer(x, kernel), images)[1](cotangent)
+        return jnp.square(gradient).sum()
+
+    differentiated = jax.grad(square_norm, argnums=(0, 1))
+    return lambda images, kernel, cotangent: differentiated(kernel, cotangent, images)
+
+
+PASSES = {"forward": forward, "gradient": gradient, "second": second}
+
+
+def check(programs: dict[str, Callable], operands: tuple[jax.Array, ...]) -> None:
+    ours, theirs = (jax.tree.leaves(program(*operands)) for program in programs.values())
+    for own, other in zip(ours, theirs, strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(own / scale, other / scale, atol=1e-5)
+
+
+def make_side(program: Callable, operands: tuple[jax.Array, ...]) -> Side:
+    def run(calls: int) -> None:
+        for _ in range(calls):
+            jax.block_until_ready(program(*operands))
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

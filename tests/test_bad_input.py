@@ -1,0 +1,139 @@
+"""Every mistake of a user's is one clear line and exit status 2, and harms nothing."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gaxn.main import main
+
+CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
+
+OVERRIDES = {
+    # override: what the line has to say
+    "sed=1": ["config.sed is unknown", "seed"],
+    "generator.width=(8,)": ["config.generator.width is unknown", "widths"],
+    "seed=x": ["config.seed is 'x'", "int"],
+    "seed=-1": ["config.seed is -1", "0 to 2^32"],
+    "steps=0": ["config.steps is 0", "1 or more"],
+    "batch=6": ["config.batch is 6", "multiple of the 4 devices"],
+    "ema_decay=1.5": ["config.ema_decay is 1.5", "below 1"],
+    "parallel=pmpa": ["config.parallel is 'pmpa'", "pmap"],
+    "critic_turns=0": ["config.critic_turns is 0", "1 or more"],
+    "generator.widths=(8,'a')": ["config.generator.widths", "tuple[int, ...]"],
+    "generator.widths=(8,8,8,8,8,8)": ["widths has 6 entries", "divisible by 64"],
+    "generator.attention_at=(12,)": ["attention_at has 12", "(8, 16, 32)"],
+    "generator.heads=3": ["heads is 3", "divide"],
+    "generator.name=attn_cgan.Generater": ["config.generator.name", "Generator"],
+    "discriminator.name=atn_cgan.Discriminator": ["config.discriminator.name", "attn_cgan"],
+    "game.latent=x": ["config.game.latent is 'x'", "int"],
+    "loss.name=hing": ["config.loss.name is 'hing'", "hinge"],
+    "loss={'name': 'non_saturating', 'real_target': 2.0}": ["real_target is 2.0", "<= 1"],
+    "loss={'name': 'hinge', 'margin': 2.0}": ["config.loss.margin is unknown"],
+    "penalties={'r3': 1.0}": ["config.penalties.r3", "r1"],
+    "penalties={'r1': -1.0}": ["config.penalties.r1 is -1.0", "0 or more"],
+    "augmentations={'translatoin': {}}": ["config.augmentations", "translation"],
+    "augmentations={'translation': {'ratio': 3.0}}": ["ratio is 3.0", "0 to 1"],
+    "optimizers.generator.name=adm": ["config.optimizers.generator.name is 'adm'"],
+    "optimizers.generator.learning_rate=-1": ["learning_rate is -1", "above 0"],
+    "optimizers.discriminator.b1=1.0": ["config.optimizers.discriminator.b1 is 1.0", "below 1"],
+    "data.name=shape": ["config.data.name is 'shape.Source'", "shapes"],
+    "data.background=red": ["config.data.background is 'red'", "dark or random"],
+    "data.size=8": ["config.data.size is 8", "16 or more"],
+    "evaluation.samples=1": ["config.evaluation.samples is 1", "2 or more"],
+    "run.log_every=0": ["config.run.log_every is 0", "1 or more"],
+    "run.checkpoint_every=0": ["config.run.checkpoint_every is 0", "1 or more"],
+    "run.keep=0": ["config.run.keep is 0", "1 or more"],
+}
+
+
+def _refused(capsys, *arguments: str) -> str:
+    """The one line with which a command is refused."""
+    assert main(["gaxn", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gaxn: ")
+    assert "Traceback" not in line
+    return line
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_overrides(capsys, tmp_path, override):
+    workdir = tmp_path / "run"
+    line = _refused(
+        capsys, f"--config={CONFIG}:tiny", f"--workdir={workdir}", f"--config.{override}"
+    )
+    for part in OVERRIDES[override]:
+        assert part in line
+    assert not workdir.exists()
+
+
+COMMANDS = {
+    "no config": ([], "--config is missing"),
+    "no such config": (["--config=configs/nothing.py"], "no such file"),
+    "no such variant": ([f"--config={CONFIG}:tny"], "variant is 'tny'; this config has tiny"),
+    "no such mode": ([f"--config={CONFIG}", "--mode=trian"], "train"),
+    "no such flag": ([f"--config={CONFIG}", "--wrkdir=x"], "workdir"),
+    "a word too many": ([f"--config={CONFIG}", "now"], "'now' is not understood"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands(capsys, name):
+    arguments, part = COMMANDS[name]
+    assert part in _refused(capsys, *arguments)
+
+
+def test_a_config_that_does_not_run_is_named(capsys, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("def get_config():\n    return 1 / 0\n")
+    assert "ZeroDivisionError" in _refused(capsys, f"--config={broken}")
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "sample"])
+def test_nothing_trained_yet(capsys, tmp_path, mode):
+    line = _refused(capsys, f"--config={CONFIG}:tiny", f"--workdir={tmp_path}", f"--mode={mode}")
+    assert "holds no run" in line
+
+
+def test_another_config_in_the_same_directory(capsys, tiny, tmp_path):
+    there = {**tiny().to_dict(), "seed": 7}
+    (tmp_path / "config.json").write_text(json.dumps({"config": there}))
+    line = _refused(capsys, f"--config={CONFIG}:tiny", f"--workdir={tmp_path}")
+    assert "seed (7 there, 0 here)" in line
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["seed"] == 7
+
+
+def test_a_directory_that_is_a_file(capsys, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    line = _refused(capsys, f"--config={CONFIG}:tiny", f"--workdir={tmp_path / 'run'}")
+    assert "cannot be written" in line
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+@pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs root")
+def test_a_full_disk(capsys, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size=64k none {disk} 2>/dev/null"):
+        pytest.skip("cannot mount a small disk here")
+    try:
+        line = _refused(capsys, f"--config={CONFIG}:tiny", f"--workdir={disk / 'run'}")
+        assert "space" in line
+    finally:
+        os.system(f"umount {disk}")
+
+
+def test_a_scalar_that_is_not_finite(capsys, tmp_path):
+    line = _refused(
+        capsys,
+        f"--config={CONFIG}:tiny",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.optimizers.generator.learning_rate=1e30",
+        "--config.run.checkpoint_every=1",
+    )
+    assert " at step " in line and (" is nan" in line or " is inf" in line)
+    step = int(line.split(" at step ")[1].split(";")[0])
+    kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept and max(kept) < step

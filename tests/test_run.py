@@ -1,0 +1,182 @@
+"""Whole runs by the command line: they end as they should, however they are interrupted."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gaxn.main import main
+
+CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
+LONGER = [
+    "--config.steps=60",
+    "--config.run.checkpoint_every=5",
+    "--config.run.sample_every=20",
+    "--config.parallel=auto",
+]
+
+
+def _command(workdir: Path, *arguments: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "gaxn.main",
+        f"--config={CONFIG}:tiny",
+        f"--workdir={workdir}",
+        *arguments,
+    ]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One device, and compiled programs kept between the processes of this module."""
+    cache = tmp_path_factory.mktemp("compiled")
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+
+
+def _start(environment, workdir, *arguments):
+    return subprocess.Popen(
+        _command(workdir, *arguments),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _finish(process, status=0, timeout=240):
+    output, errors = process.communicate(timeout=timeout)
+    assert process.returncode == status, errors
+    return output
+
+
+def _run(environment, workdir, *arguments):
+    return _finish(_start(environment, workdir, *arguments))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(environment, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    _run(environment, workdir, *LONGER)
+    return workdir
+
+
+def _outcome(workdir):
+    """The checksums of every leaf at the last step, and the samples."""
+    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    sums = (workdir / "checkpoints" / str(step) / "checksums" / "metadata").read_text()
+    samples = {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
+    return step, json.loads(sums), samples
+
+
+def _history(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
+
+
+def test_a_run_leaves_what_it_promises(uninterrupted):
+    for name in ("config.json", "metrics.jsonl", "evaluations.jsonl", "checkpoints"):
+        assert (uninterrupted / name).exists()
+    document = json.loads((uninterrupted / "evaluation.json").read_text())
+    assert document["step"] == 60
+    part = document["classified"]
+    assert np.sum(part["tables"]["confusion"]["counts"]) == part["protocol"]["samples"] == 60
+    assert part["protocol"]["sha256"] and part["protocol"]["seed"] == 0
+    assert part["figures"]["frechet_distance_floor"] > 0
+    for picture in ("curves.png", "confusion.png", "samples/step_00000060.png"):
+        assert np.asarray(Image.open(uninterrupted / picture)).std() > 0
+    assert Image.open(uninterrupted / "samples.gif").n_frames == 4
+    assert len(list((uninterrupted / "attention").iterdir())) == 3
+    assert [row["step"] for row in _history(uninterrupted)] == list(range(2, 61, 2))
+
+
+def test_the_same_command_again_says_that_it_is_done(uninterrupted, environment):
+    before = _outcome(uninterrupted)
+    assert "is done: 60 steps" in _run(environment, uninterrupted, *LONGER)
+    assert _outcome(uninterrupted) == before
+
+
+def test_evaluate_and_sample_repeat_what_training_left(uninterrupted, environment):
+    before = json.loads((uninterrupted / "evaluation.json").read_text())
+    samples = _outcome(uninterrupted)[2]
+    _run(environment, uninterrupted, *LONGER, "--mode=evaluate")
+    assert json.loads((uninterrupted / "evaluation.json").read_text()) == before
+    printed = _run(environment, uninterrupted, *LONGER, "--mode=sample").strip()
+    assert Path(printed).read_bytes() == samples["step_00000060.png"]
+
+
+def test_one_seed_is_one_trajectory_and_two_are_two(uninterrupted, environment, tmp_path):
+    _run(environment, tmp_path / "same", *LONGER)
+    assert _outcome(tmp_path / "same") == _outcome(uninterrupted)
+    _run(environment, tmp_path / "other", *LONGER, "--config.seed=1")
+    other, ours = _outcome(tmp_path / "other")[1], _outcome(uninterrupted)[1]
+    assert all(other[leaf] != ours[leaf] for leaf in ours if "kernel" in leaf)
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    uninterrupted, environment, tmp_path, number, status
+):
+    workdir = tmp_path / "run"
+    process = _start(environment, workdir, *LONGER)
+    _wait_for(workdir / "checkpoints" / "5")
+    process.send_signal(number)
+    output = _finish(process, status)
+    step = int(output.split("saved at step ")[1].split(";")[0])
+    assert (workdir / "checkpoints" / str(step)).is_dir() and step < 60
+    _run(environment, workdir, *LONGER)
+    assert _outcome(workdir) == _outcome(uninterrupted)
+    assert _history(workdir) == _history(uninterrupted)
+
+
+def _wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} never came"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_kill_9_at_random_moments_changes_nothing(uninterrupted, environment, tmp_path, kills):
+    workdir = tmp_path / "run"
+    moments = random.Random(kills)
+    for _ in range(kills):
+        process = _start(environment, workdir, *LONGER)
+        _wait_for(workdir / "config.json")
+        time.sleep(moments.uniform(0, 12))
+        process.kill()
+        process.communicate()
+    _run(environment, workdir, *LONGER)
+    assert _outcome(workdir) == _outcome(uninterrupted)
+    assert _history(workdir) == _history(uninterrupted)
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(uninterrupted, environment, tmp_path):
+    shorter = [argument.replace("steps=60", "steps=30") for argument in LONGER]
+    _run(environment, tmp_path / "run", *shorter)
+    _run(environment, tmp_path / "run", *LONGER)
+    step, sums, samples = _outcome(tmp_path / "run")
+    expected = _outcome(uninterrupted)
+    assert (step, sums) == expected[:2]
+    assert expected[2].items() <= samples.items()
+
+
+def test_a_run_on_four_devices_in_this_process(tmp_path, capsys):
+    arguments = ["gaxn", f"--config={CONFIG}:tiny", f"--workdir={tmp_path / 'run'}"]
+    assert main([*arguments, "--config.parallel=pmap"]) == 0
+    assert main(arguments) == 0
+    assert "is done" in capsys.readouterr().out
