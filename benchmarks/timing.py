@@ -1,5 +1,6 @@
 """Times several sides of a comparison in turn, so that a busy machine disturbs all alike."""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 
@@ -24,3 +25,15 @@ def alternate(sides: Mapping[str, Side], rounds: int, calls: int) -> dict[str, l
             side(calls)
             found[name].append((time.perf_counter() - start) * 1e3 / calls)
     return found
+
+
+def report(found: Mapping[str, list[float]]) -> None:
+    """Prints a row a side, then how many times as long the second takes as the first."""
+    print(f"{'side':8} {'median ms':>10} {'min ms':>10}")
+    for name, values in found.items():
+        print(f"{name:8} {statistics.median(values):10.1f} {min(values):10.1f}")
+    (own_name, ours), (other_name, theirs) = found.items()
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    rounds = [other / own for own, other in zip(ours, theirs, strict=True)]
+    by_round = f"{statistics.median(rounds):.2f}, {min(rounds):.2f} to {max(rounds):.2f}"
+    print(f"{other_name} / {own_name}: {ratio:.2f} of the medians; by round {by_round}")

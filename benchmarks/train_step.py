@@ -21,29 +21,31 @@ round its median and range.
 
 import argparse
 import dataclasses
+import inspect
 import math
 import os
-import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 import torch_attn_cgan
 import torch_gan
-from timing import Side, alternate
+from timing import Side, alternate, report
 
 from gaxn import arguments, mesh
 from gaxn.build import build
 from gaxn.experiment import Experiment
-from gaxn.models import attn_cgan
 from gaxn.types import Batch, InputError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
+ADAM = {"learning_rate": None, "b1": 0.9, "b2": 0.999}
+"""The options of optax.adam that PyTorch's takes too, and their defaults."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,10 +66,7 @@ def main(argv: Sequence[str]) -> int:
     check_parameters(state.params, trainer)
     batch = random_batch(experiment)
     print(f"{given.name}: batch {experiment.batch}, {len(experiment.turns)} turns a step")
-    sides = {
-        "gaxn": gaxn_side(experiment, state, batch),
-        "PyTorch": torch_side(trainer, batch),
-    }
+    sides = {"gaxn": gaxn_side(experiment, state, batch), "PyTorch": torch_side(trainer, batch)}
     report(alternate(sides, options.rounds, options.steps))
     return 0
 
@@ -115,24 +114,26 @@ def make_trainer(experiment: Experiment) -> torch_gan.Trainer:
         InputError: the experiment has a part that is not written in PyTorch here.
     """
     game, config = experiment.game, experiment.config
-    _require_known("generator.name", type(game.generator), [attn_cgan.Generator])
-    _require_known("discriminator.name", type(game.discriminator), [attn_cgan.Discriminator])
+    _require_known("game.name", config["game"]["name"], ["image_gan.ImageGan"])
+    for player in ("Generator", "Discriminator"):
+        name = config[player.lower()]["name"]
+        _require_known(f"{player.lower()}.name", name, [f"attn_cgan.{player}"])
     _require_known("loss", config["loss"], [{"name": name} for name in torch_gan.LOSSES])
     for name in config["penalties"]:
         _require_known("penalties", name, ["r1"])
     _require_known("augmentations", config["augmentations"], [{}])
     for player, spec in config["optimizers"].items():
         _require_known(f"optimizers.{player}.name", spec["name"], ["adam"])
-    generator = torch_attn_cgan.Generator(latent=game.latent, **_fields(game.generator))
+        for option in spec:
+            _require_known(f"optimizers.{player}", option, ["name", *ADAM])
     size, _, channels = experiment.train.image_shape
-    discriminator = torch_attn_cgan.Discriminator(size, channels, **_fields(game.discriminator))
     return torch_gan.Trainer(
-        generator,
-        discriminator,
+        _network(torch_attn_cgan.Generator, game.generator, latent=game.latent),
+        _network(torch_attn_cgan.Discriminator, game.discriminator, size=size, channels=channels),
         torch_gan.LOSSES[config["loss"]["name"]],
         game.latent,
         config["penalties"].get("r1", 0.0),
-        {player: _adam(**spec) for player, spec in config["optimizers"].items()},
+        {player: _adam(spec) for player, spec in config["optimizers"].items()},
         config["ema_decay"],
     )
 
@@ -146,27 +147,20 @@ def check_parameters(params: dict[str, Any], trainer: torch_gan.Trainer) -> None
         print(f"{player}: {ours:,} parameters")
 
 
-def report(found: dict[str, list[float]]) -> None:
-    print(f"{'side':8} {'median ms':>10} {'min ms':>10}")
-    for name, values in found.items():
-        print(f"{name:8} {statistics.median(values):10.1f} {min(values):10.1f}")
-    ours, theirs = found.values()
-    ratio = statistics.median(theirs) / statistics.median(ours)
-    rounds = [other / own for own, other in zip(ours, theirs, strict=True)]
-    print(
-        f"PyTorch / gaxn: {ratio:.2f} of the medians; by round {statistics.median(rounds):.2f}, "
-        f"{min(rounds):.2f} to {max(rounds):.2f}"
-    )
-
-
-def _fields(module: Any) -> dict[str, Any]:
-    """The fields of a Flax module, without those that every module has."""
+def _network(make: Callable, module: nn.Module, **inferred: Any) -> torch.nn.Module:
+    """The network of a Flax module: what its fields and what Flax infers make of `make`."""
+    known = inspect.signature(make).parameters
     names = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
-    return {name: getattr(module, name) for name in names}
+    for name in names - known.keys():
+        # A field that PyTorch's network lacks has to be at rest.
+        value = getattr(module, name)
+        _require_known(f"{type(module).__name__}.{name}", value, [getattr(type(module), name)])
+    return make(**{name: getattr(module, name) for name in names & known.keys()}, **inferred)
 
 
-def _adam(*, name: str, learning_rate: float, b1: float = 0.9, b2: float = 0.999) -> dict:
-    return {"lr": learning_rate, "betas": (b1, b2)}
+def _adam(spec: dict[str, Any]) -> dict[str, Any]:
+    values = {**ADAM, **spec}
+    return {"lr": values["learning_rate"], "betas": (values["b1"], values["b2"])}
 
 
 def _require_known(field: str, value: Any, known: list) -> None:

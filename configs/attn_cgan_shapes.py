@@ -10,7 +10,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict(
         {
             "seed": 0,
-            "steps": 5_000,
+            "steps": 6_000,
             "batch": 32,
             "critic_turns": 1,
             "ema_decay": 0.998,
@@ -27,6 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "game": {"name": "image_gan.ImageGan", "latent": 64},
             "generator": {
                 "name": "attn_cgan.Generator",
+                "modulated": True,
+                "coordinates": True,
                 "widths": (128, 64, 32),
                 "attention_at": (16,),
                 "attention_pool": 2,
@@ -42,16 +44,16 @@ def get_config(variant: str = "") -> ConfigDict:
                 "spectral_norm": False,
             },
             "loss": {"name": "relativistic"},
-            "penalties": {"r1": 1.0},
+            "penalties": {"r1": 0.3},
             "augmentations": {},
             "optimizers": {
-                "generator": {"name": "adam", "learning_rate": 1e-3, "b1": 0.0, "b2": 0.99},
-                "discriminator": {"name": "adam", "learning_rate": 1e-3, "b1": 0.0, "b2": 0.99},
+                "generator": {"name": "adam", "learning_rate": 2e-3, "b1": 0.0, "b2": 0.99},
+                "discriminator": {"name": "adam", "learning_rate": 7e-4, "b1": 0.0, "b2": 0.99},
             },
             "evaluation": {"samples": 10_000},
             "run": {
                 "log_every": 50,
-                "sample_every": 250,
+                "sample_every": 500,
                 "checkpoint_every": 500,
                 "keep": 3,
                 "sample_columns": 8,
@@ -68,4 +70,4 @@ def get_config(variant: str = "") -> ConfigDict:
         "evaluation": {"samples": 60},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
-    return with_variant(config, variant, {"tiny": tiny, "long": {"steps": 50_000}})
+    return with_variant(config, variant, {"tiny": tiny, "long": {"steps": 60_000}})

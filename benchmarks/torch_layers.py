@@ -1,0 +1,89 @@
+"""The layers of gaxn/nn that torch_attn_cgan.py needs, in PyTorch.
+
+Tensors are [batch, channels, height, width] in channels_last memory, so that the
+permutations to [batch, height, width, channels] and back move nothing.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class SelfAttention(nn.Module):
+    """y = gamma * o(softmax(q k^T) v) + x, keys and values max-pooled by `pool`."""
+
+    def __init__(self, channels: int, heads: int, pool: int, normalise: bool = False):
+        super().__init__()
+        self.heads, self.pool = heads, pool
+        narrow = max(channels // 8, heads)
+        self.query = wrap(normalise, nn.Linear(channels, narrow, bias=False))
+        self.key = wrap(normalise, nn.Linear(channels, narrow, bias=False))
+        self.value = wrap(normalise, nn.Linear(channels, channels, bias=False))
+        self.output = wrap(normalise, nn.Linear(channels, channels, bias=False))
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.permute(0, 2, 3, 1)
+        query = self._split(self.query(pixels))
+        key = self._split(self._pooled(self.key(pixels)))
+        value = self._split(self._pooled(self.value(pixels)))
+        weights = torch.softmax(query @ key.transpose(2, 3), dim=-1)
+        attended = (weights @ value).transpose(1, 2).reshape(pixels.shape)
+        return (self.gamma * self.output(attended) + pixels).permute(0, 3, 1, 2)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        if self.pool == 1:
+            return x
+        return F.max_pool2d(x.permute(0, 3, 1, 2), self.pool).permute(0, 2, 3, 1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[batch, height, width, channels] -> [batch, heads, positions, channels of a head]."""
+        return x.reshape(len(x), -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+
+
+class Normalisation(nn.Module):
+    """BatchNorm, its gain and bias following from a condition where there is one."""
+
+    def __init__(self, channels: int, condition: int | None):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.gain = nn.Linear(condition, channels) if condition else None
+        self.bias = nn.Linear(condition, channels) if condition else None
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = self.norm(x)
+        if self.gain is None:
+            return x
+        gain, bias = 1 + self.gain(condition), self.bias(condition)
+        return x * gain[:, :, None, None] + bias[:, :, None, None]
+
+
+class Coordinates(nn.Module):
+    """Appends y and x, from -1 to 1, to the channels of a square map; or nothing, if not `on`."""
+
+    def __init__(self, resolution: int, on: bool):
+        super().__init__()
+        self.channels = 2 if on else 0
+        line = torch.linspace(-1, 1, resolution)
+        place = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1)
+        self.register_buffer("place", place)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return append(x, self.place.expand(len(x), -1, -1, -1)) if self.channels else x
+
+
+def append(x: Tensor, channels: Tensor) -> Tensor:
+    """`channels`, [batch, height, width, more], after those of x."""
+    return torch.cat([x.permute(0, 2, 3, 1), channels], dim=-1).permute(0, 3, 1, 2)
+
+
+def doubling(before: int, width: int, transposed: bool) -> nn.Module:
+    if transposed:
+        return nn.ConvTranspose2d(before, width, 4, stride=2, padding=1, bias=False)
+    convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)
+    return nn.Sequential(nn.Upsample(scale_factor=2), convolution)
+
+
+def wrap(normalise: bool, layer: nn.Module) -> nn.Module:
+    return spectral_norm(layer) if normalise else layer

@@ -1,0 +1,234 @@
+"""The shapes: a pure function of (seed, index), drawn where and as large as their scenes say."""
+
+import colorsys
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+from gaxn.data.shapes import CLASSES, Source
+from gaxn.types import InputError
+
+
+def _draw(source, indices):
+    return jax.device_get(jax.jit(source.batch)(np.asarray(indices)))
+
+
+def _scenes(source, count):
+    scenes = jax.device_get(jax.jit(source.scenes)(np.arange(count)))
+    return type(scenes)(*(np.asarray(field, np.float64) for field in scenes))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """The first 500 training pictures and their labels."""
+    return _draw(Source(), np.arange(500))
+
+
+@pytest.mark.parametrize("background", ["dark", "random"])
+def test_a_picture_depends_on_its_index_alone(background):
+    source = Source(size=16, background=background, texture=0.2, noise=0.1)
+    images, labels = _draw(source, np.arange(60))
+    order = np.random.default_rng(0).permutation(60)
+    for indices in (order, order[:1], order[:36].reshape(2, 3, 6)):
+        batch = _draw(source, indices)
+        np.testing.assert_array_equal(batch.images, images[indices])
+        np.testing.assert_array_equal(batch.labels, labels[indices])
+
+
+def test_the_number_of_examples_does_not_change_them(plain):
+    images, _ = _draw(Source(examples=100), np.arange(20))
+    np.testing.assert_array_equal(images, plain.images[:20])
+
+
+def test_the_types_are_those_of_a_batch(plain):
+    assert plain.images.shape == (500, 32, 32, 3)
+    assert plain.images.dtype == np.uint8
+    assert plain.labels.shape == (500,)
+    assert plain.labels.dtype == np.int32
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"split": "test"}])
+def test_seeds_and_splits_share_no_picture(plain, other):
+    images, _ = _draw(Source(**other), np.arange(500))
+    both = {image.tobytes() for image in [*plain.images, *images]}
+    assert len(both) == 1000
+
+
+def test_sizes_of_the_splits():
+    assert len(Source(examples=123)) == 123
+    assert len(Source(split="test", examples=123)) == 10_000
+
+
+def test_distributions_are_those_of_the_documentation():
+    scenes = _scenes(Source(), 3000)
+    assert scipy.stats.chisquare(np.bincount(scenes.label.astype(int), minlength=3)).pvalue > 1e-6
+    hsv = np.array([colorsys.rgb_to_hsv(*colour) for colour in scenes.colour])
+    for sample, low, high in [
+        (hsv[:, 0], 0, 1),
+        (hsv[:, 1], 0.5, 1),
+        (hsv[:, 2], 0.6, 1),
+        (scenes.radius, 0.17, 0.28),
+        (scenes.angle, 0, 2 * np.pi),
+    ]:
+        assert scipy.stats.kstest(sample, "uniform", (low, high - low)).pvalue > 1e-6
+    room = 0.5 - _reach(scenes)
+    for place in scenes.centre.T:
+        sample = (place - 0.5) / room
+        assert scipy.stats.kstest(sample, "uniform", (-1, 2)).pvalue > 1e-6
+
+
+def _sides(scenes):
+    """Square and triangle of the circle's area: (side of the square, side of the triangle)."""
+    area = np.pi * scenes.radius**2
+    return np.sqrt(area), np.sqrt(4 * area / np.sqrt(3))
+
+
+def _reach(scenes):
+    """How far each shape extends from its centre at most."""
+    square, triangle = _sides(scenes)
+    return np.choose(
+        scenes.label.astype(int), [square / np.sqrt(2), scenes.radius, triangle / np.sqrt(3)]
+    )
+
+
+def _coverage(images, scenes):
+    """How much of each pixel the shape covers, from the mix of its two colours."""
+    contrast = scenes.colour - scenes.background
+    mix = images / 255 - scenes.background[:, None, None]
+    return np.einsum("bhwc,bc->bhw", mix, contrast) / (contrast**2).sum(1)[:, None, None]
+
+
+def _take(scenes, index):
+    return type(scenes)(*(field[index] for field in scenes))
+
+
+def _exact_coverage(scene, size, fine=8):
+    """The same by counting points within the shape, `fine` by `fine` a pixel."""
+    points = (np.arange(size * fine) + 0.5) / (size * fine)
+    y, x = np.meshgrid(points - scene.centre[0], points - scene.centre[1], indexing="ij")
+    if CLASSES[int(scene.label)] == "circle":
+        inside = np.hypot(x, y) < scene.radius
+    else:
+        square, triangle = _sides(scene)
+        corners, inner = {
+            "square": (4, square / 2),
+            "triangle": (3, triangle / np.sqrt(12)),
+        }[CLASSES[int(scene.label)]]
+        inside = np.ones_like(x, bool)
+        for corner in range(corners):
+            outward = scene.angle - np.pi / 2 + 2 * np.pi * corner / corners
+            inside &= x * np.cos(outward) + y * np.sin(outward) < inner
+    return inside.reshape(size, fine, size, fine).mean(axis=(1, 3))
+
+
+def test_area_and_centre_are_those_of_the_scene(plain):
+    scenes = _scenes(Source(), 500)
+    coverage = _coverage(plain.images, scenes)
+    np.testing.assert_array_equal(scenes.label, plain.labels)
+    area = coverage.sum(axis=(1, 2)) / 32**2
+    np.testing.assert_allclose(area, np.pi * scenes.radius**2, rtol=0.015)
+    pixel = (np.arange(32) + 0.5) / 32
+    total = coverage.sum(axis=(1, 2))
+    y = (coverage.sum(axis=2) @ pixel) / total
+    x = (coverage.sum(axis=1) @ pixel) / total
+    # A tenth of a pixel: 256 levels of colour, summed over 1,024 pixels.
+    np.testing.assert_allclose(np.stack([y, x], axis=1), scenes.centre, atol=0.1 / 32)
+
+
+def test_the_picture_shows_the_shape_of_its_label(plain):
+    scenes = _scenes(Source(), 60)
+    coverage = _coverage(plain.images[:60], scenes)
+    assert set(plain.labels[:60]) == {0, 1, 2}
+    for index in range(60):
+        error = np.abs(coverage[index] - _exact_coverage(_take(scenes, index), 32))
+        # An edge blended by distance is wrong by up to a third at a triangle's corner.
+        assert error.max() < 0.35
+        assert error.mean() < 0.005
+
+
+def test_shapes_lie_wholly_in_the_frame(plain):
+    scenes = _scenes(Source(), 500)
+    reach = _reach(scenes)[:, None]
+    assert (scenes.centre - reach > -1e-6).all() and (scenes.centre + reach < 1 + 1e-6).all()
+    border = np.ones((32, 32), bool)
+    border[1:-1, 1:-1] = False
+    background = np.round(255 * scenes.background).astype(int)[:, None]
+    excess = np.abs(plain.images[:, border].astype(int) - background)
+    # A pixel away from the frame nothing can reach the border, not even a blended edge.
+    far = (np.abs(scenes.centre - 0.5) + reach < 0.5 - 1.5 / 32).all(axis=1)
+    assert far.sum() > 200
+    assert not excess[far].any()
+    # Otherwise only the blended tip of a shape that touches the frame.
+    assert (excess.sum(axis=-1) > 0).sum(axis=1).max() <= 4
+
+
+def test_random_backgrounds_contrast():
+    scenes = _scenes(Source(background="random"), 2000)
+    luminance = np.array([0.2126, 0.7152, 0.0722])
+    difference = (scenes.background - scenes.colour) @ luminance
+    # Float32 rounding of luminances up to 1.
+    assert np.abs(difference).min() >= 0.25 - 1e-5
+    assert np.abs(difference).min() < 0.26
+    assert (difference > 0).sum() > 200 and (difference < 0).sum() > 200
+    for colour in (scenes.colour, scenes.background):
+        assert colour.min() >= 0 and colour.max() <= 1 + 1e-6
+    assert len(np.unique(scenes.background, axis=0)) == 2000
+
+
+@pytest.mark.parametrize("options", [{"texture": 0.3}, {"noise": 0.1}, {"background": "random"}])
+def test_disturbances_change_pixels_but_no_label(plain, options):
+    images, labels = _draw(Source(**options), np.arange(100))
+    assert (images != plain.images[:100]).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(labels, plain.labels[:100])
+
+
+def test_the_noise_has_its_standard_deviation(plain):
+    images, _ = _draw(Source(noise=0.1), np.arange(100))
+    clean = plain.images[:100].astype(int)
+    middling = (clean > 0.45 * 255) & (clean < 0.55 * 255)
+    residual = (images - clean)[middling] / 255
+    assert residual.size > 1000
+    # The standard error is 1 % for 5,000 values or more.
+    np.testing.assert_allclose(residual.std(), 0.1, rtol=0.05)
+    np.testing.assert_allclose(residual.mean(), 0, atol=0.01)
+
+
+def test_the_texture_has_its_amplitude(plain):
+    images, _ = _draw(Source(texture=0.3), np.arange(100))
+    clean = plain.images[:100].astype(int)
+    middling = (clean > 100) & (clean < 180)
+    ratio = images[middling] / clean[middling]
+    # Levels of 1/255 on values of 100 and more.
+    assert 0.69 < ratio.min() < 0.71
+    assert 1.29 < ratio.max() < 1.31
+
+
+def test_a_larger_picture_shows_the_same_scene(plain):
+    source = Source(size=64)
+    images, labels = _draw(source, np.arange(50))
+    assert images.shape == (50, *source.image_shape) == (50, 64, 64, 3)
+    np.testing.assert_array_equal(labels, plain.labels[:50])
+    halved = images.reshape(50, 32, 2, 32, 2, 3).mean(axis=(2, 4))
+    # Edges are blended over half the width, so they differ by up to a quarter of the range.
+    error = np.abs(halved - plain.images[:50])
+    assert error.max() < 90 and error.mean() < 1
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("split", "validation"),
+        ("background", "white"),
+        ("examples", 0),
+        ("size", 15),
+        ("texture", -0.1),
+        ("texture", 0.6),
+        ("noise", 0.6),
+        ("noise", float("nan")),
+    ],
+)
+def test_bad_options_are_named(field, value):
+    with pytest.raises(InputError, match=f"{field} is {value!r}; valid is"):
+        Source(**{field: value})
