@@ -4,28 +4,22 @@ The keyword parameters of `_experiment` are the fields of a config; those of the
 constructors that they name are the fields within.
 """
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from ml_collections import ConfigDict
 
-from gaxn import classifier, mesh, state
+from gaxn import classifier, mesh, parts, state
 from gaxn.data import Source
 from gaxn.evaluators import Evaluator, attention, classified
 from gaxn.experiment import Experiment
 from gaxn.feed import make_feed
-from gaxn.losses import Loss
 from gaxn.sampling import make_subject
-from gaxn.schema import bind, instance, nearest, require, resolve
+from gaxn.schema import bind, instance, require
 from gaxn.step import Turn, make_step
 from gaxn.types import InputError
-
-PLAYERS = ("discriminator", "generator")
 
 
 def build(config: ConfigDict, name: str, placement: mesh.Placement | None = None) -> Experiment:
@@ -82,15 +76,16 @@ def _experiment(
         "config.game",
         generator=instance("models", generator, "config.generator", **derived),
         discriminator=instance("models", discriminator, "config.discriminator", **derived),
-        loss=_loss(loss),
-        penalties=tuple(_penalty(name, weight) for name, weight in penalties.items()),
+        loss=parts.make_loss(loss),
+        penalties=tuple(parts.make_penalty(name, weight) for name, weight in penalties.items()),
         augmentations=tuple(
-            _augmentation(name, options) for name, options in augmentations.items()
+            parts.make_augmentation(name, options) for name, options in augmentations.items()
         ),
     )
-    moves = {player: _optimizer(optimizers, player) for player in PLAYERS}
+    moves = {player: parts.make_optimizer(optimizers, player) for player in parts.PLAYERS}
     d_turn, g_turn = (
-        Turn(player, getattr(type(players), f"{player}_loss"), moves[player]) for player in PLAYERS
+        Turn(player, getattr(type(players), f"{player}_loss"), moves[player])
+        for player in parts.PLAYERS
     )
     turns = (d_turn,) * critic_turns + (g_turn,)
     for interval in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
@@ -137,57 +132,6 @@ def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
     if conditional and classes < 2:
         raise InputError(f"config.conditional is True; {source.identity} has {classes} classes")
     return {"size": height, "channels": channels, "classes": classes if conditional else None}
-
-
-def _loss(spec: Mapping[str, Any]) -> Loss:
-    """The two sides of a loss; each gets those of the options that it takes."""
-    options = dict(spec)
-    name = options.pop("name", "")
-    module = resolve("losses", name, "config.loss.name")
-    sides = (module.discriminator, module.generator)
-    takes = [inspect.signature(side).parameters.keys() - {"real", "fake"} for side in sides]
-    for option in options.keys() - takes[0] - takes[1]:
-        valid = nearest(option, takes[0] | takes[1])
-        raise InputError(f"config.loss.{option} is unknown; {name} takes {valid}")
-    loss = Loss(
-        *(
-            functools.partial(side, **{key: options[key] for key in options.keys() & taken})
-            for side, taken in zip(sides, takes, strict=True)
-        )
-    )
-    try:
-        jax.eval_shape(loss.discriminator, jnp.zeros(1), jnp.zeros(1))
-    except (InputError, TypeError) as error:
-        raise InputError(f"config.loss.{error}") from None
-    return loss
-
-
-def _penalty(name: str, weight: Any) -> tuple[Callable, float]:
-    field = f"config.penalties.{name}"
-    require(field, weight, isinstance(weight, int | float) and weight >= 0, "a weight, 0 or more")
-    return resolve("penalties", name, field).penalty, float(weight)
-
-
-def _augmentation(name: str, options: Any) -> Callable:
-    field = f"config.augmentations.{name}"
-    require(field, options, isinstance(options, dict), "a dict of options")
-    return instance("augmentations", {**options, "name": name}, field, "Augmentation")
-
-
-def _optimizer(optimizers: Mapping[str, Any], player: str) -> optax.GradientTransformation:
-    field = f"config.optimizers.{player}"
-    for name in optimizers.keys() - set(PLAYERS):
-        raise InputError(f"config.optimizers.{name} is unknown; players are {', '.join(PLAYERS)}")
-    spec = dict(optimizers.get(player, {}))
-    name = spec.pop("name", "")
-    require(f"{field}.name", name, callable(getattr(optax, name, None)), "an optimizer of optax")
-    rate = spec.get("learning_rate")
-    holds = isinstance(rate, int | float) and rate > 0
-    require(f"{field}.learning_rate", rate, holds, "a number above 0")
-    for beta in spec.keys() & {"b1", "b2"}:
-        holds = isinstance(spec[beta], int | float) and 0 <= spec[beta] < 1
-        require(f"{field}.{beta}", spec[beta], holds, "0 or more and below 1")
-    return bind(getattr(optax, name), spec, field)
 
 
 def _creator(players: Any, moves: Mapping[str, Any], train: Source, batch: int) -> Callable:

@@ -67,7 +67,8 @@ def advance(
     if done == 0:
         outputs.draw_samples(experiment, workdir, state)
     host, state = state, placement.place(state)
-    while done < experiment.steps and not signals.caught:
+    ends = done >= experiment.steps
+    while not ends:
         state, scalars = program(state, experiment.feed(done), experiment.key)
         done += 1
         log.add(done, scalars)

@@ -18,6 +18,11 @@ def main(argv: Sequence[str]) -> int:
         return modes.MODES[given.mode](build(given.config, given.name), given.workdir)
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(
+            "gaxn: interrupted; the same command goes on from the last checkpoint", file=sys.stderr
+        )
+        return 130
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         print(f"gaxn: {error.strerror or error}{place}", file=sys.stderr)

@@ -93,15 +93,20 @@ def _blank(experiment: Experiment) -> GanState:
 def _record() -> dict[str, Any]:
     """What else a reader needs to repeat the run."""
     packages = ("gaxn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "devices": [str(device) for device in jax.devices()],
-        "git": git.stdout.strip() or None,
+        "git": _commit(Path(__file__).parents[1]),
     }
+
+
+def _commit(root: Path) -> str | None:
+    """The commit of a clone, with "-dirty" where it was changed; None where this is none."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() or None

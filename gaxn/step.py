@@ -56,7 +56,7 @@ def take_turn(
         collections=collections,
         opt_state={**state.opt_state, turn.player: opt_state},
     )
-    scalars = {"loss": loss, **scalars, "gradient_norm": optax.global_norm(gradient)}
+    scalars = {"loss": loss, **scalars, "gradient_norm": optax.tree.norm(gradient)}
     prefix = turn.player[0]
     means = axis.mean_over_devices(scalars)
     return state, {f"{prefix}/{name}": value for name, value in means.items()}

@@ -45,7 +45,7 @@ def _expected(params, x, heads, pool):
                 weights[example, head, place] = odds
                 channel = slice(head * wide, (head + 1) * wide)
                 attended[example, place, channel] = odds @ values[example][:, channel]
-    return params["gamma"] * (attended.reshape(x.shape) @ output) + x, weights
+    return float(params["gamma"]) * (attended.reshape(x.shape) @ output) + x, weights
 
 
 def _initialise(layer, x):

@@ -9,7 +9,7 @@ FLOORS = [
     {"types"},
     {"axis", "keys", "pixels", "pictures", "schema"},
     {"losses", "penalties", "augmentations", "nn", "metrics"},
-    {"models", "games", "data"},
+    {"models", "games", "data", "parts"},
     {"state", "mesh", "sinks", "classifier"},
     {"step", "feed", "checkpoint", "evaluators", "sampling"},
     {"experiment"},
