@@ -24,6 +24,7 @@ class Generator(nn.Module):
         attention_pool: int,
         embedding: int,
         transposed: bool,
+        spectral_attention: bool,
         modulated: bool,
         coordinates: bool,
     ):
@@ -41,11 +42,11 @@ class Generator(nn.Module):
             convolution = doubling(before + place.channels, width, transposed)
             resolution *= 2
             attends = resolution in attention_at
-            attention = SelfAttention(width, heads, attention_pool) if attends else nn.Identity()
+            attention = SelfAttention(width, heads, attention_pool, spectral_attention)
             block = {
                 "upsample": nn.Sequential(place, convolution),
                 "norm": Normalisation(width, condition),
-                "attention": attention,
+                "attention": attention if attends else nn.Identity(),
             }
             self.blocks.append(nn.ModuleDict(block))
             before = width

@@ -1,12 +1,14 @@
 """The train step of `gaxn.games.image_gan` in PyTorch eager: the other side of train_step.py."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
 
 
 class Loss(NamedTuple):
@@ -38,6 +40,29 @@ LOSSES = {
 }
 
 
+ADAM_OPTIONS = ("learning_rate", "b1", "b2", "decay")
+
+
+def make_adam(
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    name: str = "adam",
+    b1: float = 0.9,
+    b2: float = 0.999,
+    decay: Mapping[str, float] | None = None,
+) -> LambdaLR:
+    """Adam under its schedule, from the fields of an optimiser in a config."""
+
+    def factor(step: int) -> float:
+        if decay is None:
+            return 1.0
+        done = (step - decay["begin"]) / (decay["end"] - decay["begin"])
+        return 1 + (decay["to"] - 1) * min(max(done, 0.0), 1.0)
+
+    return LambdaLR(Adam(parameters, learning_rate, (b1, b2), fused=True), factor)
+
+
 class Trainer:
     """Two players, their optimisers and the running mean of the generator.
 
@@ -47,7 +72,7 @@ class Trainer:
         loss: one of `LOSSES`.
         latent: size of the latent.
         r1: weight of the penalty; 0 leaves it out.
-        optimizers: options of `torch.optim.Adam` by player.
+        optimizers: options of `make_adam` by player.
         ema_decay: of the running mean, warmed up as in gaxn.
     """
 
@@ -66,8 +91,8 @@ class Trainer:
         self.discriminator = discriminator.to(**channels_last).train()
         self.ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.loss, self.latent, self.r1, self.ema_decay = loss, latent, r1, ema_decay
-        self.optimizers = {
-            player: torch.optim.Adam(getattr(self, player).parameters(), fused=True, **options)
+        self.schedules = {
+            player: make_adam(getattr(self, player).parameters(), **options)
             for player, options in optimizers.items()
         }
         self.steps = 0
@@ -123,9 +148,11 @@ class Trainer:
         return self.generator(torch.randn(batch, self.latent), labels)
 
     def _move(self, player: str, loss: Tensor) -> Tensor:
-        self.optimizers[player].zero_grad(set_to_none=True)
+        schedule = self.schedules[player]
+        schedule.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizers[player].step()
+        schedule.optimizer.step()
+        schedule.step()
         return loss.detach()
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 class SelfAttention(nn.Module):
     """y = gamma * o(softmax(q k^T) v) + x, keys and values max-pooled by `pool`."""
 
-    def __init__(self, channels: int, heads: int, pool: int, normalise: bool = False):
+    def __init__(self, channels: int, heads: int, pool: int, normalise: bool):
         super().__init__()
         self.heads, self.pool = heads, pool
         narrow = max(channels // 8, heads)

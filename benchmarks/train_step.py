@@ -44,8 +44,6 @@ from gaxn.experiment import Experiment
 from gaxn.types import Batch, InputError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
-ADAM = {"learning_rate": None, "b1": 0.9, "b2": 0.999}
-"""The options of optax.adam that PyTorch's takes too, and their defaults."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -125,7 +123,7 @@ def make_trainer(experiment: Experiment) -> torch_gan.Trainer:
     for player, spec in config["optimizers"].items():
         _require_known(f"optimizers.{player}.name", spec["name"], ["adam"])
         for option in spec:
-            _require_known(f"optimizers.{player}", option, ["name", *ADAM])
+            _require_known(f"optimizers.{player}", option, ["name", *torch_gan.ADAM_OPTIONS])
     size, _, channels = experiment.train.image_shape
     return torch_gan.Trainer(
         _network(torch_attn_cgan.Generator, game.generator, latent=game.latent),
@@ -133,7 +131,7 @@ def make_trainer(experiment: Experiment) -> torch_gan.Trainer:
         torch_gan.LOSSES[config["loss"]["name"]],
         game.latent,
         config["penalties"].get("r1", 0.0),
-        {player: _adam(spec) for player, spec in config["optimizers"].items()},
+        config["optimizers"],
         config["ema_decay"],
     )
 
@@ -156,11 +154,6 @@ def _network(make: Callable, module: nn.Module, **inferred: Any) -> torch.nn.Mod
         value = getattr(module, name)
         _require_known(f"{type(module).__name__}.{name}", value, [getattr(type(module), name)])
     return make(**{name: getattr(module, name) for name in names & known.keys()}, **inferred)
-
-
-def _adam(spec: dict[str, Any]) -> dict[str, Any]:
-    values = {**ADAM, **spec}
-    return {"lr": values["learning_rate"], "betas": (values["b1"], values["b2"])}
 
 
 def _require_known(field: str, value: Any, known: list) -> None:

@@ -7,6 +7,7 @@ from gaxn.schema import with_variant
 
 def get_config(variant: str = "") -> ConfigDict:
     """`tiny` runs in seconds and learns nothing; `long` is ten times the default's length."""
+    decay = {"begin": 1_500, "end": 6_000, "to": 0.05}
     config = ConfigDict(
         {
             "seed": 0,
@@ -27,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "game": {"name": "image_gan.ImageGan", "latent": 64},
             "generator": {
                 "name": "attn_cgan.Generator",
+                "spectral_attention": True,
                 "modulated": True,
                 "coordinates": True,
                 "widths": (128, 64, 32),
@@ -44,11 +46,23 @@ def get_config(variant: str = "") -> ConfigDict:
                 "spectral_norm": False,
             },
             "loss": {"name": "relativistic"},
-            "penalties": {"r1": 0.3},
+            "penalties": {"r1": 0.5},
             "augmentations": {},
             "optimizers": {
-                "generator": {"name": "adam", "learning_rate": 2e-3, "b1": 0.0, "b2": 0.99},
-                "discriminator": {"name": "adam", "learning_rate": 7e-4, "b1": 0.0, "b2": 0.99},
+                "generator": {
+                    "name": "adam",
+                    "learning_rate": 2e-3,
+                    "b1": 0.0,
+                    "b2": 0.99,
+                    "decay": decay,
+                },
+                "discriminator": {
+                    "name": "adam",
+                    "learning_rate": 5e-4,
+                    "b1": 0.0,
+                    "b2": 0.99,
+                    "decay": decay,
+                },
             },
             "evaluation": {"samples": 10_000},
             "run": {
@@ -70,4 +84,6 @@ def get_config(variant: str = "") -> ConfigDict:
         "evaluation": {"samples": 60},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
-    return with_variant(config, variant, {"tiny": tiny, "long": {"steps": 60_000}})
+    later = {"decay": {"begin": 30_000, "end": 60_000}}
+    long = {"steps": 60_000, "optimizers": {"generator": later, "discriminator": later}}
+    return with_variant(config, variant, {"tiny": tiny, "long": long})

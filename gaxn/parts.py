@@ -65,10 +65,23 @@ def make_optimizer(optimizers: Mapping[str, Any], player: str) -> optax.Gradient
     spec = dict(optimizers.get(player, {}))
     name = spec.pop("name", "")
     require(f"{field}.name", name, callable(getattr(optax, name, None)), "an optimizer of optax")
-    rate = spec.get("learning_rate")
+    rate = spec.pop("learning_rate", None)
     holds = isinstance(rate, int | float) and rate > 0
     require(f"{field}.learning_rate", rate, holds, "a number above 0")
     for beta in spec.keys() & {"b1", "b2"}:
         holds = isinstance(spec[beta], int | float) and 0 <= spec[beta] < 1
         require(f"{field}.{beta}", spec[beta], holds, "0 or more and below 1")
-    return bind(getattr(optax, name), spec, field)
+    decay = spec.pop("decay", None)
+    schedule = rate if decay is None else bind(_decayed, decay, f"{field}.decay", rate=rate)
+    return bind(getattr(optax, name), spec, field, learning_rate=schedule)
+
+
+def _decayed(rate: float, *, begin: int, end: int, to: float) -> optax.Schedule:
+    """`rate` until step `begin`, then a line down to `to * rate` at step `end`.
+
+    The steps are the player's own, and absolute: a longer run has the same beginning.
+    """
+    require("begin", begin, begin >= 0, "0 or more")
+    require("end", end, end > begin, f"above begin, {begin}")
+    require("to", to, 0 <= to <= 1, "0 to 1")
+    return optax.linear_schedule(rate, to * rate, end - begin, begin)

@@ -36,7 +36,7 @@ def make_subject(
 
     def generate(variables, key, indices, labels, train):
         latents = draw_latents(key, indices, game.latent)
-        mutable = ["intermediates", norms.COLLECTION]
+        mutable = nn.DenyList("params")
         return game.apply(variables, latents, labels, train, method="generate", mutable=mutable)
 
     @jax.jit

@@ -49,7 +49,7 @@ def _expected(params, x, heads, pool):
 
 
 def _initialise(layer, x):
-    return layer.init(jax.random.key(0), x, False)["params"]
+    return jax.jit(lambda key: layer.init(key, x, False))(jax.random.key(0))["params"]
 
 
 @pytest.mark.parametrize("heads, reduction, pool", [(1, 8, 1), (2, 8, 2), (4, 2, 1), (4, 4, 2)])
@@ -57,11 +57,12 @@ def test_values_are_those_of_the_equation(heads, reduction, pool):
     layer = SelfAttention(heads, reduction, pool)
     with jax.enable_x64(True):
         x = jnp.asarray(_draw(SHAPE))
-        params = _initialise(layer, x)
+        params = jax.eval_shape(lambda: _initialise(layer, x))
         params = jax.tree.map(lambda leaf: jnp.asarray(_draw(leaf.shape, seed=1)), params)
         params["gamma"] = jnp.asarray(0.7)
         y, sown = layer.apply({"params": params}, x, False, mutable=["intermediates"])
-    expected, weights = _expected(params, np.asarray(x), heads, pool)
+    x = np.asarray(x)
+    expected, weights = _expected(params, x, heads, pool)
     assert np.abs(expected - x).max() > 0.1
     # Both sides are float64.
     np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-10)
@@ -73,7 +74,7 @@ def test_values_are_those_of_the_equation(heads, reduction, pool):
 def test_it_starts_as_the_identity(spectral_norm):
     layer = SelfAttention(heads=2, spectral_norm=spectral_norm)
     x = jnp.asarray(_draw(SHAPE), jnp.float32)
-    variables = layer.init(jax.random.key(0), x, True)
+    variables = jax.jit(lambda key: layer.init(key, x, True))(jax.random.key(0))
     assert variables["params"]["gamma"] == 0
     np.testing.assert_array_equal(layer.apply(variables, x, False), x)
     variables["params"]["gamma"] = jnp.asarray(0.1)

@@ -43,9 +43,9 @@ def test_the_options_are_frozen_and_have_defaults(file):
 
 @pytest.mark.parametrize("file", FILES, ids=_name)
 def test_each_example_is_changed_by_its_own_key(file):
-    augment = file.Augmentation()
+    augment = jax.jit(file.Augmentation())
     images, keys = _images(16), _keys(16)
-    changed = jax.jit(augment)(images, keys)
+    changed = augment(images, keys)
     assert changed.shape == images.shape
     assert changed.dtype == images.dtype
     assert (changed != images).any()
@@ -59,6 +59,7 @@ def test_it_is_differentiable(file):
     augment = file.Augmentation()
     images, direction = _images(4), _images(8)[4:]
 
+    @jax.jit
     def total(images):
         return jnp.sum(augment(images, _keys(4)) * jnp.arange(4.0)[:, None, None, None])
 
@@ -80,9 +81,9 @@ def _shifted(image, down, right):
 
 def test_translation_is_a_shift_that_repeats_the_edge():
     count = 1000
-    image = np.asarray(_images(1, HEIGHT, WIDTH)[0])
-    augment = translation.Augmentation(ratio=0.25)
-    results = augment(jnp.broadcast_to(image, (count, *image.shape)), _keys(count))
+    image = np.asarray(_images(1, HEIGHT, WIDTH))[0]
+    augment = jax.jit(translation.Augmentation(ratio=0.25))
+    results = np.asarray(augment(np.broadcast_to(image, (count, *image.shape)), _keys(count)))
     matches = {}
     for down in range(1 - HEIGHT, HEIGHT):
         for right in range(1 - WIDTH, WIDTH):
@@ -97,16 +98,12 @@ def test_translation_is_a_shift_that_repeats_the_edge():
 
 def test_translation_by_nothing_is_the_identity():
     images = _images(16)
-    result = translation.Augmentation(ratio=0.0)(images, _keys(16))
+    result = jax.jit(translation.Augmentation(ratio=0.0))(images, _keys(16))
     np.testing.assert_array_equal(result, images)
 
 
-@pytest.mark.parametrize("ratio", [-0.01, 1.5, float("nan")])
+@pytest.mark.parametrize("ratio", [-0.01, 1.01, float("nan")])
 def test_a_ratio_out_of_range_is_refused(ratio):
+    translation.Augmentation(ratio=1.0)
     with pytest.raises(InputError, match=f"ratio is {ratio}"):
         translation.Augmentation(ratio=ratio)
-
-
-def test_the_whole_side_is_in_range():
-    result = translation.Augmentation(ratio=1.0)(_images(2), _keys(2))
-    assert result.shape == (2, 16, 24, 3)

@@ -3,12 +3,12 @@
 import importlib
 import itertools
 import pkgutil
+import typing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from beartype import beartype
 from jaxtyping import jaxtyped
 
 from gaxn import losses
@@ -64,13 +64,18 @@ def test_batches_of_two_sizes_do_not_pair(file):
         file.discriminator(jnp.zeros(3), jnp.zeros(4))
 
 
+def _accepts(loss, real, fake):
+    """Whether the annotations, read together, admit these logits."""
+    hints = typing.get_type_hints(loss)
+    with jaxtyped("context"):
+        return isinstance(real, hints["real"]) and isinstance(fake, hints["fake"])
+
+
 @pytest.mark.parametrize("loss", SIDES)
 @pytest.mark.parametrize("shapes", [((3,), (4,)), ((1,), (4,)), ((4,), (4, 1)), ((), ())])
 def test_the_signature_refuses_what_would_broadcast(loss, shapes):
-    checked = jaxtyped(loss, typechecker=beartype)
-    assert checked(jnp.zeros(4), jnp.zeros(4)).shape == (4,)
-    with pytest.raises(TypeError):
-        checked(*map(jnp.zeros, shapes))
+    assert _accepts(loss, jnp.zeros(4), jnp.zeros(4))
+    assert not _accepts(loss, *map(jnp.zeros, shapes))
 
 
 def _sigmoid(x):

@@ -1,12 +1,15 @@
 """The attention cGAN's two players: shapes, sizes, attention, labels, no coupled examples."""
 
+from functools import partial
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gaxn.models.attn_cgan import Discriminator, Generator
 from gaxn.nn.conditioning import LabelMap, Projection
+from gaxn.nn.coordinates import with_coordinates
+from gaxn.nn.norms import ModulatedBatchNorm
 from gaxn.types import InputError
 
 LATENT, BATCH, CLASSES = 5, 3, 4
@@ -14,11 +17,12 @@ LABELS = np.array([0, 3, 1], np.int32)
 
 
 def _latents():
-    return jax.random.normal(jax.random.key(1), (BATCH, LATENT))
+    return np.random.default_rng(1).normal(size=(BATCH, LATENT)).astype(np.float32)
 
 
 def _images(size=32, channels=3):
-    return jax.random.uniform(jax.random.key(2), (BATCH, size, size, channels), minval=-1)
+    random = np.random.default_rng(2)
+    return random.uniform(-1, 1, (BATCH, size, size, channels)).astype(np.float32)
 
 
 def _generator(size=32, channels=3, classes=CLASSES, widths=(16, 8), attention_at=(16,), **more):
@@ -33,8 +37,29 @@ def _labels(player):
     return None if player.classes is None else LABELS
 
 
-def _initialise(player, x, seed=0):
-    return jax.jit(lambda key: player.init(key, x, _labels(player), True))(jax.random.key(seed))
+def _initialise(player, x):
+    return _fill(player, x, _labels(player), True)
+
+
+def _fill(layer, *inputs):
+    """Random kernels, statistics at rest and no attention, without compiling the layer's own."""
+    random = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if len(leaf.shape) > 1:
+            deviation = np.sqrt(2 * leaf.shape[-1] / leaf.size)
+            return random.normal(0, deviation, leaf.shape).astype(np.float32)
+        ones = str(path[-1].key).endswith(("scale", "var", "sigma"))
+        return np.full(leaf.shape, float(ones), np.float32)
+
+    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), *inputs))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def _run(player, variables, x, labels, train):
+    collections = ["batch_stats", "spectral"]
+    return player.apply(variables, x, labels, train, mutable=collections)[0]
 
 
 def _count(player, x):
@@ -42,37 +67,42 @@ def _count(player, x):
     return sum(leaf.size for leaf in jax.tree.leaves(params["params"]))
 
 
-@pytest.mark.parametrize("classes", [CLASSES, None])
-@pytest.mark.parametrize("transposed", [True, False])
-@pytest.mark.parametrize("size, channels, attention_at", [(32, 3, (16,)), (28, 1, (14, 28))])
-def test_the_generator_gives_images_in_range(size, channels, attention_at, transposed, classes):
-    generator = _generator(
-        size, channels, classes, attention_at=attention_at, transposed=transposed, heads=2
-    )
+@pytest.mark.parametrize(
+    "size, channels, train, options",
+    [
+        (32, 3, False, {"transposed": True}),
+        (32, 1, True, {"transposed": False, "modulated": True, "coordinates": True}),
+        (28, 3, True, {"classes": None, "attention_at": (14,), "heads": 2, "attention_pool": 2}),
+        (28, 1, False, {"classes": None, "attention_at": (), "modulated": True}),
+    ],
+)
+def test_the_generator_gives_images_in_range(size, channels, train, options):
+    generator = _generator(size, channels, **options)
     variables = _initialise(generator, _latents())
-    for train in (False, True):
-        images, _ = generator.apply(
-            variables, _latents(), _labels(generator), train, mutable=["batch_stats"]
-        )
-        assert images.shape == (BATCH, size, size, channels)
-        assert images.dtype == jnp.float32
-        assert np.abs(images).max() <= 1
-        assert images.std(axis=0).max() > 0.01
+    images = np.asarray(_run(generator, variables, _latents(), _labels(generator), train))
+    assert images.shape == (BATCH, size, size, channels)
+    assert images.dtype == np.float32
+    assert 0.1 < np.abs(images).max() <= 1
+    assert images.std(axis=0).max() > 0.01
 
 
-@pytest.mark.parametrize("classes", [CLASSES, None])
-@pytest.mark.parametrize("projection", [True, False])
-@pytest.mark.parametrize("size, channels, attention_at", [(32, 3, (16,)), (28, 1, (14,))])
-def test_the_discriminator_gives_a_logit_an_image(
-    size, channels, attention_at, projection, classes
-):
-    discriminator = _discriminator(classes, attention_at=attention_at, projection=projection)
+@pytest.mark.parametrize(
+    "size, channels, options",
+    [
+        (32, 3, {"projection": True}),
+        (28, 1, {"attention_at": (14,), "heads": 2, "attention_pool": 2}),
+        (28, 3, {"classes": None, "attention_at": (), "spectral_norm": False}),
+    ],
+)
+def test_the_discriminator_gives_a_logit_an_image(size, channels, options):
+    discriminator = _discriminator(**options)
     images = _images(size, channels)
     variables = _initialise(discriminator, images)
-    assert set(variables) == {"params", "spectral"}
-    logits = discriminator.apply(variables, images, _labels(discriminator), False)
+    normalised = {"spectral"} if discriminator.spectral_norm else set()
+    assert set(variables) == {"params"} | normalised
+    logits = np.asarray(_run(discriminator, variables, images, _labels(discriminator), False))
     assert logits.shape == (BATCH,)
-    assert logits.dtype == jnp.float32
+    assert logits.dtype == np.float32
     assert np.isfinite(logits).all() and logits.std() > 0
 
 
@@ -91,10 +121,11 @@ def test_attention_of_gamma_zero_is_not_there(player, draw):
         collection: {name: leaf for name, leaf in tree.items() if name != "attention_16"}
         for collection, tree in variables.items()
     }
-    y = player.apply(variables, x, LABELS, False)
-    np.testing.assert_array_equal(y, player.clone(attention_at=()).apply(lesser, x, LABELS, False))
-    variables["params"]["attention_16"]["gamma"] = jnp.asarray(1.0)
-    assert (y != player.apply(variables, x, LABELS, False)).any()
+    y = np.asarray(_run(player, variables, x, LABELS, False))
+    without = _run(player.clone(attention_at=()), lesser, x, LABELS, False)
+    np.testing.assert_array_equal(y, without)
+    variables["params"]["attention_16"]["gamma"] = np.float32(1)
+    assert np.abs(y - _run(player, variables, x, LABELS, False)).max() > 1e-3
 
 
 @pytest.mark.parametrize("player, draw", _players())
@@ -147,6 +178,14 @@ TRUNK = 8 + 4 * 4 * 8 * 16 + 16 + 8 * 8 * 16 + 1
             GENERATOR + CLASSES * 32 - (16 - 9) * (16 * 16 + 16 * 8),
         ),
         (_generator(classes=None, attention_at=()), _latents, GENERATOR - 32 * 8 * 8 * 16),
+        (
+            _generator(classes=None, attention_at=(), modulated=True, coordinates=True),
+            _latents,
+            GENERATOR
+            - 32 * 8 * 8 * 16
+            + 2 * (LATENT + 1) * (16 + 16 + 8)  # a gain and a bias for each channel
+            + 2 * (4 * 4 * 16 + 4 * 4 * 8 + 3 * 3 * 3),  # two more channels
+        ),
         (_discriminator(), _images, 4 * 4 * 4 * 8 + CLASSES * 32 * 32 + TRUNK + ATTENTION[8]),
         (
             _discriminator(projection=True, attention_at=()),
@@ -172,7 +211,8 @@ def test_the_logit_depends_on_the_label(projection):
     variables = _initialise(discriminator, images)
     other = np.array([0, 1, 2], np.int32)
     logits, changed = (
-        discriminator.apply(variables, images, labels, False) for labels in (LABELS, other)
+        np.asarray(_run(discriminator, variables, images, labels, False))
+        for labels in (LABELS, other)
     )
     np.testing.assert_allclose(changed[0], logits[0], atol=1e-6)
     assert (np.abs(changed - logits)[1:] > 1e-4).all()
@@ -182,7 +222,7 @@ def test_the_image_depends_on_the_label():
     generator = _generator()
     variables = _initialise(generator, _latents())
     images, changed = (
-        generator.apply(variables, _latents(), labels, False)
+        np.asarray(_run(generator, variables, _latents(), labels, False))
         for labels in (LABELS, np.array([0, 1, 2], np.int32))
     )
     differences = np.abs(images - changed).max(axis=(1, 2, 3))
@@ -195,32 +235,58 @@ def test_no_logit_depends_on_another_image(train):
     discriminator = _discriminator()
     images = _images()
     variables = _initialise(discriminator, images)
-    variables["params"]["attention_16"]["gamma"] = jnp.asarray(1.0)
+    variables["params"]["attention_16"]["gamma"] = np.float32(1)
     logits, changed = (
-        discriminator.apply(variables, x, LABELS, train, mutable=["spectral"])[0]
-        for x in (images, images.at[1].multiply(-1))
+        np.asarray(_run(discriminator, variables, x, LABELS, train))
+        for x in (images, images * np.array([1, -1, 1], np.float32)[:, None, None, None])
     )
-    assert abs(changed[1] - logits[1]) > 1e-3
+    assert np.abs(changed[1] - logits[1]) > 1e-3
     np.testing.assert_allclose(changed[[0, 2]], logits[[0, 2]], atol=1e-6)
 
 
 def test_the_label_map_is_the_embedding_as_a_channel():
     layer = LabelMap(CLASSES)
     images = _images(8)
-    variables = layer.init(jax.random.key(0), images, LABELS)
+    variables = _fill(layer, images, LABELS)
     (embedding,) = jax.tree.leaves(variables)
-    result = layer.apply(variables, images, LABELS)
+    result = np.asarray(jax.jit(layer.apply)(variables, images, LABELS))
     np.testing.assert_array_equal(result[..., :3], images)
     np.testing.assert_array_equal(result[..., 3].reshape(BATCH, -1), embedding[LABELS])
 
 
 def test_the_projection_is_an_inner_product():
     layer = Projection(CLASSES)
-    features = jax.random.normal(jax.random.key(0), (BATCH, 6))
-    variables = layer.init(jax.random.key(1), features, LABELS, False)
+    features = np.random.default_rng(1).normal(size=(BATCH, 6)).astype(np.float32)
+    variables = _fill(layer, features, LABELS, False)
     (embedding,) = jax.tree.leaves(variables["params"])
     expected = [embedding[label] @ feature for label, feature in zip(LABELS, features, strict=True)]
     # Float32, six products.
     np.testing.assert_allclose(
         layer.apply(variables, features, LABELS, False), expected, rtol=1e-5, atol=1e-6
     )
+
+
+def test_coordinates_run_from_corner_to_corner():
+    images = _images(4)[:, :, :3]
+    placed = jax.jit(with_coordinates)(images)
+    np.testing.assert_array_equal(placed[..., :3], images)
+    y = [[-1, -1, -1], [-1 / 3] * 3, [1 / 3] * 3, [1, 1, 1]]
+    x = [[-1, 0, 1]] * 4
+    for example in placed:
+        # Float32 thirds.
+        np.testing.assert_allclose(example[..., 3], y, atol=1e-7)
+        np.testing.assert_allclose(example[..., 4], x, atol=1e-7)
+
+
+def test_modulated_batch_norm_scales_each_example_by_its_condition():
+    layer = ModulatedBatchNorm()
+    x, condition = 3 * _images(4) + 1, _latents()
+    variables = _fill(layer, x, condition, True)
+    y, _ = jax.jit(lambda v: layer.apply(v, x, condition, True, mutable=["batch_stats"]))(variables)
+    wide, narrow = np.asarray(x, np.float64), np.asarray(condition, np.float64)
+    normal = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-5)
+    gain, bias = (narrow @ variables["params"][name]["kernel"] for name in ("gain", "bias"))
+    expected = normal * (1 + gain)[:, None, None] + bias[:, None, None]
+    assert np.abs(gain).min() > 1e-3 and np.abs(bias).min() > 1e-3
+    # Float32 moments of 48 values.
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)

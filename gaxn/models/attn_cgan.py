@@ -30,6 +30,7 @@ class Generator(nn.Module):
         attention_pool: how far keys and values are pooled (see `SelfAttention`).
         embedding: channels of the label's embedding.
         transposed: 4x4 transposed convolutions (true) or repetition and a 3x3 convolution.
+        spectral_attention: whether attention's convolutions are spectrally normalised.
         modulated: BatchNorm's gain and bias follow from latent and label.
         coordinates: convolutions see where they are, in two more channels.
     """
@@ -43,6 +44,7 @@ class Generator(nn.Module):
     attention_pool: int = 1
     embedding: int = 32
     transposed: bool = True
+    spectral_attention: bool = False
     modulated: bool = False
     coordinates: bool = False
 
@@ -64,7 +66,10 @@ class Generator(nn.Module):
             x = nn.relu(self._normalise(x, condition, train))
             if resolution in self.attention_at:
                 x = SelfAttention(
-                    self.heads, pool=self.attention_pool, name=f"attention_{resolution}"
+                    self.heads,
+                    pool=self.attention_pool,
+                    spectral_norm=self.spectral_attention,
+                    name=f"attention_{resolution}",
                 )(x, train)
         return nn.tanh(nn.Conv(self.channels, (3, 3))(self._place(x)))
 
