@@ -58,7 +58,9 @@ def test_values_are_those_of_the_equation(heads, reduction, pool):
     with jax.enable_x64(True):
         x = jnp.asarray(_draw(SHAPE))
         params = jax.eval_shape(lambda: _initialise(layer, x))
-        params = jax.tree.map(lambda leaf: jnp.asarray(_draw(leaf.shape, seed=1)), params)
+        leaves, structure = jax.tree.flatten(params)
+        drawn = [jnp.asarray(_draw(leaf.shape, seed)) for seed, leaf in enumerate(leaves, 1)]
+        params = jax.tree.unflatten(structure, drawn)
         params["gamma"] = jnp.asarray(0.7)
         y, sown = layer.apply({"params": params}, x, False, mutable=["intermediates"])
     x = np.asarray(x)

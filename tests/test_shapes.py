@@ -140,7 +140,7 @@ def test_area_and_centre_are_those_of_the_scene(plain):
     coverage = _coverage(plain.images, scenes)
     np.testing.assert_array_equal(scenes.label, plain.labels)
     area = coverage.sum(axis=(1, 2)) / 32**2 / (np.pi * scenes.radius**2)
-    # Blending by distance is inexact where a corner of 8 pixels' radius meets the grid.
+    # Blending by distance is inexact at corners; radii are 7 pixels or more.
     np.testing.assert_allclose(area, 1, atol=0.015)
     by_class = [area[plain.labels == label].mean() for label in range(3)]
     np.testing.assert_allclose(by_class, 1, atol=0.003)
@@ -203,7 +203,7 @@ def test_the_noise_has_its_standard_deviation(plain):
     middling = (clean > 0.45 * 255) & (clean < 0.55 * 255)
     residual = (images - clean)[middling] / 255
     assert residual.size > 1000
-    # The standard error is 1 % for 5,000 values or more.
+    # The standard error is 2 % or less for 1,000 values or more.
     np.testing.assert_allclose(residual.std(), 0.1, rtol=0.05)
     np.testing.assert_allclose(residual.mean(), 0, atol=0.01)
 
@@ -224,7 +224,7 @@ def test_a_larger_picture_shows_the_same_scene(plain):
     assert images.shape == (50, *source.image_shape) == (50, 64, 64, 3)
     np.testing.assert_array_equal(labels, plain.labels[:50])
     halved = images.reshape(50, 32, 2, 32, 2, 3).mean(axis=(2, 4))
-    # Edges are blended over half the width, so they differ by up to a quarter of the range.
+    # Edges are blended over half the width, so they differ by up to a third of the range.
     error = np.abs(halved - plain.images[:50])
     assert error.max() < 90 and error.mean() < 1
 

@@ -51,8 +51,8 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
-        resolutions = _resolutions(self.size, self.widths, self.attention_at)
-        start = resolutions[0] // 2
+        start, *doubled = _resolutions(self.size, len(self.widths))
+        _require_resolutions(self.attention_at, tuple(doubled))
         x = latents
         if self.classes is not None:
             x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
@@ -61,7 +61,7 @@ class Generator(nn.Module):
         x = x.reshape(-1, start, start, self.widths[0])
         x = nn.relu(self._normalise(x, condition, train))
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
-        for width, resolution in zip(self.widths, resolutions, strict=True):
+        for width, resolution in zip(self.widths, doubled, strict=True):
             x = upsample(width)(self._place(x))
             x = nn.relu(self._normalise(x, condition, train))
             if resolution in self.attention_at:
@@ -85,8 +85,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Image and label -> one logit, without batch statistics.
 
-    A 3x3 convolution, then one block a width: half the resolution by a 4x4 convolution and
-    LeakyReLU 0.2, with self-attention before it where the resolution is in `attention_at`.
+    One block a width: half the resolution by a 4x4 convolution, LeakyReLU 0.2, and
+    self-attention where the new resolution is in `attention_at`; last a dense layer.
 
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
@@ -109,20 +109,21 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
         """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
-        resolutions = _resolutions(images.shape[1], self.widths, self.attention_at)[::-1]
+        halved = _resolutions(images.shape[1], len(self.widths))[-2::-1]
+        _require_resolutions(self.attention_at, halved)
         wrap = partial(spectral.wrap, self.spectral_norm)
         conditional = self.classes is not None
         x = images
         if conditional and not self.projection:
             x = LabelMap(self.classes)(x, labels)
-        for width, resolution in zip(self.widths, resolutions, strict=True):
+        for width, resolution in zip(self.widths, halved, strict=True):
             x = nn.leaky_relu(wrap(StridedConvolution(width))(x, train), 0.2)
-            if resolution // 2 in self.attention_at:
+            if resolution in self.attention_at:
                 x = SelfAttention(
                     self.heads,
                     pool=self.attention_pool,
                     spectral_norm=self.spectral_norm,
-                    name=f"attention_{resolution // 2}",
+                    name=f"attention_{resolution}",
                 )(x, train)
         features = x.reshape(x.shape[0], -1)
         logits = wrap(nn.Dense(1))(features, train)[:, 0]
@@ -131,19 +132,19 @@ class Discriminator(nn.Module):
         return logits
 
 
-def _resolutions(
-    size: int, widths: tuple[int, ...], attention_at: tuple[int, ...]
-) -> tuple[int, ...]:
-    """The resolution after each doubling, from small to full."""
-    if size % 2 ** len(widths):
+def _resolutions(size: int, levels: int) -> tuple[int, ...]:
+    """The resolutions of so many halvings, from the smallest map to the full image."""
+    if size % 2**levels:
         raise InputError(
-            f"widths has {len(widths)} entries, each a doubling; an image of {size} pixels "
-            f"has to be divisible by {2 ** len(widths)}"
+            f"widths has {levels} entries, each a doubling; an image of {size} pixels "
+            f"has to be divisible by {2**levels}"
         )
-    resolutions = tuple(size >> level for level in reversed(range(len(widths))))
+    return tuple(size >> level for level in reversed(range(levels + 1)))
+
+
+def _require_resolutions(attention_at: tuple[int, ...], there: tuple[int, ...]) -> None:
     for resolution in attention_at:
-        if resolution not in resolutions:
+        if resolution not in there:
             raise InputError(
-                f"attention_at has {resolution}; resolutions of this network are {resolutions}"
+                f"attention_at has {resolution}; resolutions of this network are {there}"
             )
-    return resolutions
