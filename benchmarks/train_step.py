@@ -11,9 +11,10 @@ batches are decoded to [-1, 1], every turn is taken (losses, penalty, Adam), and
 mean is updated. Making the images is left out of both sides. gaxn runs the step compiled,
 with the state donated, as a run does; PyTorch runs networks of equal parameter counts in
 float32 and channels_last, on as many threads as there are cores. The sides take turns in
-one process, `--steps` steps each a round.
+one process, `--steps` steps each a round. The machine has to be idle otherwise: PyTorch
+suffers from a busy core far more than XLA, and the ratio then means nothing.
 
-Printed are the parameters of each player (the same on both sides, or the script stops),
+Printed are the load of the machine at the start (it should be near 0), the parameters of each player (the same on both sides, or the script stops),
 then a row a side: the median and the least milliseconds a step, over the rounds. Last the
 ratio PyTorch / gaxn, above 1 where gaxn is the faster one: of the medians, and of each
 round its median and range.
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
     parser.add_argument("--steps", type=int, default=10, help="steps in a turn")
     options, rest = parser.parse_known_args(argv[1:])
+    load = os.getloadavg()[0]
     jax.config.update("jax_platforms", "cpu")
     torch.set_num_threads(os.cpu_count())
     try:
@@ -64,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
     check_parameters(state.params, trainer)
     batch = random_batch(experiment)
     print(f"{given.name}: batch {experiment.batch}, {len(experiment.turns)} turns a step")
+    print(f"load average at the start: {load:.1f}, on {os.cpu_count()} cores")
     sides = {"gaxn": gaxn_side(experiment, state, batch), "PyTorch": torch_side(trainer, batch)}
     report(alternate(sides, options.rounds, options.steps))
     return 0
