@@ -14,10 +14,10 @@ float32 and channels_last, on as many threads as there are cores. The sides take
 one process, `--steps` steps each a round. The machine has to be idle otherwise: PyTorch
 suffers from a busy core far more than XLA, and the ratio then means nothing.
 
-Printed are the load of the machine at the start (it should be near 0), the parameters of each player (the same on both sides, or the script stops),
-then a row a side: the median and the least milliseconds a step, over the rounds. Last the
-ratio PyTorch / gaxn, above 1 where gaxn is the faster one: of the medians, and of each
-round its median and range.
+Printed are the parameters of each player (the same on both sides, or the script stops) and
+the load of the machine at the start, which should be near 0; then a row a side: the median
+and the least milliseconds a step, over the rounds. Last the ratio PyTorch / gaxn, above 1
+where gaxn is the faster one: of the medians, and of each round its median and range.
 """
 
 import argparse

@@ -50,14 +50,14 @@ def make_subject(
 
     @jax.jit
     def generator_attention(variables, indices, labels):
-        return generate(variables, sample_key, indices, labels, False)[1]["intermediates"]
+        return _sown(generate(variables, sample_key, indices, labels, False)[1])
 
     @jax.jit
     def discriminator_attention(variables, images, labels):
         _, found = game.apply(
             variables, pixels.decode(images), labels, method="judge", mutable=["intermediates"]
         )
-        return found["intermediates"]
+        return _sown(found)
 
     def with_standing_statistics(variables: Variables) -> Variables:
         if norms.COLLECTION not in variables:
@@ -99,6 +99,11 @@ def make_subject(
         )
 
     return of_state
+
+
+def _sown(found: Variables) -> Variables:
+    """What the layers left by the way; nothing where there is no attention."""
+    return found.get("intermediates", {})
 
 
 def _gammas(params: PyTree) -> dict[str, float]:
