@@ -93,7 +93,7 @@ def _override(config: ConfigDict, path: str, text: str) -> None:
                 f"config.{path} is unknown; {'.'.join(['config', *parents[:index]])} has "
                 f"{nearest(name, known)}"
             )
-        if name is not last or index < len(parents):
+        if index < len(parents):
             config = config[name]
     values = flags.FlagValues()
     flag = ["gaxn", f"--value.{last}={text}"]

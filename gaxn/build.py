@@ -17,9 +17,9 @@ from gaxn.evaluators import Evaluator, attention, classified
 from gaxn.experiment import Experiment
 from gaxn.feed import make_feed
 from gaxn.sampling import make_subject
-from gaxn.schema import bind, instance, require
+from gaxn.schema import bind, instance
 from gaxn.step import Turn, make_step
-from gaxn.types import InputError
+from gaxn.types import InputError, require
 
 
 def build(config: ConfigDict, name: str, placement: mesh.Placement | None = None) -> Experiment:
@@ -88,9 +88,6 @@ def _experiment(
         for player in parts.PLAYERS
     )
     turns = (d_turn,) * critic_turns + (g_turn,)
-    for interval in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
-        value = run.get(interval)
-        require(f"config.run.{interval}", value, isinstance(value, int) and value >= 1, "1 or more")
     key = jax.random.key(seed)
     create = _creator(players, moves, train, batch)
     jax.eval_shape(create, key)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaxn import pixels
+from gaxn import pixels, sinks
 from gaxn.data import Source
 from gaxn.models.classifier import Classifier
 from gaxn.types import Pixels, PyTree
@@ -82,9 +82,8 @@ def save(path: Path, source: Source, params: PyTree, accuracy: float) -> dict[st
         "test_accuracy": accuracy,
         "sha256": hashlib.sha256(stream.getvalue()).hexdigest(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(stream.getvalue())
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    sinks.write_bytes(path, stream.getvalue())
+    sinks.write_json(path.with_suffix(".json"), card)
     return card
 
 

@@ -11,7 +11,7 @@ from gaxn.evaluators import Evaluator
 from gaxn.mesh import Placement
 from gaxn.state import GanState
 from gaxn.step import Step, Turn
-from gaxn.types import Batch, PRNGKey, Subject
+from gaxn.types import Batch, PRNGKey, Subject, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Experiment:
         conditional: whether the players take labels.
         game: the players and their losses.
         turns: the moves of one step.
-        create: key -> the state at step 0, on the host.
+        create: key -> the state at step 0, jitted.
         step: one training step.
         feed: step -> its placed batches.
         placement: how the step runs on the devices.
@@ -61,3 +61,8 @@ class Experiment:
     checkpoint_every: int
     keep: int
     sample_columns: int
+
+    def __post_init__(self):
+        for field in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
+            value = getattr(self, field)
+            require(field, value, value >= 1, "1 or more")

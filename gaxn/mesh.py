@@ -22,7 +22,6 @@ class Placement(NamedTuple):
     """How one program runs on the devices.
 
     Attributes:
-        devices: number of devices in all processes.
         step: wraps a step; the returned one takes a placed state (which it consumes), a
             placed batch and a key.
         source: wraps `Source.batch`; the returned one takes the global indices of a step,
@@ -31,7 +30,6 @@ class Placement(NamedTuple):
         to_host: one copy of what the step returned, as NumPy arrays.
     """
 
-    devices: int
     step: Callable[[Program], Program]
     source: Callable[[Program], Callable[[np.ndarray], Batch]]
     place: Callable[[PyTree], PyTree]
@@ -65,9 +63,10 @@ def jitted(devices: Sequence[jax.Device]) -> Placement:
     def to_host(tree: PyTree) -> PyTree:
         return jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, tree))
 
-    return Placement(
-        len(devices), wrap_step, wrap_source, lambda tree: jax.device_put(tree, everywhere), to_host
-    )
+    def place(tree: PyTree) -> PyTree:
+        return jax.device_put(tree, everywhere)
+
+    return Placement(wrap_step, wrap_source, place, to_host)
 
 
 def pmapped(devices: Sequence[jax.Device]) -> Placement:
@@ -97,7 +96,7 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
             jax.tree.map(lambda x: x.addressable_shards[0].data.reshape(x.shape[1:]), tree)
         )
 
-    return Placement(len(devices), wrap_step, wrap_source, place, to_host)
+    return Placement(wrap_step, wrap_source, place, to_host)
 
 
 PARALLEL = {"auto": jitted, "pmap": pmapped}

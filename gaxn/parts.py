@@ -14,8 +14,8 @@ import optax
 
 from gaxn.losses import Loss
 from gaxn.penalties import Penalty
-from gaxn.schema import bind, instance, nearest, require, resolve
-from gaxn.types import InputError
+from gaxn.schema import bind, instance, nearest, resolve
+from gaxn.types import InputError, require
 
 PLAYERS = ("discriminator", "generator")
 

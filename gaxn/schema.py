@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from gaxn.types import InputError
+from gaxn.types import InputError, require
 
 
 def with_variant(
@@ -30,16 +30,6 @@ def with_variant(
         raise InputError(f"variant is {variant!r}; this config has {nearest(variant, variants)}")
     config.update(ConfigDict(variants.get(variant, {})))
     return config
-
-
-def require(field: str, value: Any, holds: bool, valid: str) -> None:
-    """Refuses a value that is out of range.
-
-    Raises:
-        InputError: `holds` is false.
-    """
-    if not holds:
-        raise InputError(f"{field} is {value!r}; valid is {valid}")
 
 
 def resolve(folder: str, name: str, field: str) -> Any:

@@ -32,6 +32,11 @@ def write_json(path: Path, value: Any) -> None:
     _replace(path, lambda temporary: temporary.write_text(text))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """The content as it is."""
+    _replace(path, lambda temporary: temporary.write_bytes(content))
+
+
 def read_json(path: Path) -> Any:
     """What `write_json` wrote."""
     return json.loads(path.read_text())

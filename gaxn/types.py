@@ -75,3 +75,13 @@ class Subject(NamedTuple):
 
 class InputError(Exception):
     """A mistake that a user can mend: what is wrong, in one line, with what would be valid."""
+
+
+def require(field: str, value: Any, holds: bool, valid: str) -> None:
+    """Refuses a value that is out of range.
+
+    Raises:
+        InputError: `holds` is false.
+    """
+    if not holds:
+        raise InputError(f"{field} is {value!r}; valid is {valid}")

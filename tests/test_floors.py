@@ -7,10 +7,10 @@ PACKAGE = Path(__file__).parents[1] / "gaxn"
 
 FLOORS = [
     {"types"},
-    {"axis", "keys", "pixels", "pictures", "schema"},
+    {"axis", "keys", "pixels", "pictures", "schema", "sinks"},
     {"losses", "penalties", "augmentations", "nn", "metrics"},
     {"models", "games", "data", "parts"},
-    {"state", "mesh", "sinks", "classifier"},
+    {"state", "mesh", "classifier"},
     {"step", "feed", "checkpoint", "evaluators", "sampling"},
     {"experiment"},
     {"build", "outputs"},

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from gaxn.types import Image, Images, InputError, PRNGKey
+from gaxn.types import Image, Images, PRNGKey, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,7 @@ class Augmentation:
     ratio: float = 0.125
 
     def __post_init__(self):
-        if not 0 <= self.ratio <= 1:
-            raise InputError(f"ratio is {self.ratio}; valid is 0 to 1")
+        require("ratio", self.ratio, 0 <= self.ratio <= 1, "0 to 1")
 
     def __call__(self, images: Images, keys: jax.Array) -> Images:
         return jax.vmap(self._shift)(images, keys)

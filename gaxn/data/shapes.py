@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from gaxn import keys
-from gaxn.types import Batch, Image, Indices, InputError, PRNGKey
+from gaxn.types import Batch, Image, Indices, PRNGKey, require
 
 CLASSES = ("square", "circle", "triangle")
 SPLITS = ("train", "test")
@@ -69,12 +69,14 @@ class Source:
     seed: int = 0
 
     def __post_init__(self):
-        _require(self, "split", self.split in SPLITS, " or ".join(SPLITS))
-        _require(self, "background", self.background in BACKGROUNDS, " or ".join(BACKGROUNDS))
-        _require(self, "examples", self.examples >= 1, "1 or more")
-        _require(self, "size", self.size >= 16, "16 or more")
-        _require(self, "texture", 0 <= self.texture <= 0.5, "0 to 0.5")
-        _require(self, "noise", 0 <= self.noise <= 0.5, "0 to 0.5")
+        require("split", self.split, self.split in SPLITS, " or ".join(SPLITS))
+        require(
+            "background", self.background, self.background in BACKGROUNDS, " or ".join(BACKGROUNDS)
+        )
+        require("examples", self.examples, self.examples >= 1, "1 or more")
+        require("size", self.size, self.size >= 16, "16 or more")
+        require("texture", self.texture, 0 <= self.texture <= 0.5, "0 to 0.5")
+        require("noise", self.noise, 0 <= self.noise <= 0.5, "0 to 0.5")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -139,11 +141,6 @@ class Source:
             radius=radius,
             angle=uniform("angle", high=2 * jnp.pi),
         )
-
-
-def _require(source: Source, field: str, holds: bool, valid: str) -> None:
-    if not holds:
-        raise InputError(f"{field} is {getattr(source, field)!r}; valid is {valid}")
 
 
 def luminance(colour: Float[Array, "... 3"]) -> Float[Array, "..."]:

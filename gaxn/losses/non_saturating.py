@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from gaxn.types import InputError, Logits
+from gaxn.types import Logits, require
 
 
 def discriminator(real: Logits, fake: Logits, *, real_target: float = 1.0) -> Logits:
@@ -17,8 +17,7 @@ def discriminator(real: Logits, fake: Logits, *, real_target: float = 1.0) -> Lo
     Raises:
         InputError: `real_target` is out of range.
     """
-    if not 0 < real_target <= 1:
-        raise InputError(f"real_target is {real_target}; valid is 0 < real_target <= 1")
+    require("real_target", real_target, 0 < real_target <= 1, "0 < real_target <= 1")
     return (
         real_target * nn.softplus(-real) + (1 - real_target) * nn.softplus(real) + nn.softplus(fake)
     )

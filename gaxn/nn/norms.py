@@ -10,7 +10,7 @@ COLLECTION = "batch_stats"
 MOMENTUM = 0.9
 
 
-def batch_norm(train: bool, name: str | None = None) -> nn.BatchNorm:
+def batch_norm(train: bool) -> nn.BatchNorm:
     """Batch normalisation over the global batch, on any number of devices.
 
     Running statistics live in `batch_stats`, float32: a share of 0.1 of each new batch.
@@ -20,7 +20,6 @@ def batch_norm(train: bool, name: str | None = None) -> nn.BatchNorm:
         momentum=MOMENTUM,
         epsilon=1e-5,
         axis_name=axis.name(),
-        name=name,
     )
 
 
