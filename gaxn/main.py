@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from gaxn import arguments, modes
+from gaxn import arguments, mesh, modes
 from gaxn.build import build
 from gaxn.types import InputError
 
@@ -15,6 +15,9 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
     try:
         given = arguments.parse(argv, modes.MODES)
+        batch = given.config.get("batch")
+        if isinstance(batch, int):
+            mesh.use_cores(batch)
         return modes.MODES[given.mode](build(given.config, given.name), given.workdir)
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)

@@ -60,5 +60,13 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
         build(tiny("batch=6"), "tiny")
 
 
+@pytest.mark.parametrize(
+    ("batch", "cores", "devices"),
+    [(32, 1, 1), (32, 2, 2), (32, 64, 2), (48, 4, 3), (50, 4, 2), (8, 2, 1), (33, 2, 1), (0, 2, 1)],
+)
+def test_a_core_gets_an_equal_share_that_is_worth_it(batch, cores, devices):
+    assert mesh.devices_of_cores(batch, cores) == devices
+
+
 def _pairs(a, b):
     return list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
