@@ -40,20 +40,23 @@ class SelfAttention(nn.Module):
                 f"{narrow} query channels of its layer"
             )
 
-        def project(features: int, name: str, x: Images, pool: int = 1) -> jax.Array:
-            x = self._pointwise(features, name)(x, train)
-            if pool > 1:
-                x = _max_pool(x, pool)
-            return x.reshape(batch, -1, self.heads, features // self.heads)
+        # Of rank 2: XLA takes the gradient of a kernel up to twice as fast on CPU.
+        rows = x.reshape(-1, channels)
 
-        query = project(narrow, "query", x)
-        key = project(narrow, "key", x, self.pool)
-        value = project(channels, "value", x, self.pool)
+        def project(features: int, name: str, pool: int = 1) -> jax.Array:
+            y = self._pointwise(features, name)(rows, train)
+            y = _max_pool(y.reshape(*x.shape[:-1], features), pool)
+            return y.reshape(batch, -1, self.heads, features // self.heads)
+
+        query = project(narrow, "query")
+        key = project(narrow, "key", self.pool)
+        value = project(channels, "value", self.pool)
         weights = jax.nn.softmax(jnp.einsum("bqhc,bkhc->bhqk", query, key), axis=-1)
         self.sow("intermediates", "weights", weights)
-        attended = jnp.einsum("bhqk,bkhc->bqhc", weights, value).reshape(x.shape)
+        attended = jnp.einsum("bhqk,bkhc->bqhc", weights, value).reshape(rows.shape)
         gamma = self.param("gamma", nn.initializers.zeros, ())
-        return gamma * self._pointwise(channels, "output")(attended, train) + x
+        output = self._pointwise(channels, "output")(attended, train)
+        return (gamma * output + rows).reshape(x.shape)
 
     def _pointwise(self, features: int, name: str) -> spectral.Layer:
         layer = nn.Dense(features, use_bias=False, kernel_init=nn.initializers.orthogonal())
