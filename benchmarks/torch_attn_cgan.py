@@ -78,6 +78,7 @@ class Discriminator(nn.Module):
         attention_at: tuple[int, ...],
         heads: int,
         attention_pool: int,
+        hidden: int,
         projection: bool,
         spectral_norm: bool,
     ):
@@ -94,7 +95,9 @@ class Discriminator(nn.Module):
                 layers.append(SelfAttention(width, heads, attention_pool, spectral_norm))
             before = width
         self.body = nn.Sequential(*layers)
-        features = resolution**2 * before
+        flat = resolution**2 * before
+        self.hidden = wrap(spectral_norm, nn.Linear(flat, hidden)) if hidden else None
+        features = hidden or flat
         self.dense = wrap(spectral_norm, nn.Linear(features, 1))
         self.projection = (
             wrap(spectral_norm, nn.Embedding(classes, features)) if by_projection else None
@@ -105,6 +108,8 @@ class Discriminator(nn.Module):
         if self.label_map is not None:
             x = append(x, self.label_map(labels).reshape(len(x), *x.shape[2:], 1))
         features = self.body(x).permute(0, 2, 3, 1).flatten(1)
+        if self.hidden is not None:
+            features = F.leaky_relu(self.hidden(features), 0.2)
         logits = self.dense(features)[:, 0]
         if self.projection is not None:
             logits = logits + (self.projection(labels) * features).sum(1)

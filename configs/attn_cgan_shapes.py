@@ -56,6 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "attention_at": (16,),
                 "attention_pool": 2,
                 "heads": 1,
+                "hidden": 128,
                 "projection": True,
                 "spectral_norm": False,
             },
@@ -94,7 +95,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "data": {"examples": 64},
         "game": {"latent": 8},
         "generator": {"widths": (16, 8, 8)},
-        "discriminator": {"widths": (8, 8, 16)},
+        "discriminator": {"widths": (8, 8, 16), "hidden": 16},
         "evaluation": {"samples": 60},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }

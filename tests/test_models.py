@@ -89,7 +89,7 @@ def test_the_generator_gives_images_in_range(size, channels, train, options):
 @pytest.mark.parametrize(
     "size, channels, options",
     [
-        (32, 3, {"projection": True}),
+        (32, 3, {"projection": True, "hidden": 12}),
         (28, 1, {"attention_at": (14,), "heads": 2, "attention_pool": 2}),
         (28, 3, {"classes": None, "attention_at": (), "spectral_norm": False}),
     ],
@@ -194,6 +194,12 @@ TRUNK = 8 + 4 * 4 * 8 * 16 + 16 + 8 * 8 * 16 + 1
         ),
         (_discriminator(classes=None, attention_at=()), _images, 4 * 4 * 3 * 8 + TRUNK),
         (
+            _discriminator(projection=True, attention_at=(), hidden=12),
+            _images,
+            # The logit and the labels are projections of the hidden layer.
+            4 * 4 * 3 * 8 + TRUNK + (8 * 8 * 16 + 1) * 12 + (1 + CLASSES) * 12 - 8 * 8 * 16,
+        ),
+        (
             _discriminator(classes=None, attention_at=(), spectral_norm=False),
             _images,
             4 * 4 * 3 * 8 + TRUNK,
@@ -204,9 +210,9 @@ def test_the_number_of_parameters(player, draw, expected):
     assert _count(player, draw()) == expected
 
 
-@pytest.mark.parametrize("projection", [True, False])
-def test_the_logit_depends_on_the_label(projection):
-    discriminator = _discriminator(projection=projection)
+@pytest.mark.parametrize("projection, hidden", [(True, 0), (True, 12), (False, 0), (False, 12)])
+def test_the_logit_depends_on_the_label(projection, hidden):
+    discriminator = _discriminator(projection=projection, hidden=hidden)
     images = _images()
     variables = _initialise(discriminator, images)
     other = np.array([0, 1, 2], np.int32)

@@ -86,7 +86,8 @@ class Discriminator(nn.Module):
     """Image and label -> one logit, without batch statistics.
 
     One block a width: half the resolution by a 4x4 convolution, LeakyReLU 0.2, and
-    self-attention where the new resolution is in `attention_at`; last a dense layer.
+    self-attention where the new resolution is in `attention_at`; then a hidden dense layer,
+    LeakyReLU 0.2, and a dense layer for the logit.
 
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
@@ -94,6 +95,7 @@ class Discriminator(nn.Module):
         attention_at: resolutions that self-attention works at; () for none.
         heads: attention heads.
         attention_pool: how far keys and values are pooled (see `SelfAttention`).
+        hidden: features of the hidden layer, which sees the whole last map; 0 for none.
         projection: condition by projection (true) or by a label map at the input.
         spectral_norm: whether every layer is spectrally normalised.
     """
@@ -103,6 +105,7 @@ class Discriminator(nn.Module):
     attention_at: tuple[int, ...] = (16,)
     heads: int = 1
     attention_pool: int = 1
+    hidden: int = 0
     projection: bool = False
     spectral_norm: bool = True
 
@@ -126,6 +129,9 @@ class Discriminator(nn.Module):
                     name=f"attention_{resolution}",
                 )(x, train)
         features = x.reshape(x.shape[0], -1)
+        if self.hidden:
+            hidden = nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal())
+            features = nn.leaky_relu(wrap(hidden)(features, train), 0.2)
         logits = wrap(nn.Dense(1))(features, train)[:, 0]
         if conditional and self.projection:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
