@@ -32,12 +32,14 @@ def alternate(sides: Mapping[str, Side], rounds: int, calls: int) -> dict[str, l
 
 
 def report(found: Mapping[str, list[float]]) -> None:
-    """Prints a row a side, then how many times as long the second takes as the first."""
-    print(f"{'side':8} {'median ms':>10} {'min ms':>10}")
+    """Prints a row a side, then how many times as long as the first each other one takes."""
+    width = max(map(len, found))
+    print(f"{'side':{width}} {'median ms':>10} {'min ms':>10}")
     for name, values in found.items():
-        print(f"{name:8} {statistics.median(values):10.1f} {min(values):10.1f}")
-    (own_name, ours), (other_name, theirs) = found.items()
-    ratio = statistics.median(theirs) / statistics.median(ours)
-    rounds = [other / own for own, other in zip(ours, theirs, strict=True)]
-    by_round = f"{statistics.median(rounds):.2f}, {min(rounds):.2f} to {max(rounds):.2f}"
-    print(f"{other_name} / {own_name}: {ratio:.2f} of the medians; by round {by_round}")
+        print(f"{name:{width}} {statistics.median(values):10.1f} {min(values):10.1f}")
+    (own_name, ours), *others = found.items()
+    for name, theirs in others:
+        ratio = statistics.median(theirs) / statistics.median(ours)
+        rounds = [other / own for own, other in zip(ours, theirs, strict=True)]
+        by_round = f"{statistics.median(rounds):.2f}, {min(rounds):.2f} to {max(rounds):.2f}"
+        print(f"{name} / {own_name}: {ratio:.2f} of the medians; by round {by_round}")

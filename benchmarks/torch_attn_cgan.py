@@ -6,7 +6,7 @@ The constructors take the fields of the Flax modules, and what Flax infers.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_layers import Coordinates, Normalisation, SelfAttention, append, doubling, wrap
+from torch_layers import Normalisation, Placed, SelfAttention, append, doubling, wrap
 
 
 class Generator(nn.Module):
@@ -38,21 +38,20 @@ class Generator(nn.Module):
         self.first = Normalisation(before, condition)
         self.blocks = nn.ModuleList()
         for width in widths:
-            place = Coordinates(resolution, coordinates)
-            convolution = doubling(before + place.channels, width, transposed)
+            convolution = doubling(before, width, transposed)
+            if coordinates:
+                convolution = Placed(convolution, doubling(2, width, transposed), resolution)
             resolution *= 2
             attends = resolution in attention_at
             attention = SelfAttention(width, heads, attention_pool, spectral_attention)
             block = {
-                "upsample": nn.Sequential(place, convolution),
+                "upsample": convolution,
                 "norm": Normalisation(width, condition),
                 "attention": attention if attends else nn.Identity(),
             }
             self.blocks.append(nn.ModuleDict(block))
             before = width
-        place = Coordinates(resolution, coordinates)
-        last = nn.Conv2d(before + place.channels, channels, 3, padding=1)
-        self.last = nn.Sequential(place, last, nn.Tanh())
+        self.last = nn.Sequential(nn.Conv2d(before, channels, 3, padding=1), nn.Tanh())
 
     def forward(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         condition = latents

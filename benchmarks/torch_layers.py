@@ -59,18 +59,18 @@ class Normalisation(nn.Module):
         return x * gain[:, :, None, None] + bias[:, :, None, None]
 
 
-class Coordinates(nn.Module):
-    """Appends y and x, from -1 to 1, to the channels of a square map; or nothing, if not `on`."""
+class Placed(nn.Module):
+    """A convolution of a square map, plus one of the map's coordinates, from -1 to 1."""
 
-    def __init__(self, resolution: int, on: bool):
+    def __init__(self, convolution: nn.Module, of_place: nn.Module, resolution: int):
         super().__init__()
-        self.channels = 2 if on else 0
+        self.convolution, self.of_place = convolution, of_place
         line = torch.linspace(-1, 1, resolution)
-        place = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1)
-        self.register_buffer("place", place)
+        place = torch.stack(torch.meshgrid(line, line, indexing="ij"))[None]
+        self.register_buffer("place", place.contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        return append(x, self.place.expand(len(x), -1, -1, -1)) if self.channels else x
+        return self.convolution(x) + self.of_place(self.place)
 
 
 def append(x: Tensor, channels: Tensor) -> Tensor:

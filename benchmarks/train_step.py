@@ -8,16 +8,17 @@ gaxn/models/attn_cgan.py. Needs gaxn and its extra `benchmarks`.
 
 Measured is what one training step does once its images are there: fixed random uint8
 batches are decoded to [-1, 1], every turn is taken (losses, penalty, Adam), and the running
-mean is updated. Making the images is left out of both sides. gaxn runs the step compiled,
-with the state donated, as a run does; PyTorch runs networks of equal parameter counts in
-float32 and channels_last, on as many threads as there are cores. The sides take turns in
-one process, `--steps` steps each a round. The machine has to be idle otherwise: PyTorch
-suffers from a busy core far more than XLA, and the ratio then means nothing.
+mean is updated. Making the images is left out of all sides. gaxn runs the step compiled,
+with the state donated and the batch shared by the cores, as a run does, and once more on
+one device; PyTorch runs networks of equal parameter counts in float32 and channels_last, on
+as many threads as there are cores. The sides take turns in one process, `--steps` steps
+each a round. The machine has to be idle otherwise: PyTorch suffers from a busy core far
+more than XLA, and the ratio then means nothing.
 
-Printed are the parameters of each player (the same on both sides, or the script stops) and
+Printed are the parameters of each player (the same on all sides, or the script stops) and
 the load of the machine at the start, which should be near 0; then a row a side: the median
-and the least milliseconds a step, over the rounds. Last the ratio PyTorch / gaxn, above 1
-where gaxn is the faster one: of the medians, and of each round its median and range.
+and the least milliseconds a step, over the rounds. Last the ratios of the others to gaxn,
+above 1 where gaxn is the faster one: of the medians, and of each round its median and range.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from timing import Side, alternate, report
 from gaxn import arguments, mesh
 from gaxn.build import build
 from gaxn.experiment import Experiment
+from gaxn.state import GanState
 from gaxn.types import Batch, InputError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
@@ -57,17 +59,23 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(os.cpu_count())
     try:
         given = arguments.parse([argv[0], f"--config={CONFIG}", *rest], ["train"])
-        experiment = build(given.config, given.name, mesh.jitted(jax.devices()[:1]))
+        mesh.use_cores(given.config.batch)
+        experiment = build(given.config, given.name)
         trainer = make_trainer(experiment)
     except InputError as error:
         print(f"train_step: {error}", file=sys.stderr)
         return 2
-    state = experiment.create(experiment.key)
+    state = jax.device_get(experiment.create(experiment.key))
     check_parameters(state.params, trainer)
     batch = random_batch(experiment)
     print(f"{given.name}: batch {experiment.batch}, {len(experiment.turns)} turns a step")
     print(f"load average at the start: {load:.1f}, on {os.cpu_count()} cores")
-    sides = {"gaxn": gaxn_side(experiment, state, batch), "PyTorch": torch_side(trainer, batch)}
+    devices = jax.devices()
+    sides = {
+        f"gaxn, {len(devices)} devices": gaxn_side(experiment, mesh.jitted(devices), state, batch),
+        "gaxn, 1 device": gaxn_side(experiment, mesh.jitted(devices[:1]), state, batch),
+        "PyTorch": torch_side(trainer, batch),
+    }
     report(alternate(sides, options.rounds, options.steps))
     return 0
 
@@ -82,9 +90,11 @@ def random_batch(experiment: Experiment) -> Batch:
     return Batch(images, random.integers(0, len(experiment.train.class_names), shape, np.int32))
 
 
-def gaxn_side(experiment: Experiment, state: Any, batch: Batch) -> Side:
-    step = experiment.placement.step(experiment.step)
-    state, batch = experiment.placement.place(state), jax.tree.map(jnp.asarray, batch)
+def gaxn_side(
+    experiment: Experiment, placement: mesh.Placement, state: GanState, batch: Batch
+) -> Side:
+    step = placement.step(experiment.step)
+    state, batch = placement.place(state), placed(placement, batch)
 
     def run(steps: int) -> None:
         nonlocal state
@@ -94,6 +104,13 @@ def gaxn_side(experiment: Experiment, state: Any, batch: Batch) -> Side:
         _require_finite("gaxn", float(scalars["g/loss"]))
 
     return run
+
+
+def placed(placement: mesh.Placement, batch: Batch) -> Batch:
+    """The batch on the devices, as a run's feed would leave it there."""
+    rows = np.arange(len(batch.images) * batch.images.shape[1]).reshape(batch.images.shape[:2])
+    examples = jax.tree.map(lambda leaf: jnp.asarray(leaf.reshape(-1, *leaf.shape[2:])), batch)
+    return placement.source(lambda own: jax.tree.map(lambda leaf: leaf[own], examples))(rows)
 
 
 def torch_side(trainer: torch_gan.Trainer, batch: Batch) -> Side:

@@ -3,13 +3,15 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gaxn.models.attn_cgan import Discriminator, Generator
 from gaxn.nn.conditioning import LabelMap, Projection
-from gaxn.nn.coordinates import with_coordinates
+from gaxn.nn.coordinates import coordinates
 from gaxn.nn.norms import ModulatedBatchNorm
+from gaxn.nn.resampling import ResizedConvolution, TransposedConvolution
 from gaxn.types import InputError
 
 LATENT, BATCH, CLASSES = 5, 3, 4
@@ -184,7 +186,7 @@ TRUNK = 8 + 4 * 4 * 8 * 16 + 16 + 8 * 8 * 16 + 1
             GENERATOR
             - 32 * 8 * 8 * 16
             + 2 * (LATENT + 1) * (16 + 16 + 8)  # a gain and a bias for each channel
-            + 2 * (4 * 4 * 16 + 4 * 4 * 8 + 3 * 3 * 3),  # two more channels
+            + 2 * (4 * 4 * 16 + 4 * 4 * 8),  # two more channels
         ),
         (_discriminator(), _images, 4 * 4 * 4 * 8 + CLASSES * 32 * 32 + TRUNK + ATTENTION[8]),
         (
@@ -273,15 +275,24 @@ def test_the_projection_is_an_inner_product():
 
 
 def test_coordinates_run_from_corner_to_corner():
-    images = _images(4)[:, :, :3]
-    placed = jax.jit(with_coordinates)(images)
-    np.testing.assert_array_equal(placed[..., :3], images)
-    y = [[-1, -1, -1], [-1 / 3] * 3, [1 / 3] * 3, [1, 1, 1]]
-    x = [[-1, 0, 1]] * 4
-    for example in placed:
-        # Float32 thirds.
-        np.testing.assert_allclose(example[..., 3], y, atol=1e-7)
-        np.testing.assert_allclose(example[..., 4], x, atol=1e-7)
+    (place,) = coordinates(4)
+    line = [-1, -1 / 3, 1 / 3, 1]
+    # Float32 thirds.
+    np.testing.assert_allclose(place[..., 0], np.repeat(line, 4).reshape(4, 4), atol=1e-7)
+    np.testing.assert_allclose(place[..., 1], np.tile(line, (4, 1)), atol=1e-7)
+
+
+@pytest.mark.parametrize("layer", [TransposedConvolution(6), ResizedConvolution(6)])
+def test_a_convolution_of_the_place_is_two_more_channels(layer):
+    x, place = jnp.asarray(_images(4)), coordinates(4)
+    wide = jnp.concatenate([x, jnp.broadcast_to(place, (BATCH, 4, 4, 2))], axis=-1)
+    variables = _fill(layer, wide)
+    inputs = 3 if isinstance(layer, TransposedConvolution) else 2
+    own = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[0], variables)
+    of_place = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[1], variables)
+    parts = layer.apply(own, x) + layer.apply(of_place, place)
+    # Float32 sums of at most 45 products.
+    np.testing.assert_allclose(parts, layer.apply(variables, wide), rtol=1e-5, atol=1e-5)
 
 
 def test_modulated_batch_norm_scales_each_example_by_its_condition():

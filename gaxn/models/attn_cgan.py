@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from gaxn.nn import norms, spectral
 from gaxn.nn.attention import SelfAttention
 from gaxn.nn.conditioning import LabelMap, Projection
-from gaxn.nn.coordinates import with_coordinates
+from gaxn.nn.coordinates import coordinates
 from gaxn.nn.resampling import ResizedConvolution, StridedConvolution, TransposedConvolution
 from gaxn.types import Images, InputError, Labels, Latents, Logits
 
@@ -32,7 +32,7 @@ class Generator(nn.Module):
         transposed: 4x4 transposed convolutions (true) or repetition and a 3x3 convolution.
         spectral_attention: whether attention's convolutions are spectrally normalised.
         modulated: BatchNorm's gain and bias follow from latent and label.
-        coordinates: convolutions see where they are, in two more channels.
+        coordinates: the convolutions that double see where they are, in two more channels.
     """
 
     size: int
@@ -62,7 +62,11 @@ class Generator(nn.Module):
         x = nn.relu(self._normalise(x, condition, train))
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
         for width, resolution in zip(self.widths, doubled, strict=True):
-            x = upsample(width)(self._place(x))
+            place = coordinates(x.shape[1])
+            x = upsample(width)(x)
+            if self.coordinates:
+                # What two more channels of x would add, once for the whole batch.
+                x += upsample(width, name=f"place_{resolution}")(place)
             x = nn.relu(self._normalise(x, condition, train))
             if resolution in self.attention_at:
                 x = SelfAttention(
@@ -71,15 +75,12 @@ class Generator(nn.Module):
                     spectral_norm=self.spectral_attention,
                     name=f"attention_{resolution}",
                 )(x, train)
-        return nn.tanh(nn.Conv(self.channels, (3, 3))(self._place(x)))
+        return nn.tanh(nn.Conv(self.channels, (3, 3))(x))
 
     def _normalise(self, x: Images, condition: Latents, train: bool) -> Images:
         if self.modulated:
             return norms.ModulatedBatchNorm()(x, condition, train)
         return norms.batch_norm(train)(x)
-
-    def _place(self, x: Images) -> Images:
-        return with_coordinates(x) if self.coordinates else x
 
 
 class Discriminator(nn.Module):
