@@ -20,12 +20,12 @@ from gaxn.schema import with_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """`tiny` runs in seconds and learns nothing; `long` is ten times the default's length."""
-    decay = {"begin": 1_500, "end": 6_000, "to": 0.05}
+    """`tiny` runs in seconds and learns nothing; `long` is 51 epochs of 10,000 images."""
+    decay = {"begin": 2_000, "end": 8_000, "to": 0.05}
     config = ConfigDict(
         {
             "seed": 0,
-            "steps": 6_000,
+            "steps": 8_000,
             "batch": 32,
             "critic_turns": 1,
             "ema_decay": 0.998,
@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "noise": 0.0,
                 "examples": 50_000,
             },
-            "game": {"name": "image_gan.ImageGan", "latent": 64},
+            "game": {"name": "image_gan.ImageGan", "latent": 16},
             "generator": {
                 "name": "attn_cgan.Generator",
                 "spectral_attention": True,
@@ -53,7 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "discriminator": {
                 "name": "attn_cgan.Discriminator",
                 "widths": (32, 64, 128),
-                "attention_at": (16,),
+                "attention_at": (8,),
                 "attention_pool": 2,
                 "heads": 1,
                 "hidden": 128,
@@ -73,7 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 },
                 "discriminator": {
                     "name": "adam",
-                    "learning_rate": 5e-4,
+                    "learning_rate": 1e-3,
                     "b1": 0.0,
                     "b2": 0.99,
                     "decay": decay,
@@ -99,6 +99,6 @@ def get_config(variant: str = "") -> ConfigDict:
         "evaluation": {"samples": 60},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
-    later = {"decay": {"begin": 30_000, "end": 60_000}}
-    long = {"steps": 60_000, "optimizers": {"generator": later, "discriminator": later}}
+    later = {"decay": {"begin": 4_000, "end": 16_000}}
+    long = {"steps": 16_000, "optimizers": {"generator": later, "discriminator": later}}
     return with_variant(config, variant, {"tiny": tiny, "long": long})
