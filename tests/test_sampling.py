@@ -15,15 +15,20 @@ def _subject(config):
     return experiment.subject(jax.device_get(experiment.create(experiment.key)))
 
 
-@pytest.mark.parametrize("overrides, layers", [([], {"attention_16"}), (OFF, set())])
-def test_attention_is_what_the_networks_have(tiny, overrides, layers):
+@pytest.mark.parametrize(
+    "overrides, generator, discriminator",
+    [([], {"attention_16"}, {"attention_8"}), (OFF, set(), set())],
+)
+def test_attention_is_what_the_networks_have(tiny, overrides, generator, discriminator):
     subject = _subject(tiny(*overrides))
     indices, labels = np.arange(3), np.array([0, 2, 1])
     images = subject.sample(indices, labels)
-    assert set(subject.generator_attention(indices, labels)) == layers
-    assert set(subject.discriminator_attention(images, labels)) == layers
-    players = ("generator", "discriminator")
-    assert set(subject.gammas) == {f"{player}/{layer}" for player in players for layer in layers}
+    assert set(subject.generator_attention(indices, labels)) == generator
+    assert set(subject.discriminator_attention(images, labels)) == discriminator
+    layers = {"generator": generator, "discriminator": discriminator}
+    assert set(subject.gammas) == {
+        f"{player}/{name}" for player in layers for name in layers[player]
+    }
 
 
 def test_a_sample_depends_on_its_index_and_label_alone(tiny):
