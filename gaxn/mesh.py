@@ -127,7 +127,7 @@ def use_cores(batch: int) -> None:
     """Shows a CPU to JAX as several devices, so that each core works on its own rows.
 
     XLA splits few of a step's operations over threads: two devices on two cores take the
-    step of configs/attn_cgan_shapes.py 1.3 times as fast as one device on both
+    step of configs/attn_cgan_shapes.py 1.1 to 1.3 times as fast as one device on both
     (benchmarks/train_step.py measures it). Has to come before JAX looks for devices;
     other backends, and a number that the user has chosen (`JAX_NUM_CPU_DEVICES`), stay.
     """
