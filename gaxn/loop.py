@@ -78,10 +78,11 @@ def advance(
         if saves or draws:
             log.flush()
             host = placement.to_host(state)
+        if draws:
+            # Before the save: a run that is killed in between draws again.
+            outputs.draw_samples(experiment, workdir, host)
         if saves:
             checkpoints.save(done, host)
-        if draws:
-            outputs.draw_samples(experiment, workdir, host)
     log.close()
     return host
 
