@@ -62,11 +62,10 @@ class Generator(nn.Module):
         x = nn.relu(self._normalise(x, condition, train))
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
         for width, resolution in zip(self.widths, doubled, strict=True):
-            place = coordinates(x.shape[1])
             x = upsample(width)(x)
             if self.coordinates:
                 # What two more channels of x would add, once for the whole batch.
-                x += upsample(width, name=f"place_{resolution}")(place)
+                x += upsample(width, name=f"place_{resolution}")(coordinates(resolution // 2))
             x = nn.relu(self._normalise(x, condition, train))
             if resolution in self.attention_at:
                 x = SelfAttention(

@@ -45,7 +45,8 @@ class SelfAttention(nn.Module):
 
         def project(features: int, name: str, pool: int = 1) -> jax.Array:
             y = self._pointwise(features, name)(rows, train)
-            y = _max_pool(y.reshape(*x.shape[:-1], features), pool)
+            if pool > 1:
+                y = _max_pool(y.reshape(*x.shape[:-1], features), pool)
             return y.reshape(batch, -1, self.heads, features // self.heads)
 
         query = project(narrow, "query")
