@@ -132,7 +132,8 @@ def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
 
 
 def _creator(players: Any, moves: Mapping[str, Any], train: Source, batch: int) -> Callable:
-    example = jax.eval_shape(train.batch, jax.ShapeDtypeStruct((batch,), jnp.int32))
+    indices = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    example = jax.eval_shape(train.look_up, train.table, indices)
 
     @jax.jit
     def create(key):

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -15,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaxn import pixels, sinks
-from gaxn.data import Source
+from gaxn import cache, pixels, sinks
+from gaxn.data import Source, reader
 from gaxn.models.classifier import Classifier
 from gaxn.types import Pixels, PyTree
 
@@ -46,28 +45,32 @@ def train(train: Source, test: Source, seed: int = 0) -> tuple[PyTree, float]:
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 
     @jax.jit
-    def step(params, opt_state, index):
-        indices = jax.random.randint(jax.random.fold_in(key, index), (BATCH,), 0, len(train))
-        gradient = jax.grad(loss_of)(params, train.batch(indices))
+    def draw(index):
+        return jax.random.randint(jax.random.fold_in(key, index), (BATCH,), 0, len(train))
+
+    @jax.jit
+    def step(params, opt_state, batch):
+        gradient = jax.grad(loss_of)(params, batch)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
     params = network.init(key, jnp.zeros((1, *train.image_shape)))
     opt_state = optimizer.init(params)
+    read = reader(train)
     for index in range(STEPS):
-        params, opt_state = step(params, opt_state, index)
+        params, opt_state = step(params, opt_state, read(np.asarray(draw(index))))
     return params, _accuracy(network, params, test)
 
 
 def _accuracy(network: Classifier, params: PyTree, test: Source) -> float:
     @jax.jit
-    def right(indices):
-        batch = test.batch(indices)
+    def right(batch):
         logits, _ = network.apply(params, pixels.decode(batch.images))
         return (logits.argmax(axis=-1) == batch.labels).sum()
 
+    read = reader(test)
     chunks = np.array_split(np.arange(len(test)), max(1, len(test) // 500))
-    return float(sum(int(right(chunk)) for chunk in chunks) / len(test))
+    return float(sum(int(right(read(chunk))) for chunk in chunks) / len(test))
 
 
 def save(path: Path, source: Source, params: PyTree, accuracy: float) -> dict[str, Any]:
@@ -89,21 +92,16 @@ def save(path: Path, source: Source, params: PyTree, accuracy: float) -> dict[st
 
 def load(train_source: Source, test_source: Source) -> Extractor:
     """The shipped classifier of this data set; else the cached one; else trains and caches it."""
-    for directory in (resources.files("gaxn") / "weights", _cache()):
+    for directory in (resources.files("gaxn") / "weights", cache.directory(CACHE)):
         found = _find(directory, train_source)
         if found:
             return _extractor(*found)
     print(f"no classifier for {train_source.identity} yet: training one", flush=True)
     params, accuracy = train(train_source, test_source)
     name = hashlib.sha256(train_source.identity.encode()).hexdigest()[:12]
-    path = _cache() / f"{name}.npz"
+    path = cache.directory(CACHE) / f"{name}.npz"
     save(path, train_source, params, accuracy)
     return _extractor(path, path.with_suffix(".json"))
-
-
-def _cache() -> Path:
-    root = os.environ.get("GAXN_CACHE") or Path.home() / ".cache" / "gaxn"
-    return Path(root) / "classifiers"
 
 
 def _find(directory: Any, source: Source) -> tuple[Any, Any] | None:

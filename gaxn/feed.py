@@ -21,7 +21,7 @@ def make_feed(
     without gaps or repeats at the seams.
     """
     order_of_epoch = make_order(keys.stream(key, "data"), len(source))
-    draw = placement.source(source.batch)
+    draw = placement.source(source.look_up, source.table)
 
     def feed(step: int) -> Batch:
         return draw(indices_of_step(order_of_epoch, len(source), step, turns, batch))

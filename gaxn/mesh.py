@@ -25,14 +25,15 @@ class Placement(NamedTuple):
     Attributes:
         step: wraps a step; the returned one takes a placed state (which it consumes), a
             placed batch and a key.
-        source: wraps `Source.batch`; the returned one takes the global indices of a step,
-            int [turns, batch], on the host, and gives the placed batch.
+        source: wraps `Source.look_up` and its table, which it puts on every device; the
+            returned one takes the global indices of a step, int [turns, batch], on the
+            host, and gives the placed batch.
         place: puts a host state on every device.
         to_host: one copy of what the step returned, as NumPy arrays.
     """
 
     step: Callable[[Program], Program]
-    source: Callable[[Program], Callable[[np.ndarray], Batch]]
+    source: Callable[[Program, PyTree], Callable[[np.ndarray], Batch]]
     place: Callable[[PyTree], PyTree]
     to_host: Callable[[PyTree], PyTree]
 
@@ -51,13 +52,16 @@ def jitted(devices: Sequence[jax.Device]) -> Placement:
             step, in_shardings=shardings, out_shardings=everywhere, donate_argnames="state"
         )
 
-    def wrap_source(batch: Program) -> Callable[[np.ndarray], Batch]:
-        draw = jax.jit(batch, in_shardings=by_example, out_shardings=by_example)
+    def wrap_source(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
+        shardings = (everywhere, by_example)
+        draw = jax.jit(look_up, in_shardings=shardings, out_shardings=by_example)
+        placed = place(table)
 
         def of_indices(indices: np.ndarray) -> Batch:
-            return draw(
-                jax.make_array_from_callback(indices.shape, by_example, lambda part: indices[part])
+            rows = jax.make_array_from_callback(
+                indices.shape, by_example, lambda part: indices[part]
             )
+            return draw(placed, rows)
 
         return of_indices
 
@@ -78,13 +82,14 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
     def wrap_step(step: Program) -> Program:
         return jax.pmap(step, axis.DATA, in_axes=(0, 0, None), devices=devices, donate_argnums=0)
 
-    def wrap_source(batch: Program) -> Callable[[np.ndarray], Batch]:
-        draw = jax.pmap(batch, axis.DATA, devices=devices)
+    def wrap_source(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
+        draw = jax.pmap(look_up, axis.DATA, devices=devices)
+        placed = place(table)
 
         def of_indices(indices: np.ndarray) -> Batch:
             turns, rows = indices.shape
             by_device = indices.reshape(turns, len(devices), rows // len(devices))
-            return draw(by_device.swapaxes(0, 1)[first : first + len(local)])
+            return draw(placed, by_device.swapaxes(0, 1)[first : first + len(local)])
 
         return of_indices
 

@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parents[1] / "gaxn"
 
 FLOORS = [
     {"types"},
-    {"axis", "keys", "pixels", "pictures", "schema", "sinks"},
+    {"axis", "cache", "keys", "pixels", "pictures", "schema", "sinks"},
     {"losses", "penalties", "augmentations", "nn", "metrics"},
     {"models", "games", "data", "parts"},
     {"state", "mesh", "classifier"},

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from gaxn import data
 from gaxn.data.shapes import CLASSES, Source
 from gaxn.types import InputError
 
 
 @functools.cache
 def _drawer(source):
-    return jax.jit(source.batch)
+    return data.reader(source)
 
 
 def _draw(source, indices):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from gaxn import mesh, state
+from gaxn import data, mesh, state
 from gaxn.build import build
 from gaxn.step import Turn, make_step, take_turn
 from gaxn.types import Batch
@@ -106,7 +106,7 @@ def test_the_rival_is_bit_equal_after_a_turn(tiny, mover, rival):
     )
     before = experiment.create(experiment.key)
     turn = next(turn for turn in experiment.turns if turn.player == mover)
-    batch = experiment.train.batch(jnp.arange(8))
+    batch = data.reader(experiment.train)(np.arange(8))
     take = jax.jit(lambda now, key: take_turn(experiment.game, turn, now, batch, key))
     after, _ = take(before, jax.random.key(1))
     for player, equal in ((rival, True), (mover, False)):

@@ -93,10 +93,14 @@ class Source:
             f"texture={self.texture} noise={self.noise}"
         )
 
+    @property
+    def table(self) -> tuple[()]:
+        return ()
+
     def __len__(self) -> int:
         return TEST_EXAMPLES if self.split == "test" else self.examples
 
-    def batch(self, indices: Indices) -> Batch:
+    def look_up(self, table: tuple[()], indices: Indices) -> Batch:
         """Draws the pictures of `indices`, int [...]."""
         images, scenes = jax.vmap(self._draw)(self._keys(indices))
         return Batch(

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from gaxn import pictures
-from gaxn.data import Source
+from gaxn.data import Source, reader
 from gaxn.types import HostPixels, Report, Subject
 
 IMAGES = 6
@@ -28,7 +28,7 @@ class Evaluator:
     conditional: bool
 
     def __call__(self, subject: Subject) -> Report:
-        real, labels = jax.device_get(self.test.batch(np.arange(IMAGES)))
+        real, labels = jax.device_get(reader(self.test)(np.arange(IMAGES)))
         labels = labels if self.conditional else None
         indices = np.arange(IMAGES)
         generated = subject.sample(indices, labels)

@@ -1,14 +1,14 @@
 """What the data set's own classifier says of generated images, and how far their features lie."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
 from gaxn import pictures
 from gaxn.classifier import Extractor
-from gaxn.data import Source
+from gaxn.data import Source, reader
 from gaxn.metrics import confusion, frechet
 from gaxn.types import Report, Subject
 
@@ -91,7 +91,7 @@ class Evaluator:
         return jax.eval_shape(self.extractor.apply, shape)[1].shape[-1]
 
     def _moments(self, source: Source, count: int) -> frechet.State:
-        draw: Callable = jax.jit(source.batch)
+        draw = reader(source)
         moments = frechet.empty(self._width())
         for indices in _chunks(count):
             _, features = self.extractor.apply(draw(indices).images)

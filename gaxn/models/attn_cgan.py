@@ -9,7 +9,12 @@ from gaxn.nn import norms, spectral
 from gaxn.nn.attention import SelfAttention
 from gaxn.nn.conditioning import LabelMap, Projection
 from gaxn.nn.coordinates import coordinates
-from gaxn.nn.resampling import ResizedConvolution, StridedConvolution, TransposedConvolution
+from gaxn.nn.resampling import (
+    ResizedConvolution,
+    StridedConvolution,
+    TransposedConvolution,
+    resolutions,
+)
 from gaxn.types import Images, InputError, Labels, Latents, Logits
 
 
@@ -51,7 +56,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
-        start, *doubled = _resolutions(self.size, len(self.widths))
+        start, *doubled = resolutions(self.size, len(self.widths))
         _require_resolutions(self.attention_at, tuple(doubled))
         x = latents
         if self.classes is not None:
@@ -112,7 +117,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
         """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
-        halved = _resolutions(images.shape[1], len(self.widths))[-2::-1]
+        halved = resolutions(images.shape[1], len(self.widths))[-2::-1]
         _require_resolutions(self.attention_at, halved)
         wrap = partial(spectral.wrap, self.spectral_norm)
         conditional = self.classes is not None
@@ -136,16 +141,6 @@ class Discriminator(nn.Module):
         if conditional and self.projection:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
         return logits
-
-
-def _resolutions(size: int, levels: int) -> tuple[int, ...]:
-    """The resolutions of so many halvings, from the smallest map to the full image."""
-    if size % 2**levels:
-        raise InputError(
-            f"widths has {levels} entries, each a doubling; an image of {size} pixels "
-            f"has to be divisible by {2**levels}"
-        )
-    return tuple(size >> level for level in reversed(range(levels + 1)))
 
 
 def _require_resolutions(attention_at: tuple[int, ...], there: tuple[int, ...]) -> None:

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from gaxn.nn.resampling import max_pool
 from gaxn.types import Images
 
 
@@ -24,6 +25,6 @@ class Classifier(nn.Module):
         """Images in [-1, 1] -> (logits [batch, classes], features [batch, features])."""
         x = images
         for width in self.widths:
-            x = nn.max_pool(nn.relu(nn.Conv(width, (3, 3))(x)), (2, 2), strides=(2, 2))
+            x = max_pool(nn.relu(nn.Conv(width, (3, 3))(x)), 2)
         features = nn.relu(nn.Dense(self.features)(x.reshape(x.shape[0], -1)))
         return nn.Dense(self.classes)(features), features

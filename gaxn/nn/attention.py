@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from gaxn.nn import spectral
+from gaxn.nn.resampling import max_pool
 from gaxn.types import Images, InputError
 
 
@@ -40,13 +41,19 @@ class SelfAttention(nn.Module):
                 f"{narrow} query channels of its layer"
             )
 
+        height, width = x.shape[1:3]
+        if height % self.pool or width % self.pool:
+            raise InputError(
+                f"attention_pool is {self.pool}; it has to divide {height} and {width}"
+            )
+
         # Of rank 2: XLA takes the gradient of a kernel up to twice as fast on CPU.
         rows = x.reshape(-1, channels)
 
         def project(features: int, name: str, pool: int = 1) -> jax.Array:
             y = self._pointwise(features, name)(rows, train)
             if pool > 1:
-                y = _max_pool(y.reshape(*x.shape[:-1], features), pool)
+                y = max_pool(y.reshape(*x.shape[:-1], features), pool)
             return y.reshape(batch, -1, self.heads, features // self.heads)
 
         query = project(narrow, "query")
@@ -62,12 +69,3 @@ class SelfAttention(nn.Module):
     def _pointwise(self, features: int, name: str) -> spectral.Layer:
         layer = nn.Dense(features, use_bias=False, kernel_init=nn.initializers.orthogonal())
         return spectral.wrap(self.spectral_norm, layer, name=name)
-
-
-def _max_pool(x: Images, size: int) -> Images:
-    """Max pooling by reshaping: XLA's own has a gradient that is slow on CPU."""
-    batch, height, width, channels = x.shape
-    if height % size or width % size:
-        raise InputError(f"attention_pool is {size}; it has to divide {height} and {width}")
-    tiles = x.reshape(batch, height // size, size, width // size, size, channels)
-    return tiles.max(axis=(2, 4))

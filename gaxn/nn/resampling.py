@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.nn import convolution
-from gaxn.types import Images
+from gaxn.types import Images, InputError
 
 Initializer = nn.initializers.Initializer
 
@@ -55,3 +55,28 @@ class ResizedConvolution(nn.Module):
         x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
         layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=self.kernel_init)
         return layer(x)
+
+
+def max_pool(x: Images, size: int) -> Images:
+    """Max pooling over tiles of `size`; what is left over at the end of a side is dropped.
+
+    The same as `flax.linen.max_pool` with VALID padding, whose gradient is slow on CPU.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = height // size, width // size
+    tiles = x[:, : rows * size, : columns * size]
+    return tiles.reshape(batch, rows, size, columns, size, channels).max(axis=(2, 4))
+
+
+def resolutions(size: int, levels: int) -> tuple[int, ...]:
+    """The resolutions of so many halvings, from the smallest map to the full image.
+
+    Raises:
+        InputError: the size cannot be halved so often.
+    """
+    if size % 2**levels:
+        raise InputError(
+            f"widths has {levels} entries, each a doubling; an image of {size} pixels "
+            f"has to be divisible by {2**levels}"
+        )
+    return tuple(size >> level for level in reversed(range(levels + 1)))

@@ -1,0 +1,207 @@
+"""MNIST and Fashion-MNIST from their own IDX files (LeCun et al., 1998; Xiao et al., 2017)."""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gaxn import cache
+from gaxn.data import pick
+from gaxn.types import Batch, Indices, InputError, require
+
+PARTS = {"train": "train", "test": "t10k"}
+EXAMPLES = {"train": 60_000, "test": 10_000}
+SIDE = 28
+
+
+class _Set(NamedTuple):
+    """Where a data set lies, what its files hold, and what its labels mean.
+
+    Attributes:
+        mirrors: folders on the web.
+        sha256: of each decompressed file, by its name without ending.
+        class_names: of the labels 0 to 9.
+    """
+
+    mirrors: tuple[str, ...]
+    sha256: dict[str, str]
+    class_names: tuple[str, ...]
+
+
+SETS = {
+    "mnist": _Set(
+        (
+            "https://storage.googleapis.com/cvdf-datasets/mnist",
+            "https://ossci-datasets.s3.amazonaws.com/mnist",
+        ),
+        {
+            "train-images-idx3-ubyte": (
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+            ),
+            "train-labels-idx1-ubyte": (
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+            ),
+            "t10k-images-idx3-ubyte": (
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+            ),
+            "t10k-labels-idx1-ubyte": (
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+            ),
+        },
+        tuple("0123456789"),
+    ),
+    "fashion-mnist": _Set(
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",),
+        {
+            "train-images-idx3-ubyte": (
+                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+            ),
+            "train-labels-idx1-ubyte": (
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+            ),
+            "t10k-images-idx3-ubyte": (
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+            ),
+            "t10k-labels-idx1-ubyte": (
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+            ),
+        },
+        (
+            "t-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """28x28 grey images in ten classes: 60,000 for training, 10,000 for tests.
+
+    The four .gz files are looked for in `directory`, or in the folder of the data set's
+    name within; without one, in the directory that the environment variable `GAXN_DATA`
+    names; without that, in the cache, to which they are downloaded once. Their decompressed
+    content is held against its SHA-256.
+
+    Attributes:
+        split: "train" or "test".
+        dataset: "mnist" or "fashion-mnist".
+        directory: where the files lie; "" as above.
+    """
+
+    split: str = "train"
+    dataset: str = "mnist"
+    directory: str = ""
+
+    def __post_init__(self):
+        require("split", self.split, self.split in PARTS, " or ".join(PARTS))
+        require("dataset", self.dataset, self.dataset in SETS, " or ".join(SETS))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return SIDE, SIDE, 1
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return SETS[self.dataset].class_names
+
+    @property
+    def identity(self) -> str:
+        return f"{self.dataset} size={SIDE}"
+
+    def __len__(self) -> int:
+        return EXAMPLES[self.split]
+
+    @functools.cached_property
+    def table(self) -> Batch:
+        """All images and labels; reads the files.
+
+        Raises:
+            InputError: a file is missing, cut short, damaged or not the data set's.
+        """
+        count = len(self)
+        images = self._read("images-idx3-ubyte", (count, SIDE, SIDE))
+        labels = self._read("labels-idx1-ubyte", (count,))
+        return Batch(images[..., None], labels.astype(np.int32))
+
+    def look_up(self, table: Batch, indices: Indices) -> Batch:
+        """The images and labels of `indices`."""
+        return pick(table, indices)
+
+    def _read(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        name = f"{PARTS[self.split]}-{kind}"
+        return read(self._find(f"{name}.gz"), shape, SETS[self.dataset].sha256[name])
+
+    def _find(self, name: str) -> Path:
+        given = self.directory or os.environ.get("GAXN_DATA", "")
+        if not given:
+            urls = [f"{mirror}/{name}" for mirror in SETS[self.dataset].mirrors]
+            expected = SETS[self.dataset].sha256[name.removesuffix(".gz")]
+            return cache.fetch(
+                urls, cache.directory(self.dataset) / name, lambda path: _mismatch(path, expected)
+            )
+        places = [Path(given) / name, Path(given) / self.dataset / name]
+        for place in places:
+            if place.exists():
+                return place
+        raise InputError(
+            f"directory is {given!r}; it has to hold {name}, or a folder {self.dataset} that does"
+        )
+
+
+def read(path: Path, shape: tuple[int, ...], sha256: str) -> np.ndarray:
+    """The array in a gzipped IDX file of bytes, uint8.
+
+    Args:
+        path: of the file.
+        shape: what the file has to hold.
+        sha256: of its decompressed content.
+
+    Raises:
+        InputError: it is cut short (tells in which example), damaged or another file.
+    """
+    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+    content, problem = _decompress(path)
+    if content[: len(header)] != header[: len(content)]:
+        raise InputError(f"{path} is not an IDX file of {shape} bytes")
+    body = content[len(header) :]
+    size, due = int(np.prod(shape[1:])), int(np.prod(shape))
+    if len(body) < due:
+        where = f"in example {len(body) // size} of {shape[0]:,}"
+        raise InputError(f"{path} ends {where}{problem and f' ({problem})'}; fetch it again")
+    if problem or hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path} does not match its SHA-256; fetch it again")
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _decompress(path: Path) -> tuple[bytes, str]:
+    """What of a gzip file can be read, and why it ends there."""
+    chunks = []
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(1 << 20):
+                chunks.append(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        return b"".join(chunks), str(error)
+    return b"".join(chunks), ""
+
+
+def _mismatch(path: Path, sha256: str) -> str | None:
+    content, problem = _decompress(path)
+    if problem or hashlib.sha256(content).hexdigest() != sha256:
+        return "its content does not match its SHA-256"
+    return None

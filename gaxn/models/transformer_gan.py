@@ -1,0 +1,120 @@
+"""Transformer against Transformer, over patches of the image (TransGAN; Jiang et al., 2021)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gaxn.nn.conditioning import Projection
+from gaxn.nn.transformer import Block, Tokens, norm
+from gaxn.types import Images, InputError, Labels, Latents, Logits
+
+
+class Generator(nn.Module):
+    """Latent and label -> image.
+
+    A dense layer gives a token a patch, to which a learnt position is added; then Transformer
+    blocks, modulated by latent and label, and a dense layer from each token to the pixels
+    of its patch; tanh.
+
+    Attributes:
+        size: height and width of the image, in pixels.
+        channels: channels of the image.
+        classes: number of labels; None for an unconditional generator.
+        patch: height and width of a patch, in pixels.
+        width: features of a token.
+        depth: Transformer blocks.
+        heads: attention heads.
+        ratio: hidden features of a block's MLP, as a multiple of the width.
+        embedding: features of the label's embedding.
+        modulated: whether latent and label modulate every layer norm.
+    """
+
+    size: int
+    channels: int
+    classes: int | None
+    patch: int = 4
+    width: int = 64
+    depth: int = 3
+    heads: int = 4
+    ratio: int = 2
+    embedding: int = 32
+    modulated: bool = True
+
+    @nn.compact
+    def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
+        """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
+        side = _patches(self.size, self.patch)
+        x = latents
+        if self.classes is not None:
+            x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
+        condition = x if self.modulated else None
+        x = nn.Dense(side * side * self.width, use_bias=False)(x)
+        x = _placed(x.reshape(-1, side * side, self.width), self)
+        for index in range(self.depth):
+            x = Block(self.heads, self.ratio, name=f"block_{index}")(x, condition)
+        x = norm(x, condition, "last")
+        x = nn.Dense(self.patch**2 * self.channels, name="pixels")(x)
+        return nn.tanh(_from_patches(x, side, self.patch))
+
+
+class Discriminator(nn.Module):
+    """Image and label -> one logit, without batch statistics.
+
+    Each patch becomes a token by a dense layer, plus a learnt position; then Transformer
+    blocks, a layer norm, a hidden dense layer that sees every token, LeakyReLU 0.2, and a
+    dense layer for the logit. A label conditions by projection.
+
+    Attributes:
+        classes: number of labels; None for an unconditional discriminator.
+        patch, width, depth, heads, ratio: as in the generator.
+        hidden: features of the hidden layer.
+    """
+
+    classes: int | None
+    patch: int = 4
+    width: int = 64
+    depth: int = 3
+    heads: int = 4
+    ratio: int = 2
+    hidden: int = 128
+
+    @nn.compact
+    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
+        """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
+        _patches(images.shape[1], self.patch)
+        x = nn.Dense(self.width, name="patches")(_to_patches(images, self.patch))
+        x = _placed(x, self)
+        for index in range(self.depth):
+            x = Block(self.heads, self.ratio, name=f"block_{index}")(x)
+        x = norm(x, None, "last")
+        hidden = nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name="hidden")
+        features = nn.leaky_relu(hidden(x.reshape(x.shape[0], -1)), 0.2)
+        logits = nn.Dense(1, name="logit")(features)[:, 0]
+        if self.classes is not None:
+            logits += Projection(self.classes)(features, labels, train)
+        return logits
+
+
+def _placed(x: Tokens, module: nn.Module) -> Tokens:
+    """Adds a learnt position to each token."""
+    return x + module.param("positions", nn.initializers.normal(0.02), x.shape[1:])
+
+
+def _patches(size: int, patch: int) -> int:
+    """Patches along a side."""
+    if patch < 1 or size % patch:
+        raise InputError(f"patch is {patch}; it has to divide the image's {size} pixels")
+    return size // patch
+
+
+def _to_patches(images: Images, patch: int) -> Tokens:
+    """[batch, height, width, channels] -> [batch, patches, patch * patch * channels]."""
+    batch, height, width, channels = images.shape
+    x = images.reshape(batch, height // patch, patch, width // patch, patch, channels)
+    return x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)
+
+
+def _from_patches(x: Tokens, side: int, patch: int) -> Images:
+    """The inverse of `_to_patches`, for a square image of `side` patches a side."""
+    batch = x.shape[0]
+    x = x.reshape(batch, side, side, patch, patch, -1).swapaxes(2, 3)
+    return x.reshape(batch, side * patch, side * patch, -1)
