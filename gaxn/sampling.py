@@ -6,6 +6,7 @@ import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gaxn import keys, pixels
 from gaxn.games.image_gan import draw_latents
@@ -80,10 +81,7 @@ def make_subject(
             return lambda *inputs: jax.device_get(program(variables, *inputs))
 
         def attention(program: Callable, player: str) -> Callable:
-            return lambda *inputs: {
-                name: layer["weights"][0]
-                for name, layer in bound(program)(*inputs).get(player, {}).items()
-            }
+            return lambda *inputs: _weights(bound(program)(*inputs).get(player, {}))
 
         return Subject(
             sample=bound(sample),
@@ -104,6 +102,16 @@ def make_subject(
 def _sown(found: Variables) -> Variables:
     """What the layers left by the way; nothing where there is no attention."""
     return found.get("intermediates", {})
+
+
+def _weights(sown: Variables) -> dict[str, np.ndarray]:
+    """The attention weights among what a player left, by the path of their layer."""
+    flat = flax.traverse_util.flatten_dict(sown, sep="/")
+    return {
+        name.removesuffix("/weights"): value
+        for name, (value,) in flat.items()
+        if name.endswith("/weights")
+    }
 
 
 def _gammas(params: PyTree) -> dict[str, float]:

@@ -62,7 +62,7 @@ class Subject(NamedTuple):
             the same. Labels are None for an unconditional generator.
         generator_attention: (indices, labels) -> attention weights by layer.
         discriminator_attention: (images, labels) -> attention weights by layer.
-        gammas: the learnt scale of each attention layer, by "player/layer".
+        gammas: the learnt scale of each attention layer that has one, by "player/layer".
         facts: what the subject is: step, seed, running mean or not.
     """
 

@@ -45,9 +45,10 @@ class Evaluator:
         for view, (images, maps) in views.items():
             player = view.partition("_")[0]
             for layer, weights in maps.items():
-                gamma = subject.gammas[f"{player}/{layer}"]
-                title = f"{view.replace('_', ', ')}: {layer}, gamma = {gamma:.3f}"
-                shown[f"{view}_{layer}"] = _picture(images, weights, title)
+                gamma = subject.gammas.get(f"{player}/{layer}")
+                scale = "" if gamma is None else f", gamma = {gamma:.3f}"
+                title = f"{view.replace('_', ', ')}: {layer}{scale}"
+                shown[f"{view}_{layer.replace('/', '_')}"] = _picture(images, weights, title)
                 figures[f"entropy/{view}_{layer}"] = _entropy(weights)
         protocol = {"images": IMAGES, "heads": "averaged in the pictures", **subject.facts}
         return Report(protocol, figures, {}, shown)

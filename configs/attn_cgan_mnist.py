@@ -1,0 +1,83 @@
+"""Attention cGAN on MNIST, 28x28 grey, ten digits.
+
+    python -m gaxn.main --config configs/attn_cgan_mnist.py
+"""
+
+from ml_collections import ConfigDict
+
+from gaxn.schema import with_variant
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """`tiny` runs in seconds and learns nothing."""
+    decay = {"begin": 2_000, "end": 6_000, "to": 0.05}
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "steps": 6_000,
+            "batch": 32,
+            "critic_turns": 1,
+            "ema_decay": 0.998,
+            "conditional": True,
+            "parallel": "auto",
+            "data": {"name": "idx", "dataset": "mnist", "directory": ""},
+            "game": {"name": "image_gan.ImageGan", "latent": 32},
+            "generator": {
+                "name": "attn_cgan.Generator",
+                "spectral_attention": True,
+                "modulated": True,
+                "coordinates": True,
+                "widths": (64, 32),
+                "attention_at": (14,),
+                "attention_pool": 2,
+                "heads": 1,
+            },
+            "discriminator": {
+                "name": "attn_cgan.Discriminator",
+                "widths": (32, 64),
+                "attention_at": (7,),
+                "attention_pool": 1,
+                "heads": 1,
+                "hidden": 128,
+                "projection": True,
+                "spectral_norm": False,
+            },
+            "loss": {"name": "relativistic"},
+            "penalties": {"r1": 0.5},
+            "augmentations": {},
+            "optimizers": {
+                "generator": {
+                    "name": "adam",
+                    "learning_rate": 2e-3,
+                    "b1": 0.0,
+                    "b2": 0.99,
+                    "decay": decay,
+                },
+                "discriminator": {
+                    "name": "adam",
+                    "learning_rate": 1e-3,
+                    "b1": 0.0,
+                    "b2": 0.99,
+                    "decay": decay,
+                },
+            },
+            "evaluation": {"samples": 10_000},
+            "run": {
+                "log_every": 50,
+                "sample_every": 500,
+                "checkpoint_every": 500,
+                "keep": 3,
+                "sample_columns": 10,
+            },
+        }
+    )
+    tiny = {
+        "steps": 8,
+        "batch": 8,
+        "game": {"latent": 8},
+        "generator": {"widths": (8, 8)},
+        "discriminator": {"widths": (8, 8), "hidden": 16},
+        "evaluation": {"samples": 60},
+        "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
+    }
+    return with_variant(config, variant, {"tiny": tiny})
