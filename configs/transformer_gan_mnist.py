@@ -65,7 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "sample_every": 500,
                 "checkpoint_every": 500,
                 "keep": 3,
-                "sample_columns": 64,
+                "sample_columns": 10,
             },
         }
     )

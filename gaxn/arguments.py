@@ -1,4 +1,7 @@
-"""The command line: a config file, overrides of its fields, a directory and a mode."""
+"""The command line: a config file, overrides of its fields, a directory and a mode.
+
+One mode takes directories of runs instead of a config: COMPARE.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,25 +19,35 @@ USAGE = (
     "[--config.FIELD=VALUE ...]"
 )
 
+COMPARE = "compare"
+
+COMPARE_USAGE = f"python -m gaxn.main --mode {COMPARE} RUN RUN [RUN ...] [--workdir DIR]"
+
 
 class Arguments(NamedTuple):
     """What a command line says.
 
     Attributes:
         name: of the config file, without folder and ending.
-        config: with its overrides.
-        workdir: the run's directory.
+        config: with its overrides; None where runs are compared.
+        workdir: the directory of the run, or of the comparison.
         mode: what to do there.
+        runs: the directories to compare; none in other modes.
     """
 
     name: str
-    config: ConfigDict
+    config: ConfigDict | None
     workdir: Path
     mode: str
+    runs: tuple[Path, ...] = ()
 
 
 def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
     """Reads a command line, `argv[0]` being the program.
+
+    Args:
+        argv: the command line.
+        modes: those that take a config.
 
     Raises:
         InputError: whatever is wrong with it.
@@ -54,8 +67,12 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
         "config", help_string="Experiment.", flag_values=values, sys_argv=plain
     )
     flags.DEFINE_string("workdir", None, "Directory of the run.", flag_values=values)
-    flags.DEFINE_enum("mode", "train", list(modes), "What to do.", flag_values=values)
-    config = _load(values, plain)
+    flags.DEFINE_enum("mode", "train", [*modes, COMPARE], "What to do.", flag_values=values)
+    values.set_gnu_getopt(True)
+    words = _words(values, plain)
+    if values.mode == COMPARE:
+        return _comparison(values, words, overrides)
+    config = _load(values, words)
     file = values["config"].config_filename
     name = Path(re.sub(r":[^:/]*$", "", file)).stem
     for path, value in overrides.items():
@@ -63,17 +80,38 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
     return Arguments(name, holder.value, Path(values.workdir or f"runs/{name}"), values.mode)
 
 
-def _load(values: flags.FlagValues, argv: list[str]) -> ConfigDict:
+def _words(values: flags.FlagValues, argv: list[str]) -> list[str]:
+    """Sets the flags; returns what is none."""
     try:
-        surplus = values(argv)[1:]
+        return values(argv)[1:]
     except flags.Error as error:
         raise InputError(" ".join(str(error).split())) from None
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001
         raise InputError(f"--config: {type(error).__name__}: {str(error).strip()}") from None
+
+
+def _comparison(values: flags.FlagValues, words: list[str], overrides: Iterable[str]) -> Arguments:
+    surplus = [f"config.{name}" for name in overrides]
+    if values["config"].value is not None:
+        surplus.append("config")
     if surplus:
-        raise InputError(f"{surplus[0]!r} is not understood; usage: {USAGE}")
+        raise InputError(
+            f"--{surplus[0]} is not understood by --mode {COMPARE}; usage: {COMPARE_USAGE}"
+        )
+    if len(words) < 2:
+        raise InputError(
+            f"--mode {COMPARE}: the number of runs is {len(words)}; valid is 2 or more; "
+            f"usage: {COMPARE_USAGE}"
+        )
+    workdir = Path(values.workdir or f"runs/{COMPARE}")
+    return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(Path, words)))
+
+
+def _load(values: flags.FlagValues, words: list[str]) -> ConfigDict:
+    if words:
+        raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
     if values["config"].value is None:
         raise InputError(f"--config is missing; usage: {USAGE}")
     try:

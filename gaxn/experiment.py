@@ -37,7 +37,7 @@ class Experiment:
         steps: length of the run.
         log_every, sample_every, checkpoint_every: in steps.
         keep: how many checkpoints stay.
-        sample_columns: latents in the sample grid.
+        sample_columns: latents in a row of the sample grid.
     """
 
     name: str

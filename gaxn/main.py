@@ -1,4 +1,7 @@
-"""`python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE]`."""
+"""`python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE]`.
+
+And `python -m gaxn.main --mode compare RUN RUN [RUN ...] [--workdir DIR]`.
+"""
 
 import logging
 import sys
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 
 from gaxn import arguments, mesh, modes
 from gaxn.build import build
+from gaxn.comparison import compare
 from gaxn.types import InputError
 
 
@@ -15,6 +19,8 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
     try:
         given = arguments.parse(argv, modes.MODES)
+        if given.config is None:
+            return compare(given.runs, given.workdir)
         batch = given.config.get("batch")
         if isinstance(batch, int):
             mesh.use_cores(batch)

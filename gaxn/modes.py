@@ -15,7 +15,7 @@ from gaxn.loop import Signals, advance
 from gaxn.state import GanState
 from gaxn.types import InputError
 
-FREE = ("steps", "parallel", "evaluation", "run")
+FREE = {"steps", "parallel", "evaluation", "run", "data.directory", "data.workers"}
 """Fields of a config that leave the trajectory alone: a run may go on under other values."""
 
 STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from gaxn import pictures, sinks
+from gaxn import cost, pictures, sinks
 from gaxn.experiment import Experiment
 from gaxn.state import GanState
 
@@ -19,7 +20,11 @@ CURVES = {
 def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
     """Runs every evaluator; writes evaluation.json, a line in evaluations.jsonl and pictures."""
     subject = experiment.subject(state)
-    document: dict[str, Any] = {"name": experiment.name, "step": int(state.step)}
+    document: dict[str, Any] = {
+        "name": experiment.name,
+        "step": int(state.step),
+        "cost": costs(experiment),
+    }
     for part, evaluator in experiment.evaluators().items():
         report = evaluator(subject)
         document[part] = {
@@ -36,6 +41,19 @@ def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
     sinks.write_json(workdir / "evaluation.json", document)
 
 
+def costs(experiment: Experiment) -> dict[str, Any]:
+    """Parameters by player, and the operations of one step on the batches of all devices."""
+    state = jax.eval_shape(experiment.create, experiment.key)
+    train = experiment.train
+    indices = jax.ShapeDtypeStruct((len(experiment.turns), experiment.batch), np.int32)
+    batches = jax.eval_shape(train.look_up, train.table, indices)
+    key = jax.ShapeDtypeStruct((), experiment.key.dtype)
+    return {
+        "parameters": cost.parameters(state.params),
+        "flops_a_step": cost.flops(experiment.step, state, batches, key),
+    }
+
+
 def is_evaluated(workdir: Path, step: int) -> bool:
     """Whether evaluation.json is there and of this step."""
     path = workdir / "evaluation.json"
@@ -43,14 +61,17 @@ def is_evaluated(workdir: Path, step: int) -> bool:
 
 
 def draw_samples(experiment: Experiment, workdir: Path, state: GanState) -> Path:
-    """The sample grid: a row a class, a latent a column, the same ones through the whole run."""
+    """The sample grid, of the same latents through the whole run.
+
+    With labels a row is a class and a column a latent; without, it is a square of latents.
+    """
     subject = experiment.subject(state)
     columns = np.arange(experiment.sample_columns)
-    classes = range(len(experiment.train.class_names)) if experiment.conditional else [None]
-    rows = [
-        subject.sample(columns, None if label is None else np.full_like(columns, label))
-        for label in classes
-    ]
+    if experiment.conditional:
+        classes = range(len(experiment.train.class_names))
+        rows = [subject.sample(columns, np.full_like(columns, label)) for label in classes]
+    else:
+        rows = [subject.sample(row * len(columns) + columns, None) for row in columns]
     path = workdir / "samples" / f"step_{int(state.step):08d}.png"
     sinks.write_picture(path, pictures.grid(np.stack(rows)))
     return path

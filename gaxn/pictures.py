@@ -1,12 +1,15 @@
 """Figures as arrays: every function is pure and returns RGB pixels, uint8 [height, width, 3]."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -38,6 +41,52 @@ def curves(history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence
         if axes.lines:
             axes.legend(loc="upper right", fontsize="small")
     return _render(figure)
+
+
+def overlaid(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    names: Sequence[str],
+    abscissae: Sequence[str],
+) -> Picture:
+    """The scalars of several runs: a row a scalar, a column an abscissa, a line a run."""
+    size = (6 * len(abscissae), 2.4 * len(names) + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(names), len(abscissae), squeeze=False, sharex="col", sharey="row")
+    for (row, column), axes in np.ndenumerate(panels):
+        name, abscissa = names[row], abscissae[column]
+        for label, history in histories.items():
+            points = [(line[abscissa], line[name]) for line in history if name in line]
+            axes.plot(*np.reshape(points, (-1, 2)).T, label=label, linewidth=1, alpha=0.8)
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+        if column == 0:
+            axes.set_ylabel(name)
+        if row == len(names) - 1:
+            axes.set_xlabel(abscissa)
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside upper center", ncols=4)
+    return _render(figure)
+
+
+def side_by_side(shown: Mapping[str, Picture], gap: int = 16, title: int = 48) -> Picture:
+    """Pictures at their own pixels on white, each beneath its title, which is `title` high."""
+    widths = [
+        max(picture.shape[1], *(8 * len(line) for line in text.splitlines()))
+        for text, picture in shown.items()
+    ]
+    tallest = max(len(picture) for picture in shown.values())
+    total = sum(widths) + gap * (len(widths) + 1)
+    whole = np.full((title + tallest + gap, total, 3), 255, np.uint8)
+    figure = Figure(figsize=(total / 100, title / 100), dpi=100)
+    left = gap
+    for (text, picture), width in zip(shown.items(), widths, strict=True):
+        figure.text((left + width / 2) / total, 0.5, text, ha="center", va="center")
+        place = left + (width - picture.shape[1]) // 2
+        whole[title : title + len(picture), place : place + picture.shape[1]] = picture
+        left += width + gap
+    titles = _render(figure)
+    whole[: len(titles), : titles.shape[1]] = titles
+    return whole
 
 
 def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str]) -> Picture:
@@ -87,6 +136,64 @@ def attention(
                 axes.plot(x, y, "+", color="cyan", markersize=10, markeredgewidth=2)
                 axes.set(xlim=(0, 1), ylim=(1, 0))
     return _render(figure)
+
+
+class HeatMap(NamedTuple):
+    """A matrix of weights in [0, 1].
+
+    Attributes:
+        weights: row = the word that looks, column = the word looked at.
+        rows: a label a row.
+        columns: a label a column.
+        title: above it.
+        frame: row and column of a weight to frame.
+    """
+
+    weights: Float[np.ndarray, "rows columns"]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    title: str
+    frame: tuple[int, int] | None = None
+
+
+def heat_maps(maps: Sequence[Sequence[HeatMap]], title: str) -> Picture:
+    """Rows of heat maps, all under one scale of colours that ends at the largest weight.
+
+    Each weight is written in its cell, in hundredths.
+    """
+    cell, margin = 0.3, 1.4
+    height = sum(cell * max(len(each.rows) for each in row) + margin for row in maps)
+    width = max(sum(cell * len(each.columns) + margin for each in row) for row in maps)
+    figure = Figure(figsize=(width + 0.8, height + 0.4), layout="constrained", dpi=120)
+    figure.suptitle(title)
+    highest = max(each.weights.max() for row in maps for each in row)
+    panels = figure.subplots(len(maps), max(map(len, maps)), squeeze=False)
+    for place, axes in np.ndenumerate(panels):
+        _heat_map(axes, maps[place[0]][place[1]], highest)
+    bar = figure.colorbar(panels[0, 0].images[0], ax=panels, aspect=40, pad=0.01)
+    bar.set_label("attention weight")
+    return _render(figure)
+
+
+def _heat_map(axes: Axes, shown: HeatMap, highest: float) -> None:
+    axes.imshow(shown.weights, cmap="Blues", vmin=0, vmax=highest)
+    axes.set_title(shown.title, fontsize="small")
+    axes.set_xlabel("word looked at", fontsize="x-small")
+    axes.set_ylabel("word that looks", fontsize="x-small")
+    # Words are no formulas, whatever they hold.
+    text = {"fontsize": "small", "parse_math": False}
+    axes.set_xticks(range(len(shown.columns)), shown.columns, rotation=90, **text)
+    axes.set_yticks(range(len(shown.rows)), shown.rows, **text)
+    axes.tick_params(length=0)
+    for (row, column), weight in np.ndenumerate(shown.weights):
+        colour = "white" if weight > 0.55 * highest else "black"
+        number = f"{100 * weight:.0f}"
+        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=6.5)
+    if shown.frame is not None:
+        row, column = shown.frame
+        corner = column - 0.5, row - 0.5
+        frame = Rectangle(corner, 1, 1, fill=False, color="crimson", linewidth=2, clip_on=False)
+        axes.add_patch(frame)
 
 
 def _render(figure: Figure) -> Picture:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     _replace(path, Image.fromarray(picture).save)
 
 
+def read_picture(path: Path) -> np.ndarray:
+    """The RGB pixels of a PNG file, uint8 [height, width, 3]."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
 def write_gif(path: Path, pictures: Sequence[Path], seconds: float = 6.0) -> None:
     """PNG files of one size as an animation of about so many seconds; the last frame lingers."""
     frames = [Image.open(picture).convert("RGB") for picture in pictures]
@@ -82,14 +87,15 @@ def rewind(path: Path, step: int) -> None:
 
 
 def open_run(
-    workdir: Path, config: Mapping[str, Any], free: Sequence[str], record: Mapping[str, Any]
+    workdir: Path, config: Mapping[str, Any], free: Set[str], record: Mapping[str, Any]
 ) -> None:
     """Starts or re-opens a run directory.
 
     Args:
         workdir: the directory; made if it is not there.
         config: the resolved config.
-        free: top-level fields that may differ from those of the run that is there.
+        free: fields, some with all that is in them, that may differ from those of the run
+            that is there.
         record: versions, devices and the like, kept beside the config.
 
     Raises:
@@ -107,7 +113,7 @@ def open_run(
         ) from error
 
 
-def refuse_another(workdir: Path, config: Mapping[str, Any], free: Sequence[str]) -> None:
+def refuse_another(workdir: Path, config: Mapping[str, Any], free: Set[str]) -> None:
     """Holds a config against that of the run in `workdir`.
 
     Raises:
@@ -122,7 +128,7 @@ def refuse_another(workdir: Path, config: Mapping[str, Any], free: Sequence[str]
     differing = [
         f"{name} ({there.get(name, 'absent')} there, {here.get(name, 'absent')} here)"
         for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name) and name.partition(".")[0] not in free
+        if there.get(name) != here.get(name) and free.isdisjoint((name, name.partition(".")[0]))
     ]
     if differing:
         raise InputError(

@@ -1,11 +1,23 @@
 """The attention cGAN's two players: shapes, sizes, attention, labels, no coupled examples."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from players import (
+    BATCH,
+    CLASSES,
+    LABELS,
+    LATENT,
+    OTHER_LABELS,
+    count,
+    draw_images,
+    draw_latents,
+    fill,
+    initialise,
+    labels_of,
+    run,
+)
 
 from gaxn.models.attn_cgan import Discriminator, Generator
 from gaxn.nn.conditioning import LabelMap, Projection
@@ -14,18 +26,6 @@ from gaxn.nn.norms import ModulatedBatchNorm
 from gaxn.nn.resampling import ResizedConvolution, TransposedConvolution
 from gaxn.types import InputError
 
-LATENT, BATCH, CLASSES = 5, 3, 4
-LABELS = np.array([0, 3, 1], np.int32)
-
-
-def _latents():
-    return np.random.default_rng(1).normal(size=(BATCH, LATENT)).astype(np.float32)
-
-
-def _images(size=32, channels=3):
-    random = np.random.default_rng(2)
-    return random.uniform(-1, 1, (BATCH, size, size, channels)).astype(np.float32)
-
 
 def _generator(size=32, channels=3, classes=CLASSES, widths=(16, 8), attention_at=(16,), **more):
     return Generator(size, channels, classes, widths, attention_at, **more)
@@ -33,40 +33,6 @@ def _generator(size=32, channels=3, classes=CLASSES, widths=(16, 8), attention_a
 
 def _discriminator(classes=CLASSES, widths=(8, 16), attention_at=(16,), **more):
     return Discriminator(classes, widths, attention_at, **more)
-
-
-def _labels(player):
-    return None if player.classes is None else LABELS
-
-
-def _initialise(player, x):
-    return _fill(player, x, _labels(player), True)
-
-
-def _fill(layer, *inputs):
-    """Random kernels, statistics at rest and no attention, without compiling the layer's own."""
-    random = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        if len(leaf.shape) > 1:
-            deviation = np.sqrt(2 * leaf.shape[-1] / leaf.size)
-            return random.normal(0, deviation, leaf.shape).astype(np.float32)
-        ones = str(path[-1].key).endswith(("scale", "var", "sigma"))
-        return np.full(leaf.shape, float(ones), np.float32)
-
-    shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), *inputs))
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-@partial(jax.jit, static_argnums=(0, 4))
-def _run(player, variables, x, labels, train):
-    collections = ["batch_stats", "spectral"]
-    return player.apply(variables, x, labels, train, mutable=collections)[0]
-
-
-def _count(player, x):
-    params = jax.eval_shape(lambda: player.init(jax.random.key(0), x, _labels(player), True))
-    return sum(leaf.size for leaf in jax.tree.leaves(params["params"]))
 
 
 @pytest.mark.parametrize(
@@ -80,8 +46,8 @@ def _count(player, x):
 )
 def test_the_generator_gives_images_in_range(size, channels, train, options):
     generator = _generator(size, channels, **options)
-    variables = _initialise(generator, _latents())
-    images = np.asarray(_run(generator, variables, _latents(), _labels(generator), train))
+    variables = initialise(generator, draw_latents())
+    images = np.asarray(run(generator, variables, draw_latents(), labels_of(generator), train))
     assert images.shape == (BATCH, size, size, channels)
     assert images.dtype == np.float32
     assert 0.1 < np.abs(images).max() <= 1
@@ -98,11 +64,11 @@ def test_the_generator_gives_images_in_range(size, channels, train, options):
 )
 def test_the_discriminator_gives_a_logit_an_image(size, channels, options):
     discriminator = _discriminator(**options)
-    images = _images(size, channels)
-    variables = _initialise(discriminator, images)
+    images = draw_images(size, channels)
+    variables = initialise(discriminator, images)
     normalised = {"spectral"} if discriminator.spectral_norm else set()
     assert set(variables) == {"params"} | normalised
-    logits = np.asarray(_run(discriminator, variables, images, _labels(discriminator), False))
+    logits = np.asarray(run(discriminator, variables, images, labels_of(discriminator), False))
     assert logits.shape == (BATCH,)
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all() and logits.std() > 0
@@ -110,31 +76,31 @@ def test_the_discriminator_gives_a_logit_an_image(size, channels, options):
 
 def _players(attention_at=(16,)):
     return [
-        pytest.param(_generator(attention_at=attention_at), _latents, id="generator"),
-        pytest.param(_discriminator(attention_at=attention_at), _images, id="discriminator"),
+        pytest.param(_generator(attention_at=attention_at), draw_latents, id="generator"),
+        pytest.param(_discriminator(attention_at=attention_at), draw_images, id="discriminator"),
     ]
 
 
 @pytest.mark.parametrize("player, draw", _players())
 def test_attention_of_gamma_zero_is_not_there(player, draw):
     x = draw()
-    variables = _initialise(player, x)
+    variables = initialise(player, x)
     lesser = {
         collection: {name: leaf for name, leaf in tree.items() if name != "attention_16"}
         for collection, tree in variables.items()
     }
-    y = np.asarray(_run(player, variables, x, LABELS, False))
-    without = _run(player.clone(attention_at=()), lesser, x, LABELS, False)
+    y = np.asarray(run(player, variables, x, LABELS, False))
+    without = run(player.clone(attention_at=()), lesser, x, LABELS, False)
     np.testing.assert_array_equal(y, without)
     variables["params"]["attention_16"]["gamma"] = np.float32(1)
-    assert np.abs(y - _run(player, variables, x, LABELS, False)).max() > 1e-3
+    assert np.abs(y - run(player, variables, x, LABELS, False)).max() > 1e-3
 
 
 @pytest.mark.parametrize("player, draw", _players())
 @pytest.mark.parametrize("resolution", [4, 12, 64])
 def test_attention_at_a_resolution_that_is_not_there_is_refused(player, draw, resolution):
     with pytest.raises(InputError, match=f"attention_at has {resolution}"):
-        _count(player.clone(attention_at=(16, resolution)), draw())
+        count(player.clone(attention_at=(16, resolution)), draw())
 
 
 @pytest.mark.parametrize("player, draw", _players())
@@ -142,17 +108,17 @@ def test_attention_at_a_resolution_that_is_not_there_is_refused(player, draw, re
 def test_a_resolution_has_its_attention_or_is_refused(player, draw, resolution):
     player = player.clone(attention_at=(resolution,))
     try:
-        count = _count(player, draw())
+        own = count(player, draw())
     except InputError:
         return
-    assert count > _count(player.clone(attention_at=()), draw())
+    assert own > count(player.clone(attention_at=()), draw())
 
 
 @pytest.mark.parametrize("player", [_generator(size=30), _discriminator(attention_at=())])
 def test_a_size_that_does_not_halve_is_refused(player):
-    x = _latents() if isinstance(player, Generator) else _images(30)
+    x = draw_latents() if isinstance(player, Generator) else draw_images(30)
     with pytest.raises(InputError, match="widths has 2 entries"):
-        _count(player, x)
+        count(player, x)
 
 
 ATTENTION = {width: 2 * width * (width // 8) + 2 * width * width + 1 for width in (8, 16)}
@@ -172,54 +138,54 @@ TRUNK = 8 + 4 * 4 * 8 * 16 + 16 + 8 * 8 * 16 + 1
 @pytest.mark.parametrize(
     "player, draw, expected",
     [
-        (_generator(), _latents, GENERATOR + CLASSES * 32 + ATTENTION[16]),
-        (_generator(attention_at=()), _latents, GENERATOR + CLASSES * 32),
+        (_generator(), draw_latents, GENERATOR + CLASSES * 32 + ATTENTION[16]),
+        (_generator(attention_at=()), draw_latents, GENERATOR + CLASSES * 32),
         (
             _generator(attention_at=(), transposed=False),
-            _latents,
+            draw_latents,
             GENERATOR + CLASSES * 32 - (16 - 9) * (16 * 16 + 16 * 8),
         ),
-        (_generator(classes=None, attention_at=()), _latents, GENERATOR - 32 * 8 * 8 * 16),
+        (_generator(classes=None, attention_at=()), draw_latents, GENERATOR - 32 * 8 * 8 * 16),
         (
             _generator(classes=None, attention_at=(), modulated=True, coordinates=True),
-            _latents,
+            draw_latents,
             GENERATOR
             - 32 * 8 * 8 * 16
             + 2 * (LATENT + 1) * (16 + 16 + 8)  # a gain and a bias for each channel
             + 2 * (4 * 4 * 16 + 4 * 4 * 8),  # two more channels
         ),
-        (_discriminator(), _images, 4 * 4 * 4 * 8 + CLASSES * 32 * 32 + TRUNK + ATTENTION[8]),
+        (_discriminator(), draw_images, 4 * 4 * 4 * 8 + CLASSES * 32 * 32 + TRUNK + ATTENTION[8]),
         (
             _discriminator(projection=True, attention_at=()),
-            _images,
+            draw_images,
             4 * 4 * 3 * 8 + CLASSES * 8 * 8 * 16 + TRUNK,
         ),
-        (_discriminator(classes=None, attention_at=()), _images, 4 * 4 * 3 * 8 + TRUNK),
+        (_discriminator(classes=None, attention_at=()), draw_images, 4 * 4 * 3 * 8 + TRUNK),
         (
             _discriminator(projection=True, attention_at=(), hidden=12),
-            _images,
+            draw_images,
             # The logit and the labels are projections of the hidden layer.
             4 * 4 * 3 * 8 + TRUNK + (8 * 8 * 16 + 1) * 12 + (1 + CLASSES) * 12 - 8 * 8 * 16,
         ),
         (
             _discriminator(classes=None, attention_at=(), spectral_norm=False),
-            _images,
+            draw_images,
             4 * 4 * 3 * 8 + TRUNK,
         ),
     ],
 )
 def test_the_number_of_parameters(player, draw, expected):
-    assert _count(player, draw()) == expected
+    assert count(player, draw()) == expected
 
 
 @pytest.mark.parametrize("projection, hidden", [(True, 0), (True, 12), (False, 0), (False, 12)])
 def test_the_logit_depends_on_the_label(projection, hidden):
     discriminator = _discriminator(projection=projection, hidden=hidden)
-    images = _images()
-    variables = _initialise(discriminator, images)
-    other = np.array([0, 1, 2], np.int32)
+    images = draw_images()
+    variables = initialise(discriminator, images)
+    other = OTHER_LABELS
     logits, changed = (
-        np.asarray(_run(discriminator, variables, images, labels, False))
+        np.asarray(run(discriminator, variables, images, labels, False))
         for labels in (LABELS, other)
     )
     np.testing.assert_allclose(changed[0], logits[0], atol=1e-6)
@@ -228,10 +194,10 @@ def test_the_logit_depends_on_the_label(projection, hidden):
 
 def test_the_image_depends_on_the_label():
     generator = _generator()
-    variables = _initialise(generator, _latents())
+    variables = initialise(generator, draw_latents())
     images, changed = (
-        np.asarray(_run(generator, variables, _latents(), labels, False))
-        for labels in (LABELS, np.array([0, 1, 2], np.int32))
+        np.asarray(run(generator, variables, draw_latents(), labels, False))
+        for labels in (LABELS, OTHER_LABELS)
     )
     differences = np.abs(images - changed).max(axis=(1, 2, 3))
     assert differences[0] < 1e-6
@@ -241,11 +207,11 @@ def test_the_image_depends_on_the_label():
 @pytest.mark.parametrize("train", [False, True])
 def test_no_logit_depends_on_another_image(train):
     discriminator = _discriminator()
-    images = _images()
-    variables = _initialise(discriminator, images)
+    images = draw_images()
+    variables = initialise(discriminator, images)
     variables["params"]["attention_16"]["gamma"] = np.float32(1)
     logits, changed = (
-        np.asarray(_run(discriminator, variables, x, LABELS, train))
+        np.asarray(run(discriminator, variables, x, LABELS, train))
         for x in (images, images * np.array([1, -1, 1], np.float32)[:, None, None, None])
     )
     assert np.abs(changed[1] - logits[1]) > 1e-3
@@ -254,8 +220,8 @@ def test_no_logit_depends_on_another_image(train):
 
 def test_the_label_map_is_the_embedding_as_a_channel():
     layer = LabelMap(CLASSES)
-    images = _images(8)
-    variables = _fill(layer, images, LABELS)
+    images = draw_images(8)
+    variables = fill(layer, images, LABELS)
     (embedding,) = jax.tree.leaves(variables)
     result = np.asarray(jax.jit(layer.apply)(variables, images, LABELS))
     np.testing.assert_array_equal(result[..., :3], images)
@@ -265,7 +231,7 @@ def test_the_label_map_is_the_embedding_as_a_channel():
 def test_the_projection_is_an_inner_product():
     layer = Projection(CLASSES)
     features = np.random.default_rng(1).normal(size=(BATCH, 6)).astype(np.float32)
-    variables = _fill(layer, features, LABELS, False)
+    variables = fill(layer, features, LABELS, False)
     (embedding,) = jax.tree.leaves(variables["params"])
     expected = [embedding[label] @ feature for label, feature in zip(LABELS, features, strict=True)]
     # Float32, six products.
@@ -284,9 +250,9 @@ def test_coordinates_run_from_corner_to_corner():
 
 @pytest.mark.parametrize("layer", [TransposedConvolution(6), ResizedConvolution(6)])
 def test_a_convolution_of_the_place_is_two_more_channels(layer):
-    x, place = jnp.asarray(_images(4)), coordinates(4)
+    x, place = jnp.asarray(draw_images(4)), coordinates(4)
     wide = jnp.concatenate([x, jnp.broadcast_to(place, (BATCH, 4, 4, 2))], axis=-1)
-    variables = _fill(layer, wide)
+    variables = fill(layer, wide)
     inputs = 3 if isinstance(layer, TransposedConvolution) else 2
     own = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[0], variables)
     of_place = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[1], variables)
@@ -297,8 +263,8 @@ def test_a_convolution_of_the_place_is_two_more_channels(layer):
 
 def test_modulated_batch_norm_scales_each_example_by_its_condition():
     layer = ModulatedBatchNorm()
-    x, condition = 3 * _images(4) + 1, _latents()
-    variables = _fill(layer, x, condition, True)
+    x, condition = 3 * draw_images(4) + 1, draw_latents()
+    variables = fill(layer, x, condition, True)
     y, _ = jax.jit(lambda v: layer.apply(v, x, condition, True, mutable=["batch_stats"]))(variables)
     wide, narrow = np.asarray(x, np.float64), np.asarray(condition, np.float64)
     normal = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-5)

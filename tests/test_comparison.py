@@ -1,0 +1,445 @@
+"""Runs side by side: what they cost, by hand; and that unlike figures never stand together."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+
+from gaxn import comparison, cost, markdown, mesh, outputs, pictures, sinks, state
+from gaxn.build import build
+from gaxn.games.image_gan import ImageGan
+from gaxn.losses import Loss, hinge, relativistic
+from gaxn.main import main
+from gaxn.nn import convolution
+from gaxn.step import Turn, make_step
+from gaxn.types import Batch, InputError
+
+PROTOCOL = {"samples": 60, "reference": "shapes, test split", "step": 8, "seed": 0}
+FIGURES = {"accuracy": 0.5, "distance": 12.25}
+COST = {"parameters": {"generator": 1_234, "discriminator": 567}, "flops_a_step": 2.5e9}
+HISTORY = [
+    # 2 steps of 8 images: 16, 0.2, 0.4 and 0.1 seconds.
+    {"step": 2, "d/adversarial": 3.0, "g/loss": 1.0, "images_per_second": 1.0},
+    {"step": 4, "d/adversarial": 2.0, "g/loss": 2.0, "images_per_second": 80.0},
+    {"step": 6, "d/adversarial": 1.0, "g/loss": 3.0, "images_per_second": 40.0},
+    {"step": 8, "d/adversarial": 0.0, "g/loss": 4.0, "images_per_second": 160.0},
+]
+
+
+def _evaluation(protocol=PROTOCOL, figures=FIGURES, step=8, **parts):
+    part = {"figures": figures, "tables": {}, "protocol": protocol}
+    return {"name": "shapes", "step": step, "cost": COST, "classified": part, **parts}
+
+
+def _write(workdir, evaluation=None, history=HISTORY, seed=0, colour=100):
+    """The directory of a run of 8 images a batch, with a one-coloured sample grid."""
+    config = {"config": {"seed": seed, "batch": 8}, "devices": ["cpu:0", "cpu:1"]}
+    sinks.write_json(workdir / "config.json", config)
+    sinks.write_json(workdir / "evaluation.json", evaluation or _evaluation())
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
+    for step in (4, 8):
+        picture = np.full((30, 40, 3), colour + step, np.uint8)
+        sinks.write_picture(workdir / "samples" / f"step_{step:08d}.png", picture)
+    return workdir
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function from what `_write` takes to what is read of such a run."""
+    return lambda **given: comparison.read(_write(tmp_path / "run", **given))
+
+
+def test_facts_are_those_of_a_hand_computation(run, tmp_path):
+    found = comparison.facts(run(seed=3))
+    assert found == {
+        "workdir": str(tmp_path / "run"),
+        "name": "shapes",
+        "seed": 3,
+        "step": 8,
+        "batch": 8,
+        "images": 64,
+        "devices": ["cpu:0", "cpu:1"],
+        "parameters": {"generator": 1_234, "discriminator": 567},
+        "flops_a_step": 2.5e9,
+        # Of 8, 0.1, 0.2 and 0.05 seconds a step.
+        "seconds_a_step": pytest.approx(0.15),
+        "seconds_trained": pytest.approx(16.7),
+    }
+
+
+def test_what_was_trained_after_the_evaluation_does_not_count(run):
+    found = comparison.facts(run(evaluation=_evaluation(step=4)))
+    assert found["images"] == 32
+    assert found["seconds_trained"] == pytest.approx(16.2)
+
+
+def test_a_run_that_went_on_between_two_lines_counts_every_step_once(run):
+    # Stopped at 3 and gone on: the line of step 6 speaks for steps 3 to 6.
+    history = [HISTORY[0], HISTORY[2]]
+    assert comparison.seconds_trained(history, 8) == pytest.approx([16, 16 + 4 * 8 / 40])
+
+
+@pytest.mark.parametrize("history", [[], [{**HISTORY[0], "images_per_second": 0.0}]])
+def test_a_log_that_does_not_say_the_speed(run, history):
+    found = comparison.facts(run(history=history))
+    assert found["seconds_a_step"] is None and found["seconds_trained"] is None
+    text = markdown.comparison(comparison.tabulate({"a": run(history=history)}))
+    assert _row(text, "seconds a step") == _row(text, "minutes trained") == ["-"]
+
+
+def test_an_evaluation_from_before_costs_were_noted(run):
+    before = {name: part for name, part in _evaluation().items() if name != "cost"}
+    document = comparison.tabulate({"a": run(evaluation=before), "b": run()})
+    assert document["runs"]["a"]["flops_a_step"] is None
+    text = markdown.comparison(document)
+    assert _row(text, "GFLOP a step") == ["-", "2.5"]
+    assert _row(text, "parameters, generator") == ["-", "1,234"]
+    (line,) = comparison.warnings(document)
+    assert line.startswith("a: ") and "--mode evaluate" in line
+
+
+@pytest.mark.parametrize(
+    "paths, labels",
+    [
+        (["x/cnn", "x/transformer"], ["cnn", "transformer"]),
+        (["a/run", "b/run"], ["a/run", "b/run"]),
+        (["a/x/run", "b/x/run", "b/y/run"], ["a/x/run", "b/x/run", "b/y/run"]),
+    ],
+)
+def test_labels_tell_runs_apart(tmp_path, paths, labels):
+    assert comparison.labels([tmp_path / path for path in paths]) == labels
+
+
+def test_the_same_run_by_another_name_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(InputError, match="b is given twice"):
+        comparison.labels([tmp_path / "a", tmp_path / "b"])
+
+
+def _tabulate(run, *evaluations):
+    return comparison.tabulate(
+        {label: run(evaluation=it) for label, it in zip("abc", evaluations, strict=False)}
+    )
+
+
+def _row(text, name):
+    """The cells of a row of the first table."""
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {name} "))
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
+def test_figures_of_one_protocol_stand_side_by_side(run):
+    # A run's own step and seed are no difference in the way of measuring.
+    other = _evaluation({**PROTOCOL, "step": 4, "seed": 1}, {"accuracy": 0.75})
+    document = _tabulate(run, _evaluation(), other)
+    part = document["parts"]["classified"]
+    assert part["comparable"] and not part["differing"]
+    assert part["figures"]["accuracy"] == {"a": 0.5, "b": 0.75}
+    assert part["protocols"]["b"]["seed"] == 1
+    text = markdown.comparison(document)
+    assert _row(text, "classified/accuracy") == ["0.5000", "0.7500"]
+    assert _row(text, "classified/distance") == ["12.2500", "-"]
+    assert "NOT COMPARABLE" not in text and not comparison.warnings(document)
+
+
+def test_figures_of_different_protocols_are_set_apart(run):
+    more = {**PROTOCOL, "samples": 10_000, "resize": "none"}
+    agreed = {"attention": {"figures": {"entropy": 1.0}, "tables": {}, "protocol": {"images": 6}}}
+    document = _tabulate(
+        run, _evaluation(**agreed), _evaluation(more, **agreed), _evaluation(**agreed)
+    )
+    part = document["parts"]["classified"]
+    assert not part["comparable"] and document["parts"]["attention"]["comparable"]
+    assert part["differing"] == {
+        "samples": {"a": 60, "b": 10_000, "c": 60},
+        "resize": {"a": None, "b": "none", "c": None},
+    }
+    text = markdown.comparison(document)
+    table, note = text.split("\n\n", 1)
+    assert table.index("attention/entropy") < table.index("NOT COMPARABLE")
+    assert table.index("NOT COMPARABLE") < table.index("classified/accuracy")
+    assert _row(table, "attention/entropy") == ["1.0000"] * 3
+    assert _row(table, "classified/accuracy") == ["0.5000 [A]", "0.5000 [B]", "0.5000 [A]"]
+    assert "classified were taken under different protocols" in note
+    assert _row(note, "samples") == ["60", "10000", "60"]
+    assert _row(note, "resize") == ["-", '"none"', "-"]
+    (line,) = comparison.warnings(document)
+    assert "samples (60 in a, 10000 in b, 60 in c)" in line and "set apart" in line
+
+
+def test_a_part_that_one_run_lacks_is_no_difference(run):
+    lacking = {name: part for name, part in _evaluation().items() if name != "classified"}
+    document = _tabulate(run, lacking, _evaluation())
+    assert document["parts"]["classified"]["comparable"]
+    assert _row(markdown.comparison(document), "classified/accuracy") == ["-", "0.5000"]
+
+
+def test_the_table_is_markdown_in_columns():
+    assert markdown.table("", ["a|b", "c"], {"seed": ["0", "12345"], "x": ["", "-"]}) == (
+        "|      | a\\|b |     c |\n"
+        "| :--- | ---: | ----: |\n"
+        "| seed |    0 | 12345 |\n"
+        "| x    |      |     - |\n"
+    )
+
+
+def _files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_command_writes_the_comparison_and_leaves_the_runs_alone(tmp_path, capsys):
+    workdirs = [
+        _write(tmp_path / "a" / "run"),
+        _write(tmp_path / "b" / "run", _evaluation({**PROTOCOL, "samples": 61}), colour=200),
+    ]
+    before = _files(tmp_path)
+    there = tmp_path / "there"
+    assert main(["gaxn", "--mode=compare", *map(str, workdirs), f"--workdir={there}"]) == 0
+    output, errors = capsys.readouterr()
+    (line,) = errors.splitlines()
+    assert line.startswith("gaxn: classified: figures of different protocols")
+    assert "samples (60 in a/run, 61 in b/run)" in line
+    assert output == (there / "comparison.md").read_text()
+    document = sinks.read_json(there / "comparison.json")
+    assert document == comparison.tabulate(
+        {"a/run": comparison.read(workdirs[0]), "b/run": comparison.read(workdirs[1])}
+    )
+    samples = sinks.read_picture(there / "samples.png")
+    for colour in (108, 208):
+        assert (samples[48:] == colour).all(axis=-1).sum() == 30 * 40
+    assert sinks.read_picture(there / "curves.png").std() > 0
+    assert {path.name for path in there.iterdir()} == {
+        *("comparison.json", "comparison.md", "curves.png", "samples.png")
+    }
+    assert {path: kept for path, kept in _files(tmp_path).items() if path in before} == before
+
+
+def test_runs_without_curves_and_samples_are_compared_all_the_same(tmp_path, capsys):
+    workdirs = [tmp_path / "a", tmp_path / "b"]
+    for workdir in workdirs:
+        _write(workdir, history=[])
+        for picture in (workdir / "samples").iterdir():
+            picture.unlink()
+    assert comparison.compare(workdirs, tmp_path / "there") == 0
+    assert not list((tmp_path / "there").glob("*.png"))
+
+
+ARGUMENTS = {
+    # arguments: what the line has to say; {a} and {b} are runs, {workdir} is free.
+    "": "the number of runs is 0; valid is 2 or more",
+    "{a}": "the number of runs is 1",
+    "{a} {b} --config=x.py": "--config is not understood by --mode compare",
+    "{a} {b} --config.seed=1": "--config.seed is not understood by --mode compare",
+    "{a} {a}": "is given twice",
+    "{a} {b} {a}/../a": "is given twice",
+    "{a} {tmp}/nothing": "nothing holds no run",
+    "{a} {tmp}/young": "young is not evaluated; the command that trained it, with --mode evaluate",
+    "{a} {tmp}/broken": "evaluation.json is damaged",
+    "{a} {tmp}/log": "metrics.jsonl is damaged",
+    "{a} {tmp}/lab": "has no batch",
+    "{a} {b} --workdir={b}": "b holds a run; name another for the comparison",
+    "{a} {b} --workdir={tmp}/young": "young holds a run",
+    "{a} {b} --workdir={a}/config.json": "config.json",
+}
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
+def test_mistakes_are_one_line_and_harm_nothing(tmp_path, capsys, arguments):
+    for name in ("a", "b", "young", "broken", "log", "lab"):
+        _write(tmp_path / name)
+    (tmp_path / "young" / "evaluation.json").unlink()
+    (tmp_path / "broken" / "evaluation.json").write_text('{"name": "sha')
+    (tmp_path / "log" / "metrics.jsonl").write_text('{"step": 2}\n')
+    sinks.write_json(tmp_path / "lab" / "config.json", {"config": {"seed": 0}, "devices": []})
+    before = _files(tmp_path)
+    places = {"a": tmp_path / "a", "b": tmp_path / "b", "tmp": tmp_path}
+    words = arguments.format(**places).split()
+    if "--workdir" not in arguments:
+        words.append(f"--workdir={tmp_path / 'there'}")
+    assert main(["gaxn", "--mode", "compare", *words]) == 2
+    output, errors = capsys.readouterr()
+    (line,) = errors.splitlines()
+    assert line.startswith("gaxn: ") and ARGUMENTS[arguments] in line
+    assert not output and _files(tmp_path) == before
+
+
+def test_only_this_mode_takes_directories(tmp_path, capsys):
+    _write(tmp_path / "a")
+    assert main(["gaxn", "--mode=train", str(tmp_path / "a")]) == 2
+    assert "a' is not understood" in capsys.readouterr().err
+
+
+# What the curves and the samples look like.
+
+
+def _curves(**histories):
+    return pictures.overlaid(histories, ["g/loss"], ["step", "minutes trained"])
+
+
+def test_every_run_is_a_line_and_a_name():
+    timed = [{**row, "minutes trained": row["step"] / 10} for row in HISTORY]
+    twice = [{**row, "g/loss": 2 * row["g/loss"]} for row in timed]
+    blue, orange = (31, 119, 180), (255, 127, 14)
+
+    def drawn(picture, colour):
+        """Whether a half of the picture has pixels near a colour, beneath the legend."""
+        body = picture[60:].astype(int)
+        near = (abs(body - colour) < 70).all(axis=-1)
+        return [half.any() for half in np.array_split(near, 2, axis=1)]
+
+    both = _curves(one=timed, two=twice)
+    assert drawn(both, blue) == drawn(both, orange) == [True, True]
+    assert drawn(_curves(one=timed), orange) == [False, False]
+    never = [{"step": 2, "minutes trained": 1.0}]
+    assert drawn(_curves(one=timed, two=never), orange) == [False, False]
+    np.testing.assert_array_equal(both, _curves(one=timed, two=twice))
+
+
+def test_pictures_stand_side_by_side_at_their_own_pixels():
+    images = np.random.default_rng(0).integers(0, 200, (2, 50, 90, 3), np.uint8)
+    first, second = images[0], images[1, :30, :70]
+    picture = pictures.side_by_side({"one": first, "a long title": second}, gap=10, title=40)
+    # The second's column is as wide as its title: 8 pixels a letter.
+    assert picture.shape == (40 + 50 + 10, 10 + 90 + 10 + 96 + 10, 3)
+    np.testing.assert_array_equal(picture[40:90, 10:100], first)
+    left = 110 + (96 - 70) // 2
+    np.testing.assert_array_equal(picture[40:70, left : left + 70], second)
+    picture[40:90, 10:100] = picture[40:70, left : left + 70] = 255
+    assert (picture[40:] == 255).all()
+    for column in (slice(10, 100), slice(110, 206)):
+        assert (picture[:40, column] < 100).any()
+
+
+# What a step costs.
+
+SQUARE = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+FULL = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+HALF = jax.ShapeDtypeStruct((2, 4, 4, 5), jnp.float32)
+KERNEL = jax.ShapeDtypeStruct((4, 4, 3, 5), jnp.float32)
+PRODUCT = 2 * 64**3
+INSIDE = sum(0 <= 2 * place + tap - 1 < 8 for place in range(4) for tap in range(4))
+CONVOLUTION = 2 * 2 * INSIDE**2 * 3 * 5
+"""Twice the pairs of a tap and a pixel that meet, for 2 images, 3 channels and 5."""
+
+
+@jax.custom_vjp
+def _hidden(x):
+    return x @ x, x + 1
+
+
+_hidden.defvjp(lambda x: (_hidden(x), x), lambda x, gradients: (gradients[0] @ x,))
+
+
+def _repeat(x):
+    return lax.scan(lambda carry, _: (carry @ carry, None), x, None, length=7)[0]
+
+
+PROGRAMS = {
+    "a product": (lambda x: x @ x, (SQUARE,), PRODUCT),
+    "a sum": (lambda x: x + x, (SQUARE,), 64**2),
+    "exponentials": (jnp.exp, (SQUARE,), 0),
+    "a convolution": (convolution.halve, (FULL, KERNEL), CONVOLUTION),
+    "its transpose": (convolution.double, (HALF, KERNEL), CONVOLUTION),
+    "its filter's gradient": (convolution.filter_gradient, (FULL, HALF), CONVOLUTION),
+    "what is not used": (lambda x: (x @ x, x + 1)[1], (SQUARE,), 64**2),
+    "what is not used of a jitted function": (lambda x: jax.jit(_hidden)(x)[1], (SQUARE,), 64**2),
+    "a loop's body, once": (_repeat, (SQUARE,), PRODUCT + 2),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_flops_of_small_programs(name):
+    program, shapes, expected = PROGRAMS[name]
+    assert cost.flops(program, *shapes) == expected
+
+
+def test_flops_do_not_depend_on_the_devices():
+    with jax.default_device(jax.devices()[2]):
+        assert cost.flops(lambda x: x @ x, SQUARE) == PRODUCT
+
+
+def test_without_a_cpu_backend_flops_are_unknown(monkeypatch):
+    def refuse(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", refuse)
+    assert cost.flops(lambda x: x @ x, SQUARE) is None
+
+
+BATCH, LATENT, PIXELS, HIDDEN = 512, 64, 16 * 16 * 3, 128
+
+
+class Painter(nn.Module):
+    """One product."""
+
+    @nn.compact
+    def __call__(self, latents, labels, train):
+        return nn.Dense(PIXELS, use_bias=False)(latents).reshape(-1, 16, 16, 3)
+
+
+class Judge(nn.Module):
+    """Two products."""
+
+    @nn.compact
+    def __call__(self, images, labels, train):
+        hidden = nn.relu(nn.Dense(HIDDEN)(images.reshape(images.shape[0], -1)))
+        return nn.Dense(1)(hidden)[:, 0]
+
+
+def _flops_of_a_step(module, critic_turns):
+    game = ImageGan(Painter(), Judge(), Loss(module.discriminator, module.generator), LATENT)
+    sgd = optax.sgd(0.1)
+    turns = (Turn("discriminator", ImageGan.discriminator_loss, sgd),) * critic_turns
+    turns += (Turn("generator", ImageGan.generator_loss, sgd),)
+    images = jax.ShapeDtypeStruct((len(turns), BATCH, 16, 16, 3), jnp.uint8)
+    players = {"generator": sgd, "discriminator": sgd}
+    first = Batch(jnp.zeros(images.shape[1:], jnp.uint8), None)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    start = jax.eval_shape(lambda key: state.create(game, players, first, key), key)
+    return cost.flops(make_step(game, turns, 0.9), start, Batch(images, None), key)
+
+
+@pytest.mark.parametrize("critic_turns", [1, 3])
+def test_flops_of_a_step_are_those_of_a_hand_count(critic_turns):
+    paint = 2 * BATCH * LATENT * PIXELS
+    first, second = 2 * BATCH * PIXELS * HIDDEN, 2 * BATCH * HIDDEN
+    # Forward and the gradients of both kernels on real and generated images; the gradient
+    # of an input is due in the second layer alone.
+    d_turn = paint + 2 * (2 * (first + second) + second)
+    # Forward, the gradients of both inputs, and that of the generator's kernel.
+    g_turn = paint + 2 * (first + second) + paint
+    expected = critic_turns * d_turn + g_turn
+    without = _flops_of_a_step(hinge, critic_turns)
+    # The rest is arithmetic an element: noise, the hinge, the optimiser, the running mean.
+    assert expected < without < 1.02 * expected
+    # The relativistic loss also needs the real images' logits in the generator's turn.
+    more = _flops_of_a_step(relativistic, critic_turns) - without
+    assert more == pytest.approx(first + second, rel=0.02)
+
+
+def test_parameters_are_counted_by_player():
+    shapes = {"generator": {"a": FULL, "b": SQUARE}, "discriminator": {"kernel": KERNEL}}
+    expected = {"generator": 2 * 8 * 8 * 3 + 64 * 64, "discriminator": 4 * 4 * 3 * 5}
+    assert cost.parameters(shapes) == expected
+
+
+def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
+    experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()[:1]))
+    bare = dataclasses.replace(experiment, subject=lambda _: None, evaluators=dict)
+    outputs.evaluate(bare, tmp_path, SimpleNamespace(step=8))
+    found = sinks.read_json(tmp_path / "evaluation.json")["cost"]
+    convolutions = 16 * 3 * 8 + 8 + 16 * 8 * 8 + 8 + 16 * 8 * 16 + 16
+    attention = 8 + 8 + 64 + 64 + 1
+    dense = 256 * 16 + 16 + 16 + 1 + 3 * 16
+    assert found["parameters"]["discriminator"] == convolutions + attention + dense
+    fed = experiment.feed(0)
+    start = jax.eval_shape(experiment.create, experiment.key)
+    assert found["flops_a_step"] == cost.flops(experiment.step, start, fed, experiment.key) > 1e8

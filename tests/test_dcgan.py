@@ -1,0 +1,125 @@
+"""The DCGAN's two players: shapes, the start of their weights, labels, coupled examples."""
+
+import jax
+import numpy as np
+import pytest
+from players import (
+    BATCH,
+    CLASSES,
+    LABELS,
+    LATENT,
+    OTHER_LABELS,
+    count,
+    draw_images,
+    draw_latents,
+    initialise,
+    labels_of,
+    run,
+)
+
+from gaxn.models.dcgan import Discriminator, Generator
+from gaxn.types import InputError
+
+GENERATOR = (
+    LATENT * 7 * 7 * 16
+    + 2 * 16
+    + 4 * 4 * 16 * 16  # 7 -> 14
+    + 2 * 16
+    + 4 * 4 * 16 * 8  # 14 -> 28
+    + 2 * 8
+    + 3 * 3 * 8 * 1
+    + 1
+)
+DISCRIMINATOR = 4 * 4 * 1 * 8 + 8 + 4 * 4 * 8 * 16 + 16 + 7 * 7 * 16 + 1
+
+
+def _generator(classes=CLASSES, size=28):
+    return Generator(size, 1, classes, (16, 8), embedding=6)
+
+
+def _discriminator(classes=CLASSES, batch_norm=False):
+    return Discriminator(classes, (8, 16), batch_norm)
+
+
+@pytest.mark.parametrize("classes", [None, CLASSES])
+def test_shapes_and_ranges(classes):
+    generator, discriminator = _generator(classes), _discriminator(classes)
+    latents = draw_latents()
+    images = np.asarray(
+        run(generator, initialise(generator, latents), latents, labels_of(generator), True)
+    )
+    assert images.shape == (BATCH, 28, 28, 1) and images.dtype == np.float32
+    assert 0.1 < np.abs(images).max() <= 1 and images.std(axis=0).max() > 0.01
+    variables = initialise(discriminator, images)
+    assert set(variables) == {"params"}
+    logits = np.asarray(run(discriminator, variables, images, labels_of(discriminator), False))
+    assert logits.shape == (BATCH,) and logits.std() > 0
+
+
+@pytest.mark.parametrize(
+    "player, draw, expected",
+    [
+        (_generator(None), draw_latents, GENERATOR),
+        (_generator(), draw_latents, GENERATOR + CLASSES * 6 + 6 * 7 * 7 * 16),
+        (_discriminator(None), lambda: draw_images(28, 1), DISCRIMINATOR),
+        (_discriminator(None, True), lambda: draw_images(28, 1), DISCRIMINATOR + 2 * 16),
+        (
+            _discriminator(),
+            lambda: draw_images(28, 1),
+            DISCRIMINATOR + CLASSES * 28 * 28 + 4 * 4 * 8,
+        ),
+    ],
+)
+def test_the_number_of_parameters(player, draw, expected):
+    assert count(player, draw()) == expected
+
+
+@pytest.mark.parametrize(
+    "player, x",
+    [
+        (Generator(28, 1, None, (64, 32)), np.zeros((1, 100), np.float32)),
+        (Discriminator(None, (64, 64)), np.zeros((1, 28, 28, 1), np.float32)),
+    ],
+)
+def test_every_kernel_starts_with_a_deviation_of_2_percent(player, x):
+    params = jax.jit(lambda key: player.init(key, x, None, True))(jax.random.key(0))["params"]
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1 and leaf.size > 2_000]
+    assert len(kernels) >= 2
+    for kernel in kernels:
+        # The standard error of a deviation is 1.6 % for 2,000 values.
+        np.testing.assert_allclose(np.std(kernel), 0.02, rtol=0.07)
+        assert abs(np.mean(kernel)) < 0.002
+
+
+@pytest.mark.parametrize(
+    "player, draw", [(_generator(), draw_latents), (_discriminator(), lambda: draw_images(28, 1))]
+)
+def test_the_label_matters(player, draw):
+    x = draw()
+    variables = initialise(player, x)
+    one, other = (
+        np.asarray(run(player, variables, x, labels, False)).reshape(BATCH, -1)
+        for labels in (LABELS, OTHER_LABELS)
+    )
+    difference = np.abs(one - other).max(axis=1)
+    assert difference[0] < 1e-6
+    assert (difference[1:] > 1e-4).all()
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_only_batch_norm_couples_the_images(batch_norm):
+    discriminator = _discriminator(None, batch_norm)
+    images = draw_images(28, 1)
+    variables = initialise(discriminator, images)
+    changed = images * np.array([1, -1, 1], np.float32)[:, None, None, None]
+    one, other = (
+        np.asarray(run(discriminator, variables, x, None, True)) for x in (images, changed)
+    )
+    assert (np.abs(one - other)[[0, 2]].max() > 1e-4) == batch_norm
+
+
+@pytest.mark.parametrize("player", [_generator(size=30), _discriminator()])
+def test_a_size_that_does_not_halve_is_refused(player):
+    x = draw_latents() if isinstance(player, Generator) else draw_images(30, 1)
+    with pytest.raises(InputError, match="widths has 2 entries"):
+        count(player, x)
