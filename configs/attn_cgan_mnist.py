@@ -1,6 +1,13 @@
 """Attention cGAN on MNIST, 28x28 grey, ten digits.
 
     python -m gaxn.main --config configs/attn_cgan_mnist.py
+
+Seen (seed 0, one CPU core, the other busy; 10,000 samples, the shipped classifier, which is
+right on 0.9934 of the test digits): 13 min, conditional accuracy 0.988, worst F1 0.975 (nines),
+Frechet distance 3.92 (floor 2.25).
+
+It is the recipe of attn_cgan_shapes.py with two doublings instead of three and 32 latents, and
+was right at once: digits can be read after 500 steps.
 """
 
 from ml_collections import ConfigDict

@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "parallel": "auto",
             "data": {"name": "idx", "dataset": "fashion-mnist", "directory": ""},
             "game": {"name": "image_gan.ImageGan", "latent": 100},
-            "generator": {"name": "dcgan.Generator", "widths": (64, 32), "embedding": 50},
+            "generator": {"name": "dcgan.Generator", "widths": (64, 16), "embedding": 50},
             "discriminator": {
                 "name": "dcgan.Discriminator",
                 "widths": (32, 64),

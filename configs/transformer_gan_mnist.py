@@ -10,22 +10,22 @@ from gaxn.schema import with_variant
 
 def get_config(variant: str = "") -> ConfigDict:
     """`tiny` runs in seconds and learns nothing."""
-    decay = {"begin": 2_000, "end": 8_000, "to": 0.05}
+    decay = {"begin": 8_000, "end": 24_000, "to": 0.05}
     config = ConfigDict(
         {
             "seed": 0,
-            "steps": 8_000,
+            "steps": 24_000,
             "batch": 32,
             "critic_turns": 1,
-            "ema_decay": 0.998,
+            "ema_decay": 0.999,
             "conditional": False,
             "parallel": "auto",
             "data": {"name": "idx", "dataset": "mnist", "directory": ""},
             "game": {"name": "image_gan.ImageGan", "latent": 64},
             "generator": {
                 "name": "transformer_gan.Generator",
-                "patch": 4,
-                "width": 64,
+                "patch": 7,
+                "width": 96,
                 "depth": 3,
                 "heads": 4,
                 "ratio": 2,
@@ -33,8 +33,8 @@ def get_config(variant: str = "") -> ConfigDict:
             },
             "discriminator": {
                 "name": "transformer_gan.Discriminator",
-                "patch": 4,
-                "width": 64,
+                "patch": 7,
+                "width": 96,
                 "depth": 2,
                 "heads": 4,
                 "ratio": 2,
@@ -61,9 +61,9 @@ def get_config(variant: str = "") -> ConfigDict:
             },
             "evaluation": {"samples": 10_000},
             "run": {
-                "log_every": 50,
-                "sample_every": 500,
-                "checkpoint_every": 500,
+                "log_every": 100,
+                "sample_every": 1_000,
+                "checkpoint_every": 1_000,
                 "keep": 3,
                 "sample_columns": 10,
             },

@@ -1,7 +1,8 @@
-"""From a config to an `Experiment`: the only reader of a ConfigDict.
+"""From a config to an `Experiment` or a `LabRun`: the only reader of a ConfigDict.
 
 The keyword parameters of `_experiment` are the fields of a config; those of the
-constructors that they name are the fields within.
+constructors that they name are the fields within. A config with a field `lab` has the
+fields of that lab instead.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,21 +13,24 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gaxn import classifier, mesh, parts, state
-from gaxn.data import Source
+from gaxn.data import Counted, Source, describe, outline
 from gaxn.evaluators import Evaluator, attention, classified
 from gaxn.experiment import Experiment
 from gaxn.feed import make_feed
+from gaxn.labs import LabRun
 from gaxn.sampling import make_subject
-from gaxn.schema import bind, instance
+from gaxn.schema import bind, instance, resolve
 from gaxn.step import Turn, make_step
 from gaxn.types import InputError, require
 
 
-def build(config: ConfigDict, name: str, placement: mesh.Placement | None = None) -> Experiment:
+def build(
+    config: ConfigDict, name: str, placement: mesh.Placement | None = None
+) -> Experiment | LabRun:
     """Resolves every name and every derived number of a config, once.
 
     Args:
-        config: the fields of an experiment.
+        config: the fields of an experiment, or of a lab.
         name: what the run is called, by default that of the config's file.
         placement: how the step runs, instead of over all devices as `config.parallel` says.
 
@@ -34,7 +38,15 @@ def build(config: ConfigDict, name: str, placement: mesh.Placement | None = None
         InputError: a field is unknown, missing, of the wrong type or out of range.
     """
     fields = config.to_dict()
+    if "lab" in fields:
+        return _lab_run(name, fields)
     return bind(_experiment, fields, "config", name=name, fields=fields, given_placement=placement)
+
+
+def _lab_run(name: str, fields: Mapping[str, Any]) -> LabRun:
+    spec = dict(fields)
+    lab = resolve("labs", f"{spec.pop('lab')}.Lab", "config.lab")
+    return LabRun(name, fields, bind(lab, spec, "config"))
 
 
 def _experiment(
@@ -70,6 +82,8 @@ def _experiment(
         instance("data", data, "config.data", "Source", split=split) for split in ("train", "test")
     )
     derived = _derived(train, conditional)
+    if isinstance(train, Counted) and isinstance(test, Counted):
+        print(f"{name}: {describe(train, test)}", flush=True)
     players = instance(
         "games",
         game,
@@ -127,13 +141,15 @@ def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
     require("the image's height and width", (height, width), height == width, "equal")
     classes = len(source.class_names)
     if conditional and classes < 2:
-        raise InputError(f"config.conditional is True; {source.identity} has {classes} classes")
+        raise InputError(
+            "config.conditional is True; valid is False, or data with 2 classes or more: "
+            f"{source.identity} has {classes}"
+        )
     return {"size": height, "channels": channels, "classes": classes if conditional else None}
 
 
 def _creator(players: Any, moves: Mapping[str, Any], train: Source, batch: int) -> Callable:
-    indices = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    example = jax.eval_shape(train.look_up, train.table, indices)
+    example = outline(train, (batch,))
 
     @jax.jit
     def create(key):
@@ -149,10 +165,11 @@ def _evaluators(
     require("config.evaluation.samples", samples, samples >= 2, "2 or more")
 
     def load() -> dict[str, Evaluator]:
+        found: dict[str, Evaluator] = {"attention": attention.Evaluator(test, conditional)}
+        if len(train.class_names) < 2:
+            return found
         extractor = classifier.load(train, test)
-        return {
-            "classified": classified.Evaluator(train, test, extractor, conditional, samples),
-            "attention": attention.Evaluator(test, conditional),
-        }
+        classes = classified.Evaluator(train, test, extractor, conditional, samples)
+        return {"classified": classes, **found}
 
     return load

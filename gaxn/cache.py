@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from gaxn.types import InputError
 
-TIMEOUT, CHUNK = 30, 1 << 20
+TIMEOUT, CHUNK = 30, 1 << 16
+"""Seconds, bytes: what is lost of a download that is cut off is less than one chunk."""
 
 
 def directory(name: str) -> Path:
@@ -38,12 +39,18 @@ def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None])
     part = path.with_name(path.name + ".part")
     problems = []
     for url in urls:
+        went_on = part.exists()
         try:
             _download(url, part)
+            problem = verify(part)
+            if problem and went_on:
+                # What was there may have been of another file.
+                part.unlink()
+                _download(url, part)
+                problem = verify(part)
         except requests.RequestException as error:
             problems.append(f"{url} ({type(error).__name__})")
             continue
-        problem = verify(part)
         if problem is None:
             os.replace(part, path)
             return path
@@ -57,7 +64,8 @@ def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None])
 def _download(url: str, part: Path) -> None:
     """Adds to `part` what it lacks of the file at `url`."""
     there = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={there}-", "Accept-Encoding": "identity"} if there else {}
+    # A compressed file that is sent as a compressed page would arrive decompressed.
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={there}-"} if there else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if there and response.status_code == requests.codes.requested_range_not_satisfiable:
             return

@@ -1,15 +1,31 @@
 """The batches of step n: a pure function of the run's key and n."""
 
+import dataclasses
 import functools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable
 
+import grain
 import jax
 import numpy as np
+from absl import flags
 
 from gaxn import keys
-from gaxn.data import Source
+from gaxn.data import Source, Stream
 from gaxn.mesh import Placement
 from gaxn.types import Batch, PRNGKey
+
+THREADS = 4
+"""Steps that one process reads at a time."""
+
+AHEAD = 2
+"""Steps that each worker process keeps ready."""
+
+FOREVER = 2**40
 
 
 def make_feed(
@@ -18,9 +34,16 @@ def make_feed(
     """step -> its placed batches, [turns, batch, ...] each.
 
     All batches together are one stream of examples: the source in a new order each epoch,
-    without gaps or repeats at the seams.
+    without gaps or repeats at the seams. They are the same whether the source's table lives
+    on the devices or its examples are read ahead, by however many workers and processes.
     """
-    order_of_epoch = make_order(keys.stream(key, "data"), len(source))
+    data_key = keys.stream(key, "data")
+    if source.table is None:
+        rows = placement.rows(batch)
+        own = _Rows(source, np.asarray(jax.random.key_data(data_key)), turns, batch, rows)
+        read = _read_ahead(own, source.workers)
+        return lambda step: placement.assemble(read(step))
+    order_of_epoch = make_order(data_key, len(source))
     draw = placement.source(source.look_up, source.table)
 
     def feed(step: int) -> Batch:
@@ -54,3 +77,85 @@ def indices_of_step(
         here = epochs == epoch
         indices[here] = order_of_epoch(int(epoch))[places[here]]
     return indices.reshape(turns, batch)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rows:
+    """step -> this process's rows of its batches, NumPy arrays [turns, rows, ...].
+
+    Can be sent to another process as long as it was not called.
+
+    Attributes:
+        source: where examples come from.
+        key: the data of the stream's key.
+        turns: batches a step.
+        batch: rows of a global batch.
+        rows: which of them are read, int [rows].
+    """
+
+    source: Stream
+    key: np.ndarray
+    turns: int
+    batch: int
+    rows: np.ndarray
+
+    def __call__(self, step: int) -> Batch:
+        size = len(self.source)
+        indices = indices_of_step(self._order, size, step, self.turns, self.batch)[:, self.rows]
+        examples = self.source.read(indices.reshape(-1))
+        return jax.tree.map(lambda x: x.reshape(*indices.shape, *x.shape[1:]), examples)
+
+    @functools.cached_property
+    def _order(self) -> Callable[[int], np.ndarray]:
+        return make_order(jax.random.wrap_key_data(self.key), len(self.source))
+
+
+def _read_ahead(read: Callable[[int], Batch], workers: int) -> Callable[[int], Batch]:
+    """`read`, running ahead for as long as each step that is asked for follows the last."""
+    steps, upcoming = None, None
+
+    def of_step(step: int) -> Batch:
+        nonlocal steps, upcoming
+        if step != upcoming:
+            if steps is not None:
+                steps.close()
+            steps = iter(_pipeline(read, step, workers))
+        upcoming = None
+        # What a worker sends lies in shared memory, which is scarce: it goes back at once.
+        rows = jax.tree.map(np.array, next(steps)) if workers else next(steps)
+        upcoming = step + 1
+        return rows
+
+    return of_step
+
+
+def _pipeline(read: Callable[[int], Batch], first: int, workers: int) -> grain.IterDataset:
+    """`read` of the steps from `first` on, one an element, in threads or in worker processes."""
+    steps = grain.MapDataset.range(first, first + FOREVER).map(read)
+    if not workers:
+        return steps.to_iter_dataset(grain.ReadOptions(THREADS, prefetch_buffer_size=THREADS))
+    if not flags.FLAGS.is_parsed():
+        # Grain asks absl's flags, which are not ours, how to start a process.
+        flags.FLAGS.mark_as_parsed()
+    alone = steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
+    return alone.mp_prefetch(grain.MultiprocessingOptions(workers, AHEAD), _begin_worker)
+
+
+def _begin_worker(index: int, count: int) -> None:
+    """What a worker process does first.
+
+    It keeps off the devices, which are its parent's; leaves signals to its parent, which
+    stops it after saving; and ends when the parent does, however that comes.
+    """
+    jax.config.update("jax_platforms", "cpu")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         batch = given.config.get("batch")
         if isinstance(batch, int):
             mesh.use_cores(batch)
-        return modes.MODES[given.mode](build(given.config, given.name), given.workdir)
+        return modes.start(given.mode, build(given.config, given.name), given.workdir)
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ same trajectory.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,12 +28,17 @@ class Placement(NamedTuple):
         source: wraps `Source.look_up` and its table, which it puts on every device; the
             returned one takes the global indices of a step, int [turns, batch], on the
             host, and gives the placed batch.
+        rows: which rows of a global batch this process holds: batch -> int [rows], ascending.
+        assemble: makes the placed batch of those rows, NumPy arrays [turns, rows, ...], which
+            every process has to give.
         place: puts a host state on every device.
         to_host: one copy of what the step returned, as NumPy arrays.
     """
 
     step: Callable[[Program], Program]
     source: Callable[[Program, PyTree], Callable[[np.ndarray], Batch]]
+    rows: Callable[[int], np.ndarray]
+    assemble: Callable[[Batch], Batch]
     place: Callable[[PyTree], PyTree]
     to_host: Callable[[PyTree], PyTree]
 
@@ -65,13 +70,19 @@ def jitted(devices: Sequence[jax.Device]) -> Placement:
 
         return of_indices
 
+    def rows(batch: int) -> np.ndarray:
+        return _own_rows(mesh.devices.flat, batch)
+
+    def assemble(batch: Batch) -> Batch:
+        return jax.make_array_from_process_local_data(by_example, batch)
+
     def to_host(tree: PyTree) -> PyTree:
         return jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, tree))
 
     def place(tree: PyTree) -> PyTree:
         return jax.device_put(tree, everywhere)
 
-    return Placement(wrap_step, wrap_source, place, to_host)
+    return Placement(wrap_step, wrap_source, rows, assemble, place, to_host)
 
 
 def pmapped(devices: Sequence[jax.Device]) -> Placement:
@@ -93,6 +104,17 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
 
         return of_indices
 
+    def rows(batch: int) -> np.ndarray:
+        return _own_rows(devices, batch)
+
+    def assemble(batch: Batch) -> Batch:
+        spread = jax.pmap(lambda tree: tree, axis.DATA, devices=devices)
+        return spread(jax.tree.map(by_device, batch))
+
+    def by_device(leaf: np.ndarray) -> np.ndarray:
+        turns, rows, *rest = leaf.shape
+        return leaf.reshape(turns, len(local), rows // len(local), *rest).swapaxes(0, 1)
+
     def place(tree: PyTree) -> PyTree:
         copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
         return copy(np.arange(len(local)), tree)
@@ -102,7 +124,23 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
             jax.tree.map(lambda x: x.addressable_shards[0].data.reshape(x.shape[1:]), tree)
         )
 
-    return Placement(wrap_step, wrap_source, place, to_host)
+    return Placement(wrap_step, wrap_source, rows, assemble, place, to_host)
+
+
+def rows_of(owners: Iterable[int], process: int, batch: int) -> np.ndarray:
+    """The rows of a global batch that lie on the devices of one process: int [rows], ascending.
+
+    Args:
+        owners: the process of each device, in the order in which the devices share the rows.
+        process: whose rows.
+        batch: rows in all, a multiple of the devices.
+    """
+    own = [owner == process for owner in owners]
+    return np.flatnonzero(np.repeat(own, batch // len(own)))
+
+
+def _own_rows(devices: Iterable[jax.Device], batch: int) -> np.ndarray:
+    return rows_of((device.process_index for device in devices), jax.process_index(), batch)
 
 
 PARALLEL = {"auto": jitted, "pmap": pmapped}

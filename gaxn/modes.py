@@ -1,8 +1,9 @@
-"""What the command line can do with an experiment in a directory; each gives an exit status."""
+"""What the command line can do with a run in a directory; each mode gives an exit status."""
 
 import importlib.metadata
 import signal
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import jax
 from gaxn import classifier, outputs, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.experiment import Experiment
+from gaxn.labs import LabRun
 from gaxn.loop import Signals, advance
 from gaxn.state import GanState
-from gaxn.types import InputError
+from gaxn.types import InputError, require
 
 FREE = {"steps", "parallel", "evaluation", "run", "data.directory", "data.workers"}
 """Fields of a config that leave the trajectory alone: a run may go on under other values."""
@@ -63,12 +65,55 @@ def train_classifier(experiment: Experiment, workdir: Path) -> int:
     return 0
 
 
-MODES = {
-    "train": train,
-    "evaluate": evaluate,
-    "sample": sample,
-    "classifier": train_classifier,
+def make_visible(run: LabRun, workdir: Path) -> int:
+    """Does all of a lab, once; writes its pictures and evaluation.json."""
+    sinks.open_run(workdir, run.config, set(), _record())
+    path = workdir / "evaluation.json"
+    if path.exists():
+        print(f"{workdir} is done")
+        return 0
+    report = run.lab()
+    for name, picture in report.pictures.items():
+        sinks.write_picture(workdir / f"{name}.png", picture)
+    for name, figure in report.figures.items():
+        print(f"{name}: {figure:.4f}")
+    # Last: where it is, the pictures are.
+    sinks.write_json(
+        path,
+        {
+            "name": run.name,
+            "figures": report.figures,
+            "tables": report.tables,
+            "protocol": report.protocol,
+        },
+    )
+    return 0
+
+
+MODES_OF: Mapping[type, Mapping[str, Callable[[Any, Path], int]]] = {
+    Experiment: {
+        "train": train,
+        "evaluate": evaluate,
+        "sample": sample,
+        "classifier": train_classifier,
+    },
+    LabRun: {"train": make_visible},
 }
+"""The modes of a kind of run, and under the class of a game those that the game adds."""
+
+MODES = tuple(dict.fromkeys(name for modes in MODES_OF.values() for name in modes))
+
+
+def start(mode: str, run: Experiment | LabRun, workdir: Path) -> int:
+    """Does with a run what a mode is for.
+
+    Raises:
+        InputError: runs of this kind have no such mode.
+    """
+    kinds = (type(run), type(getattr(run, "game", None)))
+    known = {name: does for kind in kinds for name, does in MODES_OF.get(kind, {}).items()}
+    require("--mode", mode, mode in known, f"{', '.join(known)} with the config {run.name}")
+    return known[mode](run, workdir)
 
 
 def _restored(experiment: Experiment, workdir: Path) -> GanState:

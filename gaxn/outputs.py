@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from gaxn import cost, pictures, sinks
+from gaxn.data import outline
 from gaxn.experiment import Experiment
 from gaxn.state import GanState
 
@@ -44,9 +45,7 @@ def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
 def costs(experiment: Experiment) -> dict[str, Any]:
     """Parameters by player, and the operations of one step on the batches of all devices."""
     state = jax.eval_shape(experiment.create, experiment.key)
-    train = experiment.train
-    indices = jax.ShapeDtypeStruct((len(experiment.turns), experiment.batch), np.int32)
-    batches = jax.eval_shape(train.look_up, train.table, indices)
+    batches = outline(experiment.train, (len(experiment.turns), experiment.batch))
     key = jax.ShapeDtypeStruct((), experiment.key.dtype)
     return {
         "parameters": cost.parameters(state.params),

@@ -164,22 +164,27 @@ def heat_maps(maps: Sequence[Sequence[HeatMap]], title: str) -> Picture:
     cell, margin = 0.3, 1.4
     height = sum(cell * max(len(each.rows) for each in row) + margin for row in maps)
     width = max(sum(cell * len(each.columns) + margin for each in row) for row in maps)
-    figure = Figure(figsize=(width + 0.8, height + 0.4), layout="constrained", dpi=120)
+    size = (max(width + 0.8, 8), height + 0.4)
+    figure = Figure(figsize=size, layout="constrained", dpi=120)
     figure.suptitle(title)
     highest = max(each.weights.max() for row in maps for each in row)
     panels = figure.subplots(len(maps), max(map(len, maps)), squeeze=False)
-    for place, axes in np.ndenumerate(panels):
-        _heat_map(axes, maps[place[0]][place[1]], highest)
+    for (row, column), axes in np.ndenumerate(panels):
+        _heat_map(axes, maps[row][column], highest)
+        if column == 0:
+            axes.set_ylabel("the word that looks")
+        if row == len(maps) - 1:
+            axes.set_xlabel("the word looked at")
     bar = figure.colorbar(panels[0, 0].images[0], ax=panels, aspect=40, pad=0.01)
-    bar.set_label("attention weight")
+    bar.set_label("attention weight, in hundredths in the cells")
+    # Labels that stand upright get their room only in a second layout.
+    figure.draw_without_rendering()
     return _render(figure)
 
 
 def _heat_map(axes: Axes, shown: HeatMap, highest: float) -> None:
     axes.imshow(shown.weights, cmap="Blues", vmin=0, vmax=highest)
     axes.set_title(shown.title, fontsize="small")
-    axes.set_xlabel("word looked at", fontsize="x-small")
-    axes.set_ylabel("word that looks", fontsize="x-small")
     # Words are no formulas, whatever they hold.
     text = {"fontsize": "small", "parse_math": False}
     axes.set_xticks(range(len(shown.columns)), shown.columns, rotation=90, **text)
@@ -188,7 +193,8 @@ def _heat_map(axes: Axes, shown: HeatMap, highest: float) -> None:
     for (row, column), weight in np.ndenumerate(shown.weights):
         colour = "white" if weight > 0.55 * highest else "black"
         number = f"{100 * weight:.0f}"
-        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=6.5)
+        style = {"ha": "center", "va": "center", "color": colour, "fontsize": 6.5}
+        axes.text(column, row, number, in_layout=False, **style)
     if shown.frame is not None:
         row, column = shown.frame
         corner = column - 0.5, row - 0.5

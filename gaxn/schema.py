@@ -98,8 +98,8 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
     try:
         return make(**values, **derived)
     except InputError as error:
-        placed = str(error).startswith("config")
-        raise InputError(str(error) if placed else f"{field}.{error}") from None
+        of_field = str(error).partition(" ")[0] in parameters
+        raise InputError(f"{field}.{error}" if of_field else str(error)) from None
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
 """Four CPU devices for every test, and the small experiment that many of them run."""
 
+import os
+
 import jax
 import pytest
 
@@ -11,6 +13,9 @@ from gaxn import arguments  # noqa: E402
 from gaxn.modes import MODES  # noqa: E402
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+DATA = Path(__file__).parents[2] / "shared" / "data"
+if DATA.is_dir():
+    os.environ.setdefault("GAXN_DATA", str(DATA))
 
 
 @pytest.fixture

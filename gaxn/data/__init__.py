@@ -4,13 +4,18 @@ A source is a frozen dataclass that answers for one split of one data set. Indic
 only state: the example of an index is always the same, and splits share none.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
 from gaxn.types import Batch, Indices, PyTree
+
+CHUNK = 256
+"""Examples that a thread reads at a time."""
 
 
 class Source(Protocol):
@@ -22,7 +27,8 @@ class Source(Protocol):
         class_names: a name for each label; empty where there are no labels.
         identity: what the images are, whatever the split and how many.
         table: what `look_up` reads, arrays that live on every device; an empty tree where
-            examples are drawn from their index alone.
+            examples are drawn from their index alone; None where there are too many of
+            them to be kept, and the source is a `Stream`.
     """
 
     split: str
@@ -45,13 +51,75 @@ class Source(Protocol):
         """The examples of `indices`, int [...] in [0, len): traceable by jit."""
 
 
+class Stream(Source, Protocol):
+    """A source that reads its examples from files, and can be sent to other processes.
+
+    Attributes:
+        resident_bytes: what all images may take together, decoded, to live on every device.
+        workers: processes that read ahead; 0 for threads of this one.
+    """
+
+    resident_bytes: int
+    workers: int
+
+    def read(self, indices: np.ndarray) -> Batch:
+        """The examples of `indices`, int [n] in [0, len), as NumPy arrays.
+
+        Raises:
+            InputError: one of them cannot be read.
+        """
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A source that knows its classes without reading a picture.
+
+    Attributes:
+        counts: examples of the split by class; by "images" where there are no classes.
+    """
+
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+
+
 def reader(source: Source) -> Callable[[np.ndarray], Batch]:
-    """indices -> their examples, on the default device."""
-    table = jax.device_put(source.table)
+    """indices, int [n] -> their examples, on the default device or still on the host."""
+    table = source.table
+    if table is None:
+        return source.read
+    placed = jax.device_put(table)
     program = jax.jit(source.look_up)
-    return lambda indices: program(table, indices)
+    return lambda indices: program(placed, indices)
 
 
 def pick(table: Batch, indices: Indices) -> Batch:
     """The `look_up` of a source whose table holds every example."""
     return jax.tree.map(lambda leaf: leaf[indices], table)
+
+
+def resident(source: Stream) -> Batch | None:
+    """Every example of a source, or None where they take more than its `resident_bytes`.
+
+    Raises:
+        InputError: an example cannot be read; it is the first such one.
+    """
+    size = len(source)
+    if size * math.prod(source.image_shape) > source.resident_bytes:
+        return None
+    with ThreadPoolExecutor() as threads:
+        parts = list(threads.map(source.read, np.split(np.arange(size), range(CHUNK, size, CHUNK))))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def outline(source: Source, shape: tuple[int, ...]) -> Batch:
+    """Shapes and types of a batch of [*shape] examples; reads none."""
+    images = jax.ShapeDtypeStruct((*shape, *source.image_shape), np.uint8)
+    return Batch(images, jax.ShapeDtypeStruct(shape, np.int32) if source.class_names else None)
+
+
+def describe(train: Counted, test: Counted) -> str:
+    """One line: how many examples of each class the splits have."""
+    train_counts, test_counts = train.counts, test.counts
+    classes = (f"{name} {n:,} + {test_counts[name]:,}" for name, n in train_counts.items())
+    totals = (sum(counts.values()) for counts in (train_counts, test_counts))
+    return "{:,} images for training + {:,} for tests: ".format(*totals) + ", ".join(classes)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import gzip
 import hashlib
 import os
 import zlib
@@ -18,6 +17,8 @@ from gaxn.types import Batch, Indices, InputError, require
 PARTS = {"train": "train", "test": "t10k"}
 EXAMPLES = {"train": 60_000, "test": 10_000}
 SIDE = 28
+GZIP = 16
+"""Tells zlib that a stream has the header and the checksum of gzip."""
 
 
 class _Set(NamedTuple):
@@ -158,8 +159,9 @@ class Source:
         for place in places:
             if place.exists():
                 return place
+        field = "directory" if self.directory else "the environment variable GAXN_DATA"
         raise InputError(
-            f"directory is {given!r}; it has to hold {name}, or a folder {self.dataset} that does"
+            f"{field} is {given!r}; it has to hold {name}, or a folder {self.dataset} that does"
         )
 
 
@@ -190,14 +192,16 @@ def read(path: Path, shape: tuple[int, ...], sha256: str) -> np.ndarray:
 
 def _decompress(path: Path) -> tuple[bytes, str]:
     """What of a gzip file can be read, and why it ends there."""
+    # The gzip module drops what it has read of a block when the file ends within.
+    stream = zlib.decompressobj(zlib.MAX_WBITS | GZIP)
     chunks = []
     try:
-        with gzip.open(path) as file:
-            while chunk := file.read(1 << 20):
-                chunks.append(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 12):
+                chunks.append(stream.decompress(chunk))
+    except zlib.error as error:
         return b"".join(chunks), str(error)
-    return b"".join(chunks), ""
+    return b"".join(chunks), "" if stream.eof else "cut short"
 
 
 def _mismatch(path: Path, sha256: str) -> str | None:

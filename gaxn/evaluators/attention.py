@@ -28,9 +28,9 @@ class Evaluator:
     conditional: bool
 
     def __call__(self, subject: Subject) -> Report:
-        real, labels = jax.device_get(reader(self.test)(np.arange(IMAGES)))
-        labels = labels if self.conditional else None
         indices = np.arange(IMAGES)
+        real, labels = jax.device_get(reader(self.test)(indices % len(self.test)))
+        labels = labels if self.conditional else None
         generated = subject.sample(indices, labels)
         views = {
             "generator_generated": (generated, subject.generator_attention(indices, labels)),
