@@ -4,6 +4,10 @@ Label embedding at the latent, label map at the image (Mirza & Osindero, 2014), 
 smoothing at 0.9 and a slower discriminator.
 
     python -m gaxn.main --config configs/cgan_fashion_mnist.py
+
+Seen (seed 0, one CPU core, the other busy; 10,000 samples, the shipped classifier, which is
+right on 0.9164 of the test images): 68 min, conditional accuracy 0.900, worst F1 0.701 (shirts),
+Frechet distance 4.99 (floor 0.28).
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,9 @@
 """DCGAN on MNIST: convolutions against convolutions, without labels.
 
-    python -m gaxn.main --config configs/dcgan_mnist.py
+python -m gaxn.main --config configs/dcgan_mnist.py
+
+Seen (seed 0, 2 CPU cores; 10,000 samples, the shipped classifier): 12 min, all ten digits, each
+with 7.7% to 12.7% of the samples, mean confidence 0.933, Frechet distance 76.4 (floor 2.25).
 """
 
 from ml_collections import ConfigDict

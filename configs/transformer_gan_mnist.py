@@ -1,6 +1,21 @@
 """Transformer GAN on MNIST: Transformer against Transformer, without labels.
 
-    python -m gaxn.main --config configs/transformer_gan_mnist.py
+python -m gaxn.main --config configs/transformer_gan_mnist.py
+
+Seen (seed 0, one CPU core, shared with other work; 10,000 samples, the shipped classifier):
+37 min, all ten digits, each with 7.5% to 12.9% of the samples, mean confidence 0.980, Frechet
+distance 11.1 (floor 2.25).
+
+What mattered, as the distance on 4,000 samples at steps of one seed, batches of 32:
+
+    patches of 4, width 64                              666 at 500, 444 at 2,113
+    the same, then a 3x3 convolution                    536 at 500, 514 at 1,500
+    that, with R1 of 5 and the discriminator's rate 2e-4  574 at 500
+    a constant token a patch, the latent as modulation  733 at 500, the discriminator wins
+    patches of 7, width 96 (as it stands)               522 at 500, 383 at 1,000
+
+A step with patches of 7 takes 70 ms instead of 184 (16 tokens instead of 49), and learns more.
+The classifier's confidence says little: it was 0.85 when no digit could be read.
 """
 
 from ml_collections import ConfigDict
