@@ -1,22 +1,66 @@
-"""Metrics: the folder's contract, and each against scipy or scikit-learn."""
+"""Metrics: the folder's contract, and each against scipy, scikit-learn or a closed form."""
 
 import importlib
 import inspect
-import itertools
 import pkgutil
 
 import numpy as np
 import pytest
-import scipy.linalg
+import scipy.ndimage
+import scipy.special
+import scipy.stats
 from sklearn import metrics as sklearn_metrics
 
 from gaxn import metrics
-from gaxn.metrics import confusion, frechet
+from gaxn.metrics import (
+    Observed,
+    Outline,
+    confidence,
+    confusion,
+    diversity,
+    inception_score,
+    kid,
+    manifolds,
+    modes,
+    ms_ssim,
+    neighbours,
+    sliced_wasserstein,
+)
+from gaxn.statistics import rows
 
 FILES = [
     importlib.import_module(found.name)
     for found in pkgutil.iter_modules(metrics.__path__, "gaxn.metrics.")
 ]
+OVER_A_SET = [file for file in FILES if file is not neighbours]
+
+OUTLINE = Outline(count=230, features=6, classes=5, modes=7, labels=5)
+
+
+def _observed(seed, count=OUTLINE.count):
+    random = np.random.default_rng(seed)
+    return Observed(
+        images=random.integers(0, 256, (count, 24, 22, 3), np.uint8),
+        features=(random.normal(size=(count, 6)) + 3 + seed).astype(np.float32),
+        logits=(3 * random.normal(size=(count, 5))).astype(np.float32),
+        modes=random.integers(-1, 6, count),
+        labels=random.integers(0, 5, count),
+    )
+
+
+def _taken(file, observed, indices):
+    return [getattr(observed, field)[indices] for field in file.TAKES]
+
+
+def _state(file, observed, parts):
+    """One state a part, and then all of them merged as they come."""
+    states = [
+        file.update(file.empty(OUTLINE), part, *_taken(file, observed, part)) for part in parts
+    ]
+    merged = file.empty(OUTLINE)
+    for state in states:
+        merged = file.merge(merged, state)
+    return merged
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
@@ -24,104 +68,262 @@ def test_every_metric_is_empty_update_merge_compute(file):
     first = {"update": "state", "merge": "a", "compute": "state"}
     for name, parameter in first.items():
         assert next(iter(inspect.signature(getattr(file, name)).parameters)) == parameter
-    nothing = file.empty(3)
-    assert isinstance(nothing, file.State)
-    for field, merged in zip(nothing, file.merge(nothing, file.empty(3)), strict=True):
-        np.testing.assert_array_equal(field, merged)
+    assert file.State
 
 
-def _features(count, width, seed, shift=0.0):
-    random = np.random.default_rng(seed)
-    mixing = random.normal(size=(width, width))
-    return random.normal(size=(count, width)) @ mixing + shift
+@pytest.mark.parametrize("file", OVER_A_SET, ids=lambda file: file.__name__.split(".")[-1])
+def test_neither_batches_nor_the_order_of_merging_matter(file):
+    observed = _observed(0)
+    everything = np.arange(OUTLINE.count)
+    reference = _state(file, _observed(1), [everything])
+    expected = file.compute(_state(file, observed, [everything]), reference)
+    assert expected.figures
+    random = np.random.default_rng(2)
+    for cuts in ([1, 2, 100], [77], range(7, 230, 7)):
+        parts = np.split(everything, list(cuts))
+        for order in (parts, parts[::-1], [parts[i] for i in random.permutation(len(parts))]):
+            found = file.compute(_state(file, observed, order), reference)
+            _assert_equal(found, expected)
+        streamed = file.empty(OUTLINE)
+        for part in parts:
+            streamed = file.update(streamed, part, *_taken(file, observed, part))
+        _assert_equal(file.compute(streamed, reference), expected)
+    shuffled = random.permutation(everything)
+    found = file.compute(_state(file, observed, np.split(shuffled, 5)), reference)
+    _assert_equal(found, expected)
 
 
-def _state(features):
-    return frechet.update(frechet.empty(features.shape[1]), features)
+def _assert_equal(found, expected):
+    assert found.figures.keys() == expected.figures.keys()
+    for name, value in expected.figures.items():
+        np.testing.assert_allclose(found.figures[name], value, rtol=1e-9, err_msg=name)
+    assert found.tables.keys() == expected.tables.keys()
+    for name, value in expected.tables.items():
+        np.testing.assert_allclose(found.tables[name], value, rtol=1e-9, err_msg=name)
 
 
-def test_frechet_distance_is_the_formula():
-    a, b = _features(300, 7, 0), _features(200, 7, 1, shift=0.5)
-    first, second = np.cov(a.T, ddof=1), np.cov(b.T, ddof=1)
-    shift = a.mean(axis=0) - b.mean(axis=0)
-    root = scipy.linalg.sqrtm(first @ second)
-    assert np.abs(np.imag(root)).max() < 1e-6
-    expected = shift @ shift + np.trace(first + second - 2 * np.real(root))
-    np.testing.assert_allclose(frechet.compute(_state(a), _state(b)), expected, rtol=1e-6)
-    np.testing.assert_allclose(frechet.compute(_state(b), _state(a)), expected, rtol=1e-6)
+@pytest.mark.parametrize("file", OVER_A_SET, ids=lambda file: file.__name__.split(".")[-1])
+def test_states_are_not_changed_in_place(file):
+    observed, half = _observed(0), np.arange(115)
+    reference = _state(file, _observed(1), [np.arange(OUTLINE.count)])
+    before = _state(file, observed, [half])
+    expected = file.compute(before, reference)
+    file.update(before, half + 115, *_taken(file, observed, half + 115))
+    file.merge(before, _state(file, observed, [half + 115]))
+    _assert_equal(file.compute(before, reference), expected)
 
 
-def test_frechet_distance_of_diagonal_gaussians_is_the_closed_form():
+def _rows(features):
+    return rows.update(rows.empty(), np.arange(len(features)), features)
+
+
+# Rows
+
+
+def test_an_index_that_comes_twice_is_noticed():
+    state = rows.merge(_rows(np.zeros((3, 1))), _rows(np.zeros((2, 1))))
+    with pytest.raises(ValueError, match="twice"):
+        rows.table(state)
+
+
+# KID
+
+
+def test_kid_of_gaussians_is_the_closed_form():
+    """E k(x, y) of the cubic kernel for independent x ~ N(m, 1), y ~ N(n, 1) in one dimension."""
     random = np.random.default_rng(0)
-    means, deviations = random.normal(size=(2, 5)), random.uniform(0.1, 2, (2, 5))
-    counts = 11, 101
-    states = [
-        frechet.State(count, mean, np.diag(deviation**2) * (count - 1))
-        for count, mean, deviation in zip(counts, means, deviations, strict=True)
+
+    def expected_kernel(m, n):
+        # Moments of the product of two normals of variance 1.
+        first, second = m * n, (m * m + 1) * (n * n + 1)
+        third = (m**3 + 3 * m) * (n**3 + 3 * n)
+        return 1 + 3 * first + 3 * second + third
+
+    truth = expected_kernel(0.5, 0.5) + expected_kernel(0, 0) - 2 * expected_kernel(0.5, 0)
+    found = [
+        kid.unbiased(random.normal(0.5, 1, (300, 1)), random.normal(0, 1, (200, 1)))
+        for _ in range(200)
     ]
-    expected = ((means[0] - means[1]) ** 2 + (deviations[0] - deviations[1]) ** 2).sum()
-    np.testing.assert_allclose(frechet.compute(*states), expected, rtol=1e-12)
+    values, errors = np.transpose(found)
+    assert abs(values.mean() - truth) < 4 * values.std() / np.sqrt(len(values))
+    assert 0.8 * values.std() < errors.mean() < 1.25 * values.std()
 
 
-def test_frechet_distance_of_a_set_to_itself_is_zero():
-    state = _state(_features(100, 8, 0))
-    trace = np.trace(state.scatter) / (state.count - 1)
-    # Two traces and their cross term cancel; what is left is their rounding.
-    assert abs(frechet.compute(state, state)) < 1e-12 * trace
+def test_kid_of_equal_distributions_is_zero_within_its_error():
+    random = np.random.default_rng(1)
+    found = [kid.unbiased(*random.normal(size=(2, 200, 8))) for _ in range(100)]
+    values, errors = np.transpose(found)
+    assert abs(values.mean()) < 3 * values.std() / 10
+    assert np.mean(np.abs(values) < 3 * errors) > 0.95
 
 
-def test_frechet_distance_without_full_rank():
-    state = _state(_features(5, 16, 0))
-    trace = np.trace(state.scatter) / (state.count - 1)
-    # Eigenvalues of 0 come out as 1e-16, whose roots are 1e-8.
-    assert abs(frechet.compute(state, state)) < 1e-6 * trace
-    a, b = np.zeros((5, 8)), np.zeros((6, 8))
-    a[:, :4], b[:, 4:] = _features(5, 4, 1), _features(6, 4, 2)
-    shift = a.mean(axis=0) - b.mean(axis=0)
-    apart = shift @ shift + a.var(axis=0, ddof=1).sum() + b.var(axis=0, ddof=1).sum()
-    np.testing.assert_allclose(frechet.compute(_state(a), _state(b)), apart, rtol=1e-6)
+def test_kid_is_the_mean_over_pairs_written_out():
+    random = np.random.default_rng(2)
+    x, y = random.normal(size=(5, 3)), random.normal(size=(4, 3))
+
+    def kernel(a, b):
+        return (a @ b / 3 + 1) ** 3
+
+    within = [
+        np.mean([kernel(s[i], s[j]) for i in range(len(s)) for j in range(len(s)) if i != j])
+        for s in (x, y)
+    ]
+    across = np.mean([kernel(a, b) for a in x for b in y])
+    np.testing.assert_allclose(kid.unbiased(x, y)[0], sum(within) - 2 * across, rtol=1e-12)
 
 
-@pytest.mark.parametrize("sizes", [(1,) * 60, (7,) * 8 + (4,), (60,), (0, 59, 0, 1)])
-def test_moments_do_not_depend_on_the_batches(sizes):
-    features = _features(60, 4, 0, shift=1000.0)
-    state = frechet.empty(4)
-    for part in np.split(features, np.cumsum(sizes)[:-1]):
-        state = frechet.update(state, part)
-    _assert_moments(state, features)
+# Manifolds
 
 
-def test_moments_do_not_depend_on_the_order_of_merging():
-    features = _features(60, 4, 0, shift=1000.0)
-    parts = [_state(part) for part in np.split(features, [3, 4, 40])] + [frechet.empty(4)]
-    for order in itertools.permutations(parts):
-        a, b, c, d, e = order
-        merge = frechet.merge
-        _assert_moments(merge(merge(merge(merge(a, b), c), d), e), features)
-        _assert_moments(merge(merge(a, b), merge(c, merge(d, e))), features)
+def test_manifolds_by_hand():
+    real = np.arange(8.0)[:, None]
+    generated = np.array([0.5, 1.5, 2.5, 3.5, 4.5, 50, 60, 70, 80, 90])[:, None]
+    figures = manifolds.compute(_rows(generated), _rows(real)).figures
+    radius = {k: np.sort(np.abs(real - real.T), axis=1)[:, k] for k in (3, 5)}
+    own = np.sort(np.abs(generated - generated.T), axis=1)[:, 3]
+    apart = np.abs(real - generated.T)
+    np.testing.assert_allclose(figures["precision"], 0.5)
+    np.testing.assert_allclose(figures["recall"], (apart <= own).any(axis=1).mean())
+    np.testing.assert_allclose(figures["density"], (apart < radius[5][:, None]).mean() * 8 / 5)
+    np.testing.assert_allclose(figures["coverage"], (apart.min(axis=1) < radius[5]).mean())
 
 
-def test_float32_features_are_summed_in_float64():
-    features = _features(60, 4, 0, shift=1000.0).astype(np.float32)
-    _assert_moments(_state(features), features.astype(np.float64))
+def test_precision_takes_the_edge_and_density_does_not():
+    real, generated = np.arange(6.0)[:, None], np.full((6, 1), 8.0)
+    generated[:] += np.arange(6)[:, None] * 100
+    figures = manifolds.compute(_rows(generated), _rows(real)).figures
+    # 8 is as far from 5 as 5 is from its third nearest, 2.
+    np.testing.assert_allclose(figures["precision"], 1 / 6)
+    edge = np.array([[10.0]] + [[1000.0 * n] for n in range(1, 6)])
+    # 10 is as far from 5 as 5 is from its fifth nearest, 0.
+    assert manifolds.compute(_rows(edge), _rows(real)).figures["density"] == 0
 
 
-def _assert_moments(state, features):
-    assert state.count == len(features)
-    np.testing.assert_allclose(state.mean, features.mean(axis=0), rtol=1e-12)
-    covariance = np.cov(features.T, ddof=1)
-    scale = np.abs(covariance).max()
+def test_sets_without_a_fifth_neighbour_are_refused():
+    with pytest.raises(ValueError, match="6 examples or more, not 5"):
+        manifolds.compute(_rows(np.eye(5)), _rows(np.eye(9, 5)))
+
+
+# Diversity and sliced Wasserstein
+
+
+def test_diversity_is_the_mean_over_pairs():
+    features = np.random.default_rng(0).normal(size=(30, 4)) + 100
+    figures = diversity.compute(_rows(features)).figures
     np.testing.assert_allclose(
-        state.scatter / (state.count - 1), covariance, rtol=1e-9, atol=1e-9 * scale
+        figures["diversity"], scipy.spatial.distance.pdist(features).mean(), rtol=1e-10
     )
+    left_out = [
+        scipy.spatial.distance.pdist(np.delete(features, i, axis=0)).mean() for i in range(30)
+    ]
+    error = np.sqrt(29 * np.var(left_out))
+    np.testing.assert_allclose(figures["diversity_error"], error, rtol=1e-9)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_examples_are_refused(count):
-    few, many = _state(_features(count, 3, 0)), _state(_features(9, 3, 0))
-    for pair in ((few, many), (many, few)):
-        with pytest.raises(ValueError, match=f"there are {count}"):
-            frechet.compute(*pair)
+@pytest.mark.parametrize("sizes", [(40, 40), (30, 45), (7, 100)])
+def test_sliced_wasserstein_is_that_of_scipy(sizes):
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(sizes[0], 3)), random.normal(1, 2, (sizes[1], 3))
+    axes = sliced_wasserstein.directions(3)
+    expected = np.mean([scipy.stats.wasserstein_distance(a @ d, b @ d) for d in axes.T])
+    found = sliced_wasserstein.compute(_rows(a), _rows(b)).figures["sliced_wasserstein"]
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_sliced_wasserstein_of_a_shift_is_its_length_times_the_mean_cosine():
+    a = np.random.default_rng(0).normal(size=(50, 2))
+    found = sliced_wasserstein.compute(_rows(a + np.array([3.0, 4.0])), _rows(a))
+    # The mean of |cos| over the circle is 2 / pi; over 512 directions within 4 deviations.
+    assert abs(found.figures["sliced_wasserstein"] - 10 / np.pi) < 4 * 5 * 0.31 / np.sqrt(512)
+
+
+# MS-SSIM
+
+
+def test_ms_ssim_is_that_of_scipy_filters():
+    random = np.random.default_rng(0)
+    a = scipy.ndimage.gaussian_filter(random.uniform(0, 255, (48, 50)), 2)
+    a = ((a - a.min()) / (a.max() - a.min()) * 255).astype(np.uint8)
+    b = np.clip(a + random.normal(0, 20, a.shape), 0, 255).astype(np.uint8)
+
+    def smooth(x):
+        full = scipy.ndimage.gaussian_filter(x, 1.5, truncate=5 / 1.5, mode="constant")
+        return full[5:-5, 5:-5]
+
+    x, y = a.astype(float), b.astype(float)
+    weights = np.array([0.0448, 0.2856, 0.3001]) / (0.0448 + 0.2856 + 0.3001)
+    expected = 1.0
+    for scale in range(3):
+        c1, c2 = 2.55**2, 7.65**2
+        mx, my = smooth(x), smooth(y)
+        vx, vy = smooth(x * x) - mx**2, smooth(y * y) - my**2
+        contrast = (2 * (smooth(x * y) - mx * my) + c2) / (vx + vy + c2)
+        light = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
+        expected *= (contrast * (light if scale == 2 else 1)).mean() ** weights[scale]
+        x, y = (scipy.ndimage.uniform_filter(z, 2, origin=-1)[::2, ::2] for z in (x, y))
+        x, y = (z[: a.shape[0] >> (scale + 1), : a.shape[1] >> (scale + 1)] for z in (x, y))
+    found = ms_ssim.similarity(a[None, :, :, None], b[None, :, :, None])
+    assert 0.3 < expected < 0.97
+    np.testing.assert_allclose(found, [expected], rtol=1e-10)
+
+
+def test_an_image_is_like_itself_and_unlike_its_negative():
+    image = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 1), np.uint8)
+    np.testing.assert_allclose(ms_ssim.similarity(image, image), [1], rtol=1e-12)
+    assert ms_ssim.similarity(image, 255 - image)[0] == 0
+
+
+@pytest.mark.parametrize(("side", "count"), [(11, 1), (21, 1), (22, 2), (28, 2), (64, 3), (999, 5)])
+def test_scales(side, count):
+    assert ms_ssim.scales(side) == count
+
+
+def test_images_too_small_for_a_window_have_no_ms_ssim():
+    with pytest.raises(ValueError, match="not 10"):
+        ms_ssim.scales(10)
+    state = ms_ssim.update(ms_ssim.empty(), np.arange(8), np.zeros((8, 10, 10, 1), np.uint8))
+    assert ms_ssim.compute(state).figures == {}
+
+
+# Figures of classes
+
+
+def test_inception_score_of_certain_and_equal_classes_is_their_number():
+    logits = np.where(np.eye(4)[np.arange(400) % 4] == 1, 100.0, 0.0)
+    state = inception_score.empty(Outline(400, 1, classes=4))
+    figures = inception_score.compute(inception_score.update(state, np.arange(400), logits)).figures
+    # In a split of 40 the classes are not quite equally often.
+    assert 3.5 < figures["inception_score"] < 4
+    state = inception_score.empty(Outline(40, 1, classes=4))
+    same = inception_score.update(state, np.arange(40), np.ones((40, 4)))
+    np.testing.assert_allclose(inception_score.compute(same).figures["inception_score"], 1)
+
+
+def test_confidence_is_the_mean_of_the_largest_probability():
+    logits = np.random.default_rng(0).normal(size=(50, 5))
+    state = confidence.update(confidence.empty(), np.arange(50), logits)
+    expected = scipy.special.softmax(logits, axis=1).max(axis=1)
+    figures = confidence.compute(state).figures
+    np.testing.assert_allclose(figures["confidence"], expected.mean(), rtol=1e-12)
+    np.testing.assert_allclose(figures["confidence_error"], scipy.stats.sem(expected), rtol=1e-10)
+
+
+def test_modes_and_reverse_kl_by_hand():
+    state = modes.empty(Outline(8, 1, modes=4))
+    state = modes.update(state, np.arange(8), np.array([0, 0, 0, 1, 3, 3, -1, -1]))
+    result = modes.compute(state)
+    share = np.array([3, 1, 0, 2]) / 6
+    expected = scipy.special.rel_entr(share, np.full(4, 0.25)).sum()
+    assert result.figures["modes"] == 3 and result.figures["modes_quality"] == 0.75
+    np.testing.assert_allclose(result.figures["modes_reverse_kl"], expected)
+    np.testing.assert_allclose(result.tables["mode_shares"], share)
+
+
+def test_points_of_a_mixture_go_to_the_nearest_centre_within_three_deviations():
+    angles = np.arange(8) * np.pi / 4
+    centres = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    points = centres[[0, 5, 5, 2]] + [[0.02, 0], [0, 0.029], [0, 0.031], [0, 0]]
+    np.testing.assert_array_equal(modes.assign(points, centres, 0.01), [0, 5, -1, 2])
 
 
 def _answers(seed):
@@ -130,51 +332,63 @@ def _answers(seed):
     return random.choice([0, 1, 2, 4], 200), random.choice([0, 0, 1, 2, 3], 200)
 
 
-def _counted(labels, predictions):
-    return confusion.update(confusion.empty(5), labels, predictions)
+def _scores(labels, predictions):
+    state = confusion.empty(Outline(len(labels), 1, classes=5))
+    return confusion.compute(confusion.update(state, None, labels, np.eye(5)[predictions]))
 
 
 def test_confusion_scores_are_those_of_scikit_learn():
     labels, predictions = _answers(0)
-    state = _counted(labels, predictions)
+    result = _scores(labels, predictions)
     classes = range(5)
     expected = sklearn_metrics.confusion_matrix(labels, predictions, labels=classes)
-    np.testing.assert_array_equal(state.counts, expected)
-    scores = confusion.compute(state)
-    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+    np.testing.assert_array_equal(result.tables["confusion"], expected)
+    found = sklearn_metrics.precision_recall_fscore_support(
         labels, predictions, labels=classes, zero_division=0
     )
-    np.testing.assert_allclose(scores.precision, precision, rtol=1e-12)
-    np.testing.assert_allclose(scores.recall, recall, rtol=1e-12)
-    np.testing.assert_allclose(scores.f1, f1, rtol=1e-12)
+    for name, values in zip(("precision", "recall", "f1"), found[:3], strict=True):
+        np.testing.assert_allclose(result.tables[f"class_{name}"], values, rtol=1e-12)
+        assert result.figures[f"class_{name}_worst"] == min(values)
     accuracy = sklearn_metrics.accuracy_score(labels, predictions)
-    np.testing.assert_allclose(scores.accuracy, accuracy, rtol=1e-12)
-    assert 0 < scores.accuracy < 1
-
-
-def test_merged_counts_are_those_of_the_concatenation():
-    first, second = _answers(0), _answers(1)
-    together = _counted(*np.concatenate([first, second], axis=1))
-    merged = confusion.merge(_counted(*first), _counted(*second))
-    np.testing.assert_array_equal(merged.counts, together.counts)
-    streamed = confusion.update(_counted(*first), *second)
-    np.testing.assert_array_equal(streamed.counts, together.counts)
-
-
-def test_states_are_not_changed_in_place():
-    before = _counted(*_answers(0))
-    copy = before.counts.copy()
-    confusion.update(before, *_answers(1))
-    np.testing.assert_array_equal(before.counts, copy)
-    moments = _state(_features(9, 3, 0))
-    copies = [np.copy(field) for field in moments]
-    frechet.update(moments, _features(9, 3, 1))
-    for field, copy in zip(moments, copies, strict=True):
-        np.testing.assert_array_equal(field, copy)
+    np.testing.assert_allclose(result.figures["conditional_accuracy"], accuracy, rtol=1e-12)
+    assert 0 < accuracy < 1
+    error = scipy.stats.sem(labels == predictions, ddof=0)
+    np.testing.assert_allclose(result.figures["conditional_accuracy_error"], error, rtol=1e-12)
 
 
 def test_nothing_counted_scores_zero():
-    scores = confusion.compute(confusion.empty(4))
-    assert scores.accuracy == 0
-    for values in (scores.precision, scores.recall, scores.f1):
-        np.testing.assert_array_equal(values, np.zeros(4))
+    result = confusion.compute(confusion.empty(Outline(0, 1, classes=4)))
+    assert set(result.figures.values()) == {0}
+
+
+# Neighbours
+
+
+def test_nearest_neighbours_are_those_of_scipy_however_they_come():
+    random = np.random.default_rng(0)
+    queries, stream = random.normal(size=(9, 3)), random.normal(size=(60, 3))
+    tree = scipy.spatial.KDTree(stream)
+    distances, indices = tree.query(queries, 5)
+    empty = neighbours.empty(queries)
+    parts = [
+        neighbours.update(empty, part, stream[part])
+        for part in np.split(random.permutation(60), [2, 30])
+    ]
+    merged = neighbours.merge(neighbours.merge(parts[2], parts[0]), parts[1])
+    np.testing.assert_array_equal(merged.indices, indices)
+    np.testing.assert_allclose(np.sqrt(merged.distances), distances, rtol=1e-7)
+
+
+def test_copies_are_noticed_and_fresh_samples_are_not():
+    random = np.random.default_rng(0)
+    training, unseen, fresh = random.normal(size=(3, 2_000, 8))
+
+    def nearest(queries):
+        return neighbours.update(neighbours.empty(queries), np.arange(2_000), training)
+
+    reference = nearest(unseen)
+    own, real, share = neighbours.compute(nearest(fresh), reference)
+    assert abs(own - real) < 0.05 * real and share < 0.03
+    half = np.concatenate([training[:1_000], fresh[:1_000]])
+    own, real, share = neighbours.compute(nearest(half), reference)
+    assert 0.5 < share < 0.53

@@ -5,6 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from gaxn.metrics import Outline, Result
+
+TAKES = ("labels", "logits")
+
 
 class State(NamedTuple):
     """Counts: row = the label that was asked for, column = the class that was seen."""
@@ -12,26 +16,20 @@ class State(NamedTuple):
     counts: Int[np.ndarray, "classes classes"]
 
 
-class Scores(NamedTuple):
-    """Figures in [0, 1]; a class never asked for or never seen scores 0."""
-
-    accuracy: float
-    precision: Float[np.ndarray, "classes"]
-    recall: Float[np.ndarray, "classes"]
-    f1: Float[np.ndarray, "classes"]
-
-
-def empty(classes: int) -> State:
+def empty(outline: Outline) -> State:
     """Nothing seen yet."""
-    return State(np.zeros((classes, classes), np.int64))
+    return State(np.zeros((outline.classes, outline.classes), np.int64))
 
 
 def update(
-    state: State, labels: Int[np.ndarray, "batch"], predictions: Int[np.ndarray, "batch"]
+    state: State,
+    _: Int[np.ndarray, "batch"],
+    labels: Int[np.ndarray, "batch"],
+    logits: Float[np.ndarray, "batch classes"],
 ) -> State:
-    """Adds a batch of any size."""
+    """Adds labels and what was seen instead."""
     counts = state.counts.copy()
-    np.add.at(counts, (labels, predictions), 1)
+    np.add.at(counts, (labels, logits.argmax(axis=1)), 1)
     return State(counts)
 
 
@@ -40,13 +38,28 @@ def merge(a: State, b: State) -> State:
     return State(a.counts + b.counts)
 
 
-def compute(state: State) -> Scores:
-    """The scores of all that was seen."""
+def compute(state: State, _: State | None = None) -> Result:
+    """Figures in [0, 1]; a class never asked for or never seen scores 0.
+
+    The standard error of the accuracy is that of a share.
+    """
+    total = max(state.counts.sum(), 1)
     right = np.diag(state.counts).astype(np.float64)
     asked, seen = state.counts.sum(axis=1), state.counts.sum(axis=0)
-    return Scores(
-        accuracy=float(right.sum() / max(state.counts.sum(), 1)),
-        precision=right / np.maximum(seen, 1),
-        recall=right / np.maximum(asked, 1),
-        f1=2 * right / np.maximum(asked + seen, 1),
+    accuracy = float(right.sum() / total)
+    by_class = {
+        "class_precision": right / np.maximum(seen, 1),
+        "class_recall": right / np.maximum(asked, 1),
+        "class_f1": 2 * right / np.maximum(asked + seen, 1),
+    }
+    return Result(
+        {
+            "conditional_accuracy": accuracy,
+            "conditional_accuracy_error": float(np.sqrt(accuracy * (1 - accuracy) / total)),
+            **{f"{name}_worst": float(values.min()) for name, values in by_class.items()},
+        },
+        {
+            **{name: values.tolist() for name, values in by_class.items()},
+            "confusion": state.counts.tolist(),
+        },
     )

@@ -1,0 +1,67 @@
+"""How many of the known modes are reached, and reverse KL (Metz et al., 2017; Lin et al., 2018)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gaxn.metrics import Outline, Result
+
+TAKES = ("modes",)
+LISTED = 100
+"""The most modes whose shares are a table."""
+
+
+class State(NamedTuple):
+    """Counts.
+
+    Attributes:
+        counts: samples by mode.
+        outside: samples of no mode.
+    """
+
+    counts: Int[np.ndarray, "modes"]
+    outside: np.ndarray
+
+
+def empty(outline: Outline) -> State:
+    """Nothing seen yet."""
+    return State(np.zeros(outline.modes, np.int64), np.array(0))
+
+
+def update(state: State, _: Int[np.ndarray, "batch"], modes: Int[np.ndarray, "batch"]) -> State:
+    """Adds the mode of each sample, -1 for none."""
+    inside = modes[modes >= 0]
+    counts = state.counts + np.bincount(inside, minlength=len(state.counts))
+    return State(counts, state.outside + len(modes) - len(inside))
+
+
+def merge(a: State, b: State) -> State:
+    """The counts of both."""
+    return State(a.counts + b.counts, a.outside + b.outside)
+
+
+def compute(state: State, _: State | None = None) -> Result:
+    """Modes with a sample or more; KL(samples || uniform over the modes), in nats; the share
+    of the samples that are of some mode ("high quality"). The KL is over those alone.
+    """
+    inside = state.counts.sum()
+    share = state.counts / max(inside, 1)
+    there = share[share > 0]
+    figures = {
+        "modes": float(len(there)),
+        "modes_reverse_kl": float((there * np.log(there * len(share))).sum()),
+        "modes_quality": float(inside / max(inside + state.outside, 1)),
+    }
+    small = len(share) <= LISTED
+    return Result(figures, {"mode_shares": share.tolist()} if small else {})
+
+
+def assign(
+    points: Float[np.ndarray, "batch size"],
+    centres: Float[np.ndarray, "modes size"],
+    deviation: float,
+) -> Int[np.ndarray, "batch"]:
+    """The nearest centre of a mixture's, or -1 beyond three standard deviations."""
+    apart = np.linalg.norm(points[:, None] - centres, axis=-1)
+    return np.where(apart.min(axis=1) <= 3 * deviation, apart.argmin(axis=1), -1)

@@ -1,0 +1,162 @@
+"""Gaussians: their moments however they are streamed, and the distance against closed forms."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from gaxn.metrics import Outline, frechet, intra_frechet
+from gaxn.statistics import gaussian
+
+
+def _features(count, width, seed, shift=0.0):
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(width, width))
+    return random.normal(size=(count, width)) @ mixing + shift
+
+
+def _state(features):
+    return gaussian.moments(features)
+
+
+def _distance(a, b):
+    return gaussian.distance(a, gaussian.fix(b))
+
+
+def test_frechet_distance_is_the_formula():
+    a, b = _features(300, 7, 0), _features(200, 7, 1, shift=0.5)
+    first, second = np.cov(a.T, ddof=1), np.cov(b.T, ddof=1)
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    root = scipy.linalg.sqrtm(first @ second)
+    assert np.abs(np.imag(root)).max() < 1e-6
+    expected = shift @ shift + np.trace(first + second - 2 * np.real(root))
+    np.testing.assert_allclose(_distance(_state(a), _state(b)), expected, rtol=1e-6)
+    np.testing.assert_allclose(_distance(_state(b), _state(a)), expected, rtol=1e-6)
+
+
+def test_frechet_distance_of_diagonal_gaussians_is_the_closed_form():
+    random = np.random.default_rng(0)
+    means, deviations = random.normal(size=(2, 5)), random.uniform(0.1, 2, (2, 5))
+    counts = 11, 101
+    states = [
+        gaussian.Moments(np.array(count), mean, np.diag(deviation**2) * (count - 1))
+        for count, mean, deviation in zip(counts, means, deviations, strict=True)
+    ]
+    expected = ((means[0] - means[1]) ** 2 + (deviations[0] - deviations[1]) ** 2).sum()
+    np.testing.assert_allclose(_distance(*states), expected, rtol=1e-12)
+
+
+def test_frechet_distance_of_a_set_to_itself_is_zero():
+    state = _state(_features(100, 8, 0))
+    trace = np.trace(state.scatter) / (state.count - 1)
+    # Two traces and their cross term cancel; what is left is their rounding.
+    assert abs(_distance(state, state)) < 1e-12 * trace
+
+
+def test_frechet_distance_without_full_rank():
+    state = _state(_features(5, 16, 0))
+    trace = np.trace(state.scatter) / (state.count - 1)
+    # Eigenvalues of 0 come out as 1e-16, whose roots are 1e-8.
+    assert abs(_distance(state, state)) < 1e-6 * trace
+    a, b = np.zeros((5, 8)), np.zeros((6, 8))
+    a[:, :4], b[:, 4:] = _features(5, 4, 1), _features(6, 4, 2)
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    apart = shift @ shift + a.var(axis=0, ddof=1).sum() + b.var(axis=0, ddof=1).sum()
+    np.testing.assert_allclose(_distance(_state(a), _state(b)), apart, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 60, (7,) * 8 + (4,), (60,), (0, 59, 0, 1)])
+def test_moments_do_not_depend_on_the_batches(sizes):
+    features = _features(60, 4, 0, shift=1000.0)
+    state = gaussian.nothing(4)
+    for part in np.split(features, np.cumsum(sizes)[:-1]):
+        state = gaussian.merge(state, _state(part)) if len(part) else state
+    _assert_moments(state, features)
+
+
+def test_moments_do_not_depend_on_the_order_of_merging():
+    features = _features(60, 4, 0, shift=1000.0)
+    parts = [_state(part) for part in np.split(features, [3, 4, 40])] + [gaussian.nothing(4)]
+    for order in itertools.permutations(parts):
+        a, b, c, d, e = order
+        merge = gaussian.merge
+        _assert_moments(merge(merge(merge(merge(a, b), c), d), e), features)
+        _assert_moments(merge(merge(a, b), merge(c, merge(d, e))), features)
+
+
+def test_float32_features_are_summed_in_float64():
+    features = _features(60, 4, 0, shift=1000.0).astype(np.float32)
+    _assert_moments(_state(features), features.astype(np.float64))
+
+
+def _assert_moments(state, features):
+    assert state.count == len(features)
+    np.testing.assert_allclose(state.mean, features.mean(axis=0), rtol=1e-12)
+    covariance = np.cov(features.T, ddof=1)
+    scale = np.abs(covariance).max()
+    np.testing.assert_allclose(
+        state.scatter / (state.count - 1), covariance, rtol=1e-9, atol=1e-9 * scale
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_examples_are_refused(count):
+    few = _state(_features(1, 3, 0)) if count else gaussian.nothing(3)
+    many = _state(_features(9, 3, 0))
+    for pair in ((few, many), (many, few)):
+        with pytest.raises(ValueError, match=f"there are {count}"):
+            _distance(*pair)
+
+
+def _streamed(features, count=None):
+    outline = Outline(count or len(features), features.shape[1])
+    return frechet.update(frechet.empty(outline), np.arange(len(features)), features)
+
+
+def test_the_metric_is_the_distance_and_its_error_is_the_spread_of_fresh_sets():
+    width, count = 6, 400
+    reference, some = _features(5_000, width, 0), _features(count, width, 0, shift=1.0)
+    figures = frechet.compute(_streamed(some), _streamed(reference)).figures
+    expected = _distance(_state(some), _state(reference))
+    np.testing.assert_allclose(figures["frechet_distance"], expected, rtol=1e-9)
+    random = np.random.default_rng(3)
+    mixing = random.normal(size=(width, width))
+    fresh = [
+        frechet.compute(
+            _streamed(random.normal(size=(count, width)) @ mixing + 2), _streamed(reference)
+        ).figures
+        for _ in range(60)
+    ]
+    spread = np.std([figures["frechet_distance"] for figures in fresh])
+    errors = np.mean([figures["frechet_distance_error"] for figures in fresh])
+    assert 0.7 * spread < errors < 1.4 * spread
+
+
+def test_without_every_fold_there_is_no_error():
+    figures = frechet.compute(_streamed(_features(9, 2, 0)), _streamed(_features(9, 2, 1))).figures
+    assert figures.keys() == {"frechet_distance"}
+
+
+def test_the_distance_of_each_class():
+    features, labels = _features(90, 4, 0), np.arange(90) % 3
+    real = _features(60, 4, 1)
+    outline = Outline(90, 4, labels=4)
+
+    def state(rows, labels):
+        return intra_frechet.update(intra_frechet.empty(outline), None, labels, rows)
+
+    result = intra_frechet.compute(state(features, labels), state(real, labels[:60]))
+    expected = [
+        _distance(_state(features[labels == c]), _state(real[labels[:60] == c])) for c in range(3)
+    ]
+    np.testing.assert_allclose(result.tables["intra_frechet_distance"][:3], expected, rtol=1e-9)
+    assert result.tables["intra_frechet_distance"][3] is None
+    np.testing.assert_allclose(result.figures["intra_frechet_distance"], np.mean(expected))
+
+
+def test_covariances_that_take_too_much_are_refused():
+    from gaxn.types import InputError
+
+    with pytest.raises(InputError, match=r"1000 covariances of 2048 features take 31.2 GiB"):
+        intra_frechet.empty(Outline(10, 2048, labels=1000))
