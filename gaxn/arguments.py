@@ -6,20 +6,24 @@ One mode takes directories of runs instead of a config: COMPARE.
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from gaxn.schema import nearest
+from gaxn import evaluations, sinks
+from gaxn.schema import defaults, nearest
 from gaxn.types import InputError
 
 USAGE = (
     "python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE] "
-    "[--config.FIELD=VALUE ...]"
+    "[--config.FIELD=VALUE ...]; or python -m gaxn.main --workdir DIR --mode MODE of a run there"
 )
 
 COMPARE = "compare"
+
+TRAIN = "train"
+"""The mode that needs a config file; others can take the config of the run that is there."""
 
 COMPARE_USAGE = f"python -m gaxn.main --mode {COMPARE} RUN RUN [RUN ...] [--workdir DIR]"
 
@@ -63,21 +67,29 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
         else:
             plain.append(argument)
     values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file(
+    config_flags.DEFINE_config_file(
         "config", help_string="Experiment.", flag_values=values, sys_argv=plain
     )
     flags.DEFINE_string("workdir", None, "Directory of the run.", flag_values=values)
-    flags.DEFINE_enum("mode", "train", [*modes, COMPARE], "What to do.", flag_values=values)
+    flags.DEFINE_enum("mode", TRAIN, [*modes, COMPARE], "What to do.", flag_values=values)
     values.set_gnu_getopt(True)
     words = _words(values, plain)
     if values.mode == COMPARE:
         return _comparison(values, words, overrides)
-    config = _load(values, words)
-    file = values["config"].config_filename
-    name = Path(re.sub(r":[^:/]*$", "", file)).stem
+    if words:
+        raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
+    if values["config"].value is None and values.mode != TRAIN and values.workdir:
+        name, config = _of_run(Path(values.workdir))
+    else:
+        config = _load(values)
+        file = values["config"].config_filename
+        name = Path(re.sub(r":[^:/]*$", "", file)).stem
+    if isinstance(config.get("evaluation"), ConfigDict):
+        # What a config leaves out can still be set here.
+        config.evaluation = {**defaults(evaluations.plan), **config.evaluation}
     for path, value in overrides.items():
         _override(config, path, value)
-    return Arguments(name, holder.value, Path(values.workdir or f"runs/{name}"), values.mode)
+    return Arguments(name, config, Path(values.workdir or f"runs/{name}"), values.mode)
 
 
 def _words(values: flags.FlagValues, argv: list[str]) -> list[str]:
@@ -109,9 +121,27 @@ def _comparison(values: flags.FlagValues, words: list[str], overrides: Iterable[
     return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(Path, words)))
 
 
-def _load(values: flags.FlagValues, words: list[str]) -> ConfigDict:
-    if words:
-        raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
+def _of_run(workdir: Path) -> tuple[str, ConfigDict]:
+    """The name and config of the run in a directory."""
+    path = workdir / "config.json"
+    try:
+        record = sinks.read_json(path)
+        fields = dict(record["config"])
+    except FileNotFoundError:
+        raise InputError(f"--workdir {workdir} holds no run; train one first") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is not a run's config; name another --workdir") from None
+    return record.get("name", workdir.resolve().name), ConfigDict(_tuples(fields))
+
+
+def _tuples(value: Any) -> Any:
+    """With tuples where JSON has lists."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _load(values: flags.FlagValues) -> ConfigDict:
     if values["config"].value is None:
         raise InputError(f"--config is missing; usage: {USAGE}")
     try:

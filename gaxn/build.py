@@ -5,6 +5,7 @@ constructors that they name are the fields within. A config with a field `lab` h
 fields of that lab instead.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,14 +13,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gaxn import classifier, mesh, parts, state
+from gaxn import evaluations, mesh, parts, state
 from gaxn.data import Counted, Source, describe, outline
-from gaxn.evaluators import Evaluator, attention, classified
 from gaxn.experiment import Experiment
 from gaxn.feed import make_feed
 from gaxn.labs import LabRun
-from gaxn.sampling import make_subject
+from gaxn.sampling import Choice, make_subject
 from gaxn.schema import bind, instance, resolve
+from gaxn.sentinels import make_watch
 from gaxn.step import Turn, make_step
 from gaxn.types import InputError, require
 
@@ -105,6 +106,7 @@ def _experiment(
     key = jax.random.key(seed)
     create = _creator(players, moves, train, batch)
     jax.eval_shape(create, key)
+    subject = functools.partial(make_subject, players, key, seed, derived["classes"])
     return bind(
         Experiment,
         run,
@@ -121,15 +123,17 @@ def _experiment(
         step=make_step(players, turns, ema_decay),
         feed=make_feed(train, key, len(turns), batch, placement),
         placement=placement,
-        subject=make_subject(players, key, seed, derived["classes"]),
-        evaluators=bind(
-            _evaluators,
+        subject=subject(Choice()),
+        evaluation=bind(
+            evaluations.plan,
             evaluation,
             "config.evaluation",
             train=train,
             test=test,
             conditional=conditional,
+            subject=subject,
         ),
+        watch=make_watch(players, key, train, conditional),
         batch=batch,
         steps=steps,
     )
@@ -157,19 +161,3 @@ def _creator(players: Any, moves: Mapping[str, Any], train: Source, batch: int) 
         return state.create(players, moves, blank, key)
 
     return create
-
-
-def _evaluators(
-    train: Source, test: Source, conditional: bool, *, samples: int
-) -> Callable[[], dict[str, Evaluator]]:
-    require("config.evaluation.samples", samples, samples >= 2, "2 or more")
-
-    def load() -> dict[str, Evaluator]:
-        found: dict[str, Evaluator] = {"attention": attention.Evaluator(test, conditional)}
-        if len(train.class_names) < 2:
-            return found
-        extractor = classifier.load(train, test)
-        classes = classified.Evaluator(train, test, extractor, conditional, samples)
-        return {"classified": classes, **found}
-
-    return load

@@ -37,6 +37,10 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.close()
 
+    def steps(self) -> list[int]:
+        """Those that are there, ascending."""
+        return sorted(self._manager.all_steps())
+
     def save(self, step: int, state: PyTree) -> None:
         """Starts to save a state of NumPy arrays; a step that is already there stays."""
         if step in self._manager.all_steps():
@@ -49,16 +53,17 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, like: PyTree) -> PyTree | None:
+    def restore(self, like: PyTree, only: int | None = None) -> PyTree | None:
         """The newest checkpoint whose every leaf matches its checksum, or None.
 
         Args:
             like: arrays (or their shapes and dtypes) in the structure to restore.
+            only: the one step that will do; None for any.
 
         Each one that does not match is named in the log and moved to
         `corrupt_checkpoints/`, so that training can save its step again.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in reversed([step for step in self.steps() if only in (None, step)]):
             problem, state = self._read(step, like)
             if problem is None:
                 return state

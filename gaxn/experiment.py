@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from gaxn.data import Source
-from gaxn.evaluators import Evaluator
+from gaxn.evaluations import Plan
 from gaxn.mesh import Placement
 from gaxn.state import GanState
 from gaxn.step import Step, Turn
@@ -31,8 +31,9 @@ class Experiment:
         step: one training step.
         feed: step -> its placed batches.
         placement: how the step runs on the devices.
-        subject: host state -> what evaluators see.
-        evaluators: by the name of their part in evaluation.json.
+        subject: host state -> what pictures are drawn from, the running mean.
+        evaluation: what is measured, when and of which checkpoint.
+        watch: host state -> what tells of a collapse, whenever samples are drawn.
         batch: examples a turn.
         steps: length of the run.
         log_every, sample_every, checkpoint_every: in steps.
@@ -53,7 +54,8 @@ class Experiment:
     feed: Callable[[int], Batch]
     placement: Placement
     subject: Callable[[GanState], Subject]
-    evaluators: Callable[[], Mapping[str, Evaluator]]
+    evaluation: Plan
+    watch: Callable[[GanState], dict[str, float]]
     batch: int
     steps: int
     log_every: int

@@ -12,7 +12,7 @@ WHITE = (255, 255, 255, 255)
 
 def frame(
     picture: Image.Image, size: int, crop: int, channels: int
-) -> UInt8[np.ndarray, "size size channels"]:
+) -> UInt8[np.ndarray, "height width channels"]:
     """Turned upright, made grey or RGB, cut to a centred square, then resized.
 
     Resizing is PIL's bicubic, which widens its filter where it shrinks (antialiasing).
@@ -20,7 +20,7 @@ def frame(
 
     Args:
         picture: of any mode but 32-bit floating point.
-        size: height and width of the result, in pixels.
+        size: height and width of the result, in pixels; 0 to leave the picture uncut.
         crop: side of the square, in pixels of the picture; 0 for the largest that fits.
         channels: 3 for RGB, 1 for grey (Rec. 601 luma).
 
@@ -29,6 +29,8 @@ def frame(
     """
     picture = _coloured(ImageOps.exif_transpose(picture), channels)
     width, height = picture.size
+    if not size:
+        return np.asarray(picture).reshape(height, width, channels)
     side = crop or min(width, height)
     if side > min(width, height):
         raise InputError(f"it has {width}x{height} pixels, fewer than crop, {crop}")
@@ -49,6 +51,8 @@ def check(size: int, crop: int, least: int = 1) -> None:
 
 def describe(size: int, crop: int) -> str:
     """How pictures were framed, for the identity of a data set."""
+    if not size:
+        return "as they are"
     return f"size={size} crop={crop} {FILTER.name.lower()}"
 
 

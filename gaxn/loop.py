@@ -1,16 +1,21 @@
 """From an `Experiment` and a state to the state at the end of the run."""
 
+import logging
 import math
 import signal
 from collections import deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from gaxn import outputs, sinks
+from gaxn import outputs, sentinels, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.experiment import Experiment
 from gaxn.state import GanState
 from gaxn.types import InputError, Scalars
+
+log = logging.getLogger(__name__)
 
 
 class Signals:
@@ -44,6 +49,7 @@ def advance(
     workdir: Path,
     state: GanState,
     checkpoints: Checkpoints,
+    best: Checkpoints | None,
     signals: Signals,
 ) -> GanState:
     """Runs the steps that are left, or until a signal comes.
@@ -53,6 +59,7 @@ def advance(
         workdir: its directory.
         state: where it stands, on the host.
         checkpoints: where states are saved.
+        best: where the best state is kept, if there are interim evaluations.
         signals: asked after every step.
 
     Returns: the last state, on the host; its save has begun.
@@ -63,27 +70,35 @@ def advance(
     placement = experiment.placement
     program = placement.step(experiment.step)
     done = int(state.step)
-    log = _Log(experiment, workdir / "metrics.jsonl", done)
+    lines = _Log(experiment, workdir / "metrics.jsonl", done)
     if done == 0:
         outputs.draw_samples(experiment, workdir, state)
     host, state = state, placement.place(state)
+    plan = experiment.evaluation
+    sinks.rewind(workdir / "evaluations.jsonl", done)
     ends = done >= experiment.steps
     while not ends:
         state, scalars = program(state, experiment.feed(done), experiment.key)
         done += 1
-        log.add(done, scalars)
+        lines.add(done, scalars)
         ends = done == experiment.steps or signals.caught is not None
         saves = ends or done % experiment.checkpoint_every == 0
         draws = done == experiment.steps or done % experiment.sample_every == 0
-        if saves or draws:
-            log.flush()
-            host = placement.to_host(state)
-        if draws:
-            # Before the save: a run that is killed in between draws again.
-            outputs.draw_samples(experiment, workdir, host)
+        measures = best is not None and done % plan.every == 0
+        if saves or draws or measures:
+            lines.check()
+            with lines.pause():
+                host = placement.to_host(state)
+                if draws:
+                    # Before the save: a run that is killed in between draws again.
+                    outputs.draw_samples(experiment, workdir, host)
+                    lines.watch(experiment.watch(host))
+                if measures and outputs.evaluate_interim(experiment, workdir, host):
+                    best.save(done, host)
+            lines.flush()
         if saves:
             checkpoints.save(done, host)
-    log.close()
+    lines.close()
     return host
 
 
@@ -96,33 +111,59 @@ class _Log:
         self._path = path
         self._pending: deque[tuple[int, Scalars]] = deque()
         self._progress = sinks.Progress(first, experiment.steps, experiment.batch)
+        self._watched = [line for line in sinks.read_lines(path) if sentinels.DIVERSITY in line]
 
     def add(self, step: int, scalars: Scalars) -> None:
+        """Notes what a step gave."""
         self._pending.append((step, scalars))
         if len(self._pending) > 1:
-            self._read()
+            self._write(*self._finite(*self._pending.popleft()))
+
+    def check(self) -> None:
+        """Refuses what is not finite, up to the last step."""
+        self._pending = deque(self._finite(*item) for item in self._pending)
+
+    def watch(self, figures: Mapping[str, float]) -> None:
+        """Adds figures to the last step, and warns where they tell of a collapse."""
+        step, scalars = self._pending.pop()
+        self._pending.append((step, {**scalars, **figures}))
+        self._watched = [*self._watched[-2:], {"step": step, **figures}]
+        for warning in sentinels.warnings(self._watched):
+            log.warning(warning)
+
+    def pause(self) -> AbstractContextManager:
+        """What goes on inside does not count as training time."""
+        return self._progress.pause()
 
     def flush(self) -> None:
+        """Writes what has not been written."""
+        self.check()
         while self._pending:
-            self._read()
+            self._write(*self._pending.popleft())
 
     def close(self) -> None:
+        """The end."""
         self.flush()
         self._progress.close()
 
-    def _read(self) -> None:
-        step, scalars = self._pending.popleft()
-        values = {
-            name: float(value)
-            for name, value in self._experiment.placement.to_host(scalars).items()
-        }
+    def _finite(self, step: int, scalars: Scalars) -> tuple[int, dict[str, float]]:
+        values = {name: float(value) for name, value in self._read(scalars).items()}
         for name, value in values.items():
             if not math.isfinite(value):
                 raise InputError(
                     f"{name} is {value} at step {step}; the checkpoints before it stay; "
                     "a lower learning rate may help"
                 )
+        return step, values
+
+    def _read(self, scalars: Scalars) -> Mapping[str, Any]:
+        if all(isinstance(value, float) for value in scalars.values()):
+            return scalars
+        return self._experiment.placement.to_host(scalars)
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
         self._progress.update(step)
-        if step % self._experiment.log_every == 0 or step == self._experiment.steps:
+        due = step % self._experiment.log_every == 0 or step == self._experiment.steps
+        if due or sentinels.DIVERSITY in values:
             speed = self._progress.log(step, values)
             sinks.append(self._path, {"step": step, **values, "images_per_second": round(speed, 1)})

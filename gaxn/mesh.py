@@ -7,10 +7,11 @@ same trajectory.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gaxn import axis
@@ -141,6 +142,51 @@ def rows_of(owners: Iterable[int], process: int, batch: int) -> np.ndarray:
 
 def _own_rows(devices: Iterable[jax.Device], batch: int) -> np.ndarray:
     return rows_of((device.process_index for device in devices), jax.process_index(), batch)
+
+
+def spread(program: Program, fixed: PyTree) -> Program:
+    """`program(fixed, *batches)`, each batch split over the devices of this process.
+
+    Args:
+        program: jitted; what it does with an example has nothing to do with the others.
+        fixed: goes to every device, once.
+
+    Returns: a function of host arrays of any one length, which gives host arrays.
+    """
+    devices = jax.local_devices()
+    mesh = jax.make_mesh(
+        (len(devices),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=devices
+    )
+    placed = jax.device_put(fixed, NamedSharding(mesh, PartitionSpec()))
+    by_example = NamedSharding(mesh, PartitionSpec(axis.DATA))
+
+    def of_batches(*batches: PyTree) -> PyTree:
+        rows = len(jax.tree.leaves(batches)[0])
+        places = np.minimum(np.arange(rows + -rows % len(devices)), rows - 1)
+        batches = jax.tree.map(lambda leaf: np.asarray(leaf)[places], batches)
+        found = jax.device_get(program(placed, *jax.device_put(batches, by_example)))
+        return jax.tree.map(lambda leaf: leaf[:rows], found)
+
+    return of_batches
+
+
+def processes() -> int:
+    """How many take part."""
+    return jax.process_count()
+
+
+def own_share(parts: Sequence[Any]) -> Sequence[Any]:
+    """Those of some parts of a work that this process does: every n-th of n processes."""
+    return parts[jax.process_index() :: jax.process_count()]
+
+
+def gather(content: bytes) -> list[bytes]:
+    """What every process gives, in their order; all of them have to call this."""
+    sizes = multihost_utils.process_allgather(np.array(len(content), np.uint32))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: len(content)] = np.frombuffer(content, np.uint8)
+    found = multihost_utils.process_allgather(padded)
+    return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
 
 
 PARALLEL = {"auto": jitted, "pmap": pmapped}

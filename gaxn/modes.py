@@ -1,5 +1,6 @@
 """What the command line can do with a run in a directory; each mode gives an exit status."""
 
+import contextlib
 import importlib.metadata
 import signal
 import subprocess
@@ -9,9 +10,11 @@ from typing import Any
 
 import jax
 
-from gaxn import classifier, outputs, sinks
+from gaxn import outputs, sinks
 from gaxn.checkpoint import Checkpoints
+from gaxn.evaluations import ALL, BEST, LAST
 from gaxn.experiment import Experiment
+from gaxn.extractors import classifier
 from gaxn.labs import LabRun
 from gaxn.loop import Signals, advance
 from gaxn.state import GanState
@@ -26,8 +29,14 @@ STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
 
 def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, going on from the last good checkpoint if there is one; evaluates and draws."""
-    sinks.open_run(workdir, experiment.config, FREE, _record())
-    with _checkpoints(experiment, workdir) as checkpoints:
+    sinks.open_run(workdir, experiment.config, FREE, _record(experiment.name))
+    keeps_best = experiment.evaluation.every > 0
+    if keeps_best:
+        experiment.evaluation.check()
+    with (
+        _checkpoints(experiment, workdir) as checkpoints,
+        Checkpoints(workdir / BEST, 1) if keeps_best else contextlib.nullcontext() as best,
+    ):
         state = checkpoints.restore(_blank(experiment))
         if state is None:
             state = jax.device_get(experiment.create(experiment.key))
@@ -35,24 +44,35 @@ def train(experiment: Experiment, workdir: Path) -> int:
             print(f"{workdir} is done: {state.step} steps, evaluated")
             return 0
         with Signals() as signals:
-            state = advance(experiment, workdir, state, checkpoints, signals)
+            state = advance(experiment, workdir, state, checkpoints, best, signals)
     if signals.caught:
         print(f"stopped and saved at step {state.step}; the same command goes on")
         return STATUS[signals.caught]
     outputs.draw_training(workdir)
     outputs.evaluate(experiment, workdir, state)
+    outputs.draw_evaluations(workdir)
     return 0
 
 
 def evaluate(experiment: Experiment, workdir: Path) -> int:
-    """Evaluates the last good checkpoint."""
-    outputs.evaluate(experiment, workdir, _restored(experiment, workdir))
+    """Evaluates the checkpoint that `config.evaluation.checkpoint` names, or all of them."""
+    which = experiment.evaluation.checkpoint
+    if which != ALL:
+        outputs.evaluate(experiment, workdir, _restored(experiment, workdir, which))
+        return 0
+    _refuse_strangers(experiment, workdir)
+    with _checkpoints(experiment, workdir) as checkpoints:
+        steps = checkpoints.steps()
+    for step in steps:
+        print(f"step {step}")
+        outputs.evaluate(experiment, workdir, _restored(experiment, workdir, str(step)))
+    outputs.draw_evaluations(workdir)
     return 0
 
 
 def sample(experiment: Experiment, workdir: Path) -> int:
     """Draws the sample grid of the last good checkpoint, and prints where it lies."""
-    print(outputs.draw_samples(experiment, workdir, _restored(experiment, workdir)))
+    print(outputs.draw_samples(experiment, workdir, _restored(experiment, workdir, LAST)))
     return 0
 
 
@@ -67,7 +87,7 @@ def train_classifier(experiment: Experiment, workdir: Path) -> int:
 
 def make_visible(run: LabRun, workdir: Path) -> int:
     """Does all of a lab, once; writes its pictures and evaluation.json."""
-    sinks.open_run(workdir, run.config, set(), _record())
+    sinks.open_run(workdir, run.config, set(), _record(run.name))
     path = workdir / "evaluation.json"
     if path.exists():
         print(f"{workdir} is done")
@@ -116,15 +136,40 @@ def start(mode: str, run: Experiment | LabRun, workdir: Path) -> int:
     return known[mode](run, workdir)
 
 
-def _restored(experiment: Experiment, workdir: Path) -> GanState:
-    if not (workdir / "config.json").exists():
-        raise InputError(f"--workdir {workdir} holds no run; train one first")
-    sinks.refuse_another(workdir, experiment.config, FREE)
-    with _checkpoints(experiment, workdir) as checkpoints:
-        state = checkpoints.restore(_blank(experiment))
+def _restored(experiment: Experiment, workdir: Path, which: str) -> GanState:
+    """The state of a checkpoint: "last", "best" or a step.
+
+    Raises:
+        InputError: there is no run, another one, or no such checkpoint.
+    """
+    _refuse_strangers(experiment, workdir)
+    only = int(which) if which.isdecimal() else None
+    if which == BEST and not (workdir / BEST).is_dir():
+        raise InputError(
+            f"config.evaluation.checkpoint is {BEST!r}; --workdir {workdir} has kept none; valid "
+            "is last, all or a step, or training with config.evaluation.every above 0"
+        )
+    with (
+        Checkpoints(workdir / BEST, 1)
+        if which == BEST
+        else _checkpoints(experiment, workdir) as checkpoints
+    ):
+        there = checkpoints.steps()
+        state = checkpoints.restore(_blank(experiment), only)
+    if state is None and there and only is not None:
+        raise InputError(
+            f"config.evaluation.checkpoint is {which!r}; --workdir {workdir} has the steps "
+            f"{', '.join(map(str, there))}"
+        )
     if state is None:
         raise InputError(f"--workdir {workdir} holds no checkpoint; train first")
     return state
+
+
+def _refuse_strangers(experiment: Experiment, workdir: Path) -> None:
+    if not (workdir / "config.json").exists():
+        raise InputError(f"--workdir {workdir} holds no run; train one first")
+    sinks.refuse_another(workdir, experiment.config, FREE)
 
 
 def _checkpoints(experiment: Experiment, workdir: Path) -> Checkpoints:
@@ -135,11 +180,12 @@ def _blank(experiment: Experiment) -> GanState:
     return jax.eval_shape(experiment.create, experiment.key)
 
 
-def _record() -> dict[str, Any]:
+def _record(name: str) -> dict[str, Any]:
     """What else a reader needs to repeat the run."""
     packages = ("gaxn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "name": name,
+        "versions": {package: importlib.metadata.version(package) for package in packages},
         "devices": [str(device) for device in jax.devices()],
         "git": _commit(Path(__file__).parents[1]),
     }

@@ -1,5 +1,6 @@
 """What a run leaves to look at: evaluations, sample grids, curves, an animation."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from gaxn import cost, pictures, sinks
 from gaxn.data import outline
+from gaxn.evaluators import Evaluator
 from gaxn.experiment import Experiment
 from gaxn.state import GanState
 
@@ -17,29 +19,91 @@ CURVES = {
     "gradient norms": ("d/gradient_norm", "g/gradient_norm"),
 }
 
+OVER_TRAINING = (
+    "frechet_distance",
+    "conditional_accuracy",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "kid_unbiased",
+)
+"""Figures worth a curve over training."""
+
 
 def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
     """Runs every evaluator; writes evaluation.json, a line in evaluations.jsonl and pictures."""
-    subject = experiment.subject(state)
-    document: dict[str, Any] = {
-        "name": experiment.name,
-        "step": int(state.step),
-        "cost": costs(experiment),
+    document, shown = _measured(experiment, experiment.evaluation.evaluators(), state)
+    document = {**document, "cost": costs(experiment)}
+    for part, drawn in shown.items():
+        for name, picture in drawn.items():
+            sinks.write_picture(workdir / f"{name}.png", picture)
+        for name, figure in document[part]["figures"].items():
+            print(f"{part}/{name}: {figure:.4f}")
+    sinks.append(workdir / "evaluations.jsonl", document)
+    sinks.write_json(workdir / "evaluation.json", document)
+
+
+def evaluate_interim(experiment: Experiment, workdir: Path, state: GanState) -> bool:
+    """Runs the smaller evaluation; adds a line to evaluations.jsonl.
+
+    Returns: whether the figure that `config.evaluation.best` names is better than ever.
+    """
+    plan = experiment.evaluation
+    document, _ = _measured(experiment, plan.interim(), state)
+    document["interim"] = True
+    value = plan.figure(document)
+    lines = sinks.read_lines(workdir / "evaluations.jsonl")
+    before = [plan.figure(line) for line in lines if line.get("interim")]
+    sinks.append(workdir / "evaluations.jsonl", document)
+    print(f"step {int(state.step)}: {plan.best.partition(' ')[2]} {value:.4f}", flush=True)
+    return plan.is_best(value, before)
+
+
+def draw_evaluations(workdir: Path) -> None:
+    """evaluations.png: the figures of evaluations.jsonl over the steps, if there are several."""
+    lines = sinks.read_lines(workdir / "evaluations.jsonl")
+    history = [
+        {"step": line["step"]}
+        | {
+            f"{part}/{name}": value
+            for part, found in line.items()
+            if isinstance(found, dict)
+            for name, value in found.get("figures", {}).items()
+        }
+        for line in lines
+    ]
+    # The last of a step stands for it.
+    history = list({line["step"]: line for line in history}.values())
+    history.sort(key=lambda line: line["step"])
+    shared = set.intersection(*(set(line) for line in history)) if history else set()
+    panels = {
+        name: tuple(n for n in (name, f"{name}_floor") if n in shared)
+        for name in sorted(shared)
+        if name.rpartition("/")[2] in OVER_TRAINING
     }
-    for part, evaluator in experiment.evaluators().items():
+    if len(history) > 1 and panels:
+        sinks.write_picture(workdir / "evaluations.png", pictures.curves(history, panels))
+
+
+def _measured(
+    experiment: Experiment, evaluators: Mapping[str, Evaluator], state: GanState
+) -> tuple[dict[str, Any], dict[str, Mapping[str, np.ndarray]]]:
+    """The document of one evaluation, and the pictures of its parts."""
+    subject = experiment.evaluation.subject(state)
+    document: dict[str, Any] = {"name": experiment.name, "step": int(state.step)}
+    shown = {}
+    for part, evaluator in evaluators.items():
         report = evaluator(subject)
         document[part] = {
             "figures": report.figures,
             "tables": report.tables,
             "protocol": report.protocol,
         }
-        folder = workdir / part if len(report.pictures) > 1 else workdir
-        for name, picture in report.pictures.items():
-            sinks.write_picture(folder / f"{name}.png", picture)
-        for name, figure in report.figures.items():
-            print(f"{part}/{name}: {figure:.4f}")
-    sinks.append(workdir / "evaluations.jsonl", document)
-    sinks.write_json(workdir / "evaluation.json", document)
+        if report.timing:
+            document[part]["timing"] = report.timing
+        shown[part] = report.pictures
+    return document, shown
 
 
 def costs(experiment: Experiment) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From a trained state to the `Subject` that evaluators and pictures see."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import flax.traverse_util
@@ -8,30 +9,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxn import keys, pixels
+from gaxn import keys, mesh, pixels
 from gaxn.games.image_gan import draw_latents
 from gaxn.nn import norms
 from gaxn.state import GanState
-from gaxn.types import PRNGKey, PyTree, Subject, Variables
+from gaxn.types import PRNGKey, PyTree, Subject, Variables, require
 
 STANDING_PASSES, STANDING_BATCH = 16, 128
 
 
+class Choice(NamedTuple):
+    """Which generator of a state is looked at.
+
+    Attributes:
+        weights: "ema", the running mean of the parameters, or "raw", as they train.
+        statistics: "standing", estimated anew from 2,048 samples of those weights (Brock et
+            al., 2019, section 4.1), or "running", those that training kept.
+    """
+
+    weights: str = "ema"
+    statistics: str = "standing"
+
+
 def make_subject(
-    game: nn.Module, key: PRNGKey, seed: int, classes: int | None
+    game: nn.Module, key: PRNGKey, seed: int, classes: int | None, choice: Choice
 ) -> Callable[[GanState], Subject]:
     """A function of a host state; what it compiles is shared by all its subjects.
-
-    The generator is the running mean, and its batch statistics are its own, not those of
-    the parameters that train: they are estimated anew from 2,048 samples (standing
-    statistics; Brock et al., 2019, section 4.1).
 
     Args:
         game: the players.
         key: the run's root key.
         seed: what that key came from, for the record.
         classes: number of labels, None for an unconditional game.
+        choice: which of its weights and statistics.
+
+    Raises:
+        InputError: the choice is none of those there are.
     """
+    for field, valid in (("weights", ("ema", "raw")), ("statistics", ("standing", "running"))):
+        value = getattr(choice, field)
+        require(f"config.evaluation.{field}", value, value in valid, " or ".join(valid))
     sample_key = keys.stream(key, "sample")
     standing_key = keys.stream(key, "standing statistics")
 
@@ -60,8 +77,8 @@ def make_subject(
         )
         return _sown(found)
 
-    def with_standing_statistics(variables: Variables) -> Variables:
-        if norms.COLLECTION not in variables:
+    def with_statistics(variables: Variables) -> Variables:
+        if norms.COLLECTION not in variables or choice.statistics == "running":
             return variables
         statistics = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION])
         for index in range(STANDING_PASSES):
@@ -74,11 +91,12 @@ def make_subject(
         }
 
     def of_state(state: GanState) -> Subject:
-        params = {**state.params, "generator": state.ema}
-        variables = with_standing_statistics({"params": params, **state.collections})
+        generator = state.ema if choice.weights == "ema" else state.params["generator"]
+        params = {**state.params, "generator": generator}
+        variables = with_statistics({"params": params, **state.collections})
 
         def bound(program: Callable) -> Callable:
-            return lambda *inputs: jax.device_get(program(variables, *inputs))
+            return mesh.spread(program, variables)
 
         def attention(program: Callable, player: str) -> Callable:
             return lambda *inputs: _weights(bound(program)(*inputs).get(player, {}))
@@ -87,12 +105,14 @@ def make_subject(
             sample=bound(sample),
             generator_attention=attention(generator_attention, "generator"),
             discriminator_attention=attention(discriminator_attention, "discriminator"),
-            gammas=_gammas(params),
+            gammas=gammas(params),
             facts={
                 "step": int(state.step),
                 "seed": seed,
-                "ema": True,
-                "batch_statistics": f"standing, {STANDING_PASSES * STANDING_BATCH} samples",
+                "weights": choice.weights,
+                "batch_statistics": f"standing, {STANDING_PASSES * STANDING_BATCH} samples"
+                if choice.statistics == "standing"
+                else "running",
             },
         )
 
@@ -114,7 +134,8 @@ def _weights(sown: Variables) -> dict[str, np.ndarray]:
     }
 
 
-def _gammas(params: PyTree) -> dict[str, float]:
+def gammas(params: PyTree) -> dict[str, float]:
+    """The learnt scale of each attention layer that has one, by "player/layer"."""
     flat = flax.traverse_util.flatten_dict(params, sep="/")
     return {
         name.removesuffix("/gamma"): float(value)

@@ -102,6 +102,12 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
         raise InputError(f"{field}.{error}" if of_field else str(error)) from None
 
 
+def defaults(make: Callable) -> dict[str, Any]:
+    """The parameters that a spec may leave out, with what they are then."""
+    parameters = inspect.signature(make).parameters.items()
+    return {name: item.default for name, item in parameters if item.default is not item.empty}
+
+
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """All that is known, what looks most like `wrong` first."""
     close = difflib.get_close_matches(wrong, known, n=3, cutoff=0.5)

@@ -1,10 +1,11 @@
 """A run's directory: with checkpoints, all that is ever written, each file whole or not at all."""
 
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,14 @@ class Progress:
         else:
             self._bar.set_postfix({**shown, "images/s": f"{speed:.0f}"})
         return speed
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """What goes on inside counts for no speed."""
+        started = time.perf_counter()
+        yield
+        then, before = self._since
+        self._since = then + time.perf_counter() - started, before
 
     def close(self) -> None:
         """Leaves the bar as it is."""

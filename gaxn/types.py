@@ -40,13 +40,15 @@ class Report(NamedTuple):
         protocol: everything that a reader needs to repeat the measurement.
         figures: scalar results by name.
         tables: results that are not scalars, ready for JSON.
-        pictures: RGB pictures by file stem, uint8, shape [height, width, 3].
+        pictures: RGB pictures by their path without ending, uint8, shape [height, width, 3].
+        timing: how long it took; not the same twice, so no part of the protocol.
     """
 
     protocol: Mapping[str, Any]
     figures: Mapping[str, float]
     tables: Mapping[str, Any]
     pictures: Mapping[str, np.ndarray]
+    timing: Mapping[str, float] = {}
 
 
 HostPixels = UInt8[np.ndarray, "batch height width channels"]

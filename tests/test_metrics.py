@@ -43,7 +43,7 @@ def _observed(seed, count=OUTLINE.count):
         images=random.integers(0, 256, (count, 24, 22, 3), np.uint8),
         features=(random.normal(size=(count, 6)) + 3 + seed).astype(np.float32),
         logits=(3 * random.normal(size=(count, 5))).astype(np.float32),
-        modes=random.integers(-1, 6, count),
+        modes=random.integers(0, 6, count),
         labels=random.integers(0, 5, count),
     )
 
@@ -333,8 +333,8 @@ def _answers(seed):
 
 
 def _scores(labels, predictions):
-    state = confusion.empty(Outline(len(labels), 1, classes=5))
-    return confusion.compute(confusion.update(state, None, labels, np.eye(5)[predictions]))
+    state = confusion.empty(Outline(len(labels), 1, modes=5))
+    return confusion.compute(confusion.update(state, None, labels, predictions))
 
 
 def test_confusion_scores_are_those_of_scikit_learn():
@@ -357,7 +357,7 @@ def test_confusion_scores_are_those_of_scikit_learn():
 
 
 def test_nothing_counted_scores_zero():
-    result = confusion.compute(confusion.empty(Outline(0, 1, classes=4)))
+    result = confusion.compute(confusion.empty(Outline(0, 1, modes=4)))
     assert set(result.figures.values()) == {0}
 
 

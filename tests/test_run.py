@@ -94,8 +94,8 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
         assert (uninterrupted / name).exists()
     document = json.loads((uninterrupted / "evaluation.json").read_text())
     assert document["step"] == 60
-    part = document["classified"]
-    assert np.sum(part["tables"]["confusion"]["counts"]) == part["protocol"]["samples"] == 60
+    part = document["classifier"]
+    assert np.sum(part["tables"]["confusion"]) == part["protocol"]["samples"] == 60
     assert part["protocol"]["sha256"] and part["protocol"]["seed"] == 0
     assert part["figures"]["frechet_distance_floor"] > 0
     for picture in ("curves.png", "confusion.png", "samples/step_00000060.png"):

@@ -5,14 +5,16 @@ only state: the example of an index is always the same, and splits share none.
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
-from gaxn.types import Batch, Indices, PyTree
+from gaxn.types import Batch, Indices, InputError, PyTree, require
 
 CHUNK = 256
 """Examples that a thread reads at a time."""
@@ -109,6 +111,26 @@ def resident(source: Stream) -> Batch | None:
     with ThreadPoolExecutor() as threads:
         parts = list(threads.map(source.read, np.split(np.arange(size), range(CHUNK, size, CHUNK))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def find(path: str) -> Path:
+    """What a path means: from the working directory, else from the one that GAXN_DATA names.
+
+    Raises:
+        InputError: it is nowhere.
+    """
+    require("path", path, bool(path), "the path of a folder, or of a .zip, with pictures")
+    places = [Path(path).expanduser()]
+    if os.environ.get("GAXN_DATA"):
+        places.append(Path(os.environ["GAXN_DATA"]) / path)
+    for place in places:
+        if place.exists():
+            return place
+    looked = " and no ".join(str(place.absolute()) for place in places)
+    raise InputError(
+        f"path is {path!r}; there is no {looked}; valid is a folder, or a file, from the working "
+        "directory or from the one that GAXN_DATA names"
+    )
 
 
 def outline(source: Source, shape: tuple[int, ...]) -> Batch:

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from gaxn import framing
-from gaxn.data import pick, resident
+from gaxn.data import find, pick, resident
 from gaxn.types import Batch, Indices, InputError, require
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "all")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 _ARCHIVE_LOCK = threading.Lock()
@@ -55,10 +55,11 @@ class Source:
     centred square and resized with PIL's antialiased bicubic filter.
 
     Attributes:
-        split: "train" or "test".
+        split: "train", "test", or "all" of both.
         path: of the folder or the .zip: from the working directory, else from the directory
             that the environment variable `GAXN_DATA` names.
-        size: height and width of the images, in pixels.
+        size: height and width of the images, in pixels; 0 for pictures that are all of one
+            size and stay as they are.
         crop: side of the centred square that is cut out, in pixels of the picture; 0 for
             the largest.
         channels: 3 for RGB, 1 for grey.
@@ -79,7 +80,7 @@ class Source:
 
     def __post_init__(self):
         require("split", self.split, self.split in SPLITS, " or ".join(SPLITS))
-        framing.check(self.size, self.crop)
+        framing.check(self.size, self.crop, least=0)
         require("channels", self.channels, self.channels in (1, 3), "3 for RGB, 1 for grey")
         require("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
         require("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
@@ -91,9 +92,16 @@ class Source:
                 "another share"
             )
 
-    @property
+    @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
-        return self.size, self.size, self.channels
+        if self.size:
+            return self.size, self.size, self.channels
+        return self._framed(0).shape
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files of the split, in the order of their indices."""
+        return tuple(file.name for file in self._files)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -147,6 +155,18 @@ class Source:
         return Batch(images, np.array([self._files[i].label for i in indices], np.int32))
 
     def _image(self, index: int) -> np.ndarray:
+        image = self._framed(index)
+        if image.shape != self.image_shape:
+            own, others = (
+                f"{width}x{height}" for height, width, _ in (image.shape, self.image_shape)
+            )
+            raise InputError(
+                f"{self._root / self._files[index].name} has {own} pixels, others have {others}; "
+                "valid are pictures of one size, or a size above 0 for all"
+            )
+        return image
+
+    def _framed(self, index: int) -> np.ndarray:
         name = self._files[index].name
         try:
             with Image.open(io.BytesIO(_content(self._root, name))) as picture:
@@ -166,7 +186,7 @@ class Source:
 
     @functools.cached_property
     def _root(self) -> Path:
-        return _find(self.path)
+        return find(self.path)
 
     @functools.cached_property
     def _sizes(self) -> Mapping[str, int]:
@@ -183,27 +203,12 @@ class Source:
         return tuple(
             _File(name, label.get(place.of_class, 0))
             for name, place in sorted(self._places.items(), key=lambda item: item[1])
-            if _is_test(place.within, self.test_share) == (self.split == "test")
+            if self.split in ("all", SPLITS[_is_test(place.within, self.test_share)])
         )
 
 
 def _is_test(within: str, share: float) -> bool:
     return zlib.crc32(within.encode()) < share * 2**32
-
-
-def _find(path: str) -> Path:
-    require("path", path, bool(path), "the path of a folder, or of a .zip, with pictures")
-    places = [Path(path).expanduser()]
-    if os.environ.get("GAXN_DATA"):
-        places.append(Path(os.environ["GAXN_DATA"]) / path)
-    for place in places:
-        if place.exists():
-            return place
-    looked = " and no ".join(str(place.absolute()) for place in places)
-    raise InputError(
-        f"path is {path!r}; there is no {looked}; valid is a folder, or a .zip, from the working "
-        "directory or from the one that GAXN_DATA names"
-    )
 
 
 def _list(root: Path) -> dict[str, int]:

@@ -48,7 +48,9 @@ class Evaluator:
                 gamma = subject.gammas.get(f"{player}/{layer}")
                 scale = "" if gamma is None else f", gamma = {gamma:.3f}"
                 title = f"{view.replace('_', ', ')}: {layer}{scale}"
-                shown[f"{view}_{layer.replace('/', '_')}"] = _picture(images, weights, title)
+                shown[f"attention/{view}_{layer.replace('/', '_')}"] = _picture(
+                    images, weights, title
+                )
                 figures[f"entropy/{view}_{layer}"] = _entropy(weights)
         protocol = {"images": IMAGES, "heads": "averaged in the pictures", **subject.facts}
         return Report(protocol, figures, {}, shown)

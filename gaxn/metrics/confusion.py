@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from gaxn.metrics import Outline, Result
 
-TAKES = ("labels", "logits")
+TAKES = ("labels", "modes")
 
 
 class State(NamedTuple):
@@ -18,18 +18,19 @@ class State(NamedTuple):
 
 def empty(outline: Outline) -> State:
     """Nothing seen yet."""
-    return State(np.zeros((outline.classes, outline.classes), np.int64))
+    size = max(outline.labels, outline.modes)
+    return State(np.zeros((size, size), np.int64))
 
 
 def update(
     state: State,
     _: Int[np.ndarray, "batch"],
     labels: Int[np.ndarray, "batch"],
-    logits: Float[np.ndarray, "batch classes"],
+    modes: Int[np.ndarray, "batch"],
 ) -> State:
-    """Adds labels and what was seen instead."""
+    """Adds labels and the classes that were seen."""
     counts = state.counts.copy()
-    np.add.at(counts, (labels, logits.argmax(axis=1)), 1)
+    np.add.at(counts, (labels, modes), 1)
     return State(counts)
 
 

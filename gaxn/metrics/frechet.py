@@ -46,6 +46,16 @@ def merge(a: State, b: State) -> State:
     return State(a.count, gaussian.merge_groups(a.folds, b.folds))
 
 
+def of_gaussian(
+    mean: Float[np.ndarray, "features"], covariance: Float[np.ndarray, "features features"]
+) -> State:
+    """A state that says no more than a Gaussian, for a reference of which that is all we have."""
+    whole = empty(Outline(2, len(mean)))
+    for field, value in zip(whole.folds, Moments(np.array(2), mean, covariance), strict=True):
+        field[0] = value
+    return whole
+
+
 def together(state: State, without: int = -1) -> Moments:
     """The moments of all, or of all but one fold."""
     total = gaussian.nothing(state.folds.mean.shape[-1])

@@ -65,9 +65,14 @@ def compute(state: State, reference: State) -> tuple[float, float, float]:
 
 
 def _nearest(state: State, distances: np.ndarray, indices: np.ndarray) -> State:
-    distances = np.concatenate([state.distances, distances], axis=1)
-    indices = np.concatenate([state.indices, indices], axis=1)
+    nearer = distances.min(axis=1) <= state.distances[:, -1]
+    both = [
+        np.concatenate([kept[nearer], new[nearer]], axis=1)
+        for kept, new in ((state.distances, distances), (state.indices, indices))
+    ]
     # Of equal distances the lower index, so that the order of the stream does not matter.
-    order = np.lexsort((indices, distances))[:, : state.indices.shape[1]]
-    chosen = (np.take_along_axis(table, order, axis=1) for table in (distances, indices))
-    return State(state.queries, *chosen)
+    order = np.lexsort(both[::-1])[:, : state.indices.shape[1]]
+    found = state.distances.copy(), state.indices.copy()
+    for table, candidates in zip(found, both, strict=True):
+        table[nearer] = np.take_along_axis(candidates, order, axis=1)
+    return State(state.queries, *found)

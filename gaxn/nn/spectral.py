@@ -6,7 +6,10 @@ The power-iteration vectors live in their own mutable collection, `spectral`.
 from collections.abc import Callable
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
+
+from gaxn.types import PyTree
 
 COLLECTION = "spectral"
 Layer = Callable[[jax.Array, bool], jax.Array]
@@ -32,6 +35,26 @@ class SpectralNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         return nn.SpectralNorm(self.layer, collection_name=COLLECTION)(x, update_stats=train)
+
+
+def kernels(params: PyTree, vectors: PyTree) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Each normalised kernel, as it is stored, and the last estimate of its singular value.
+
+    Args:
+        params: the parameters, nested by module.
+        vectors: the collection `spectral`, nested in the same way.
+
+    Returns: by the path of the layer; the kernel in use is the first over the second.
+    """
+    flat = flax.traverse_util.flatten_dict(params)
+    found = {}
+    for (*path, name), sigma in flax.traverse_util.flatten_dict(vectors).items():
+        *layer, which = name.split("/")
+        if which == "sigma":
+            # The wrapper and Flax's own lie between the layer's parent and the estimate.
+            place = (*path[:-2], *layer)
+            found["/".join(place[:-1])] = flat[place], sigma
+    return found
 
 
 def wrap(normalise: bool, layer: nn.Module, name: str | None = None) -> Layer:

@@ -51,3 +51,8 @@ def table(state: State) -> np.ndarray:
 def features(state: State) -> np.ndarray:
     """`table`, as float64 [rows, features]."""
     return table(state).astype(np.float64)
+
+
+def compact(state: State) -> State:
+    """The same rows as one part."""
+    return update(empty(), np.sort(np.concatenate(state.indices)), table(state))

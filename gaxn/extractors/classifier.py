@@ -1,12 +1,14 @@
-"""The classifier of a data set: shipped, cached or trained, the same for everyone who compares."""
+"""The classifier of a data set: shipped, cached or trained, the same for everyone who compares.
+
+Features are the activations of its hidden layer; the known modes are its classes.
+"""
 
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -16,23 +18,12 @@ import optax
 
 from gaxn import cache, pixels, sinks
 from gaxn.data import Source, reader
+from gaxn.extractors import Extractor, Seen
 from gaxn.models.classifier import Classifier
-from gaxn.types import Pixels, PyTree
+from gaxn.types import InputError, PyTree
 
 STEPS, BATCH, LEARNING_RATE = 9_000, 64, 2e-3
 CACHE = "classifiers"
-
-
-class Extractor(NamedTuple):
-    """A trained classifier and where it comes from.
-
-    Attributes:
-        apply: uint8 images -> (logits, features), jitted.
-        card: what it was trained on, its test accuracy and the SHA-256 of its weights.
-    """
-
-    apply: Callable[[Pixels], tuple[jax.Array, jax.Array]]
-    card: dict[str, Any]
 
 
 def train(train: Source, test: Source, seed: int = 0) -> tuple[PyTree, float]:
@@ -91,7 +82,30 @@ def save(path: Path, source: Source, params: PyTree, accuracy: float) -> dict[st
     return card
 
 
-def load(train_source: Source, test_source: Source) -> Extractor:
+def load(weights: str) -> Extractor:
+    """A classifier by its weights.
+
+    Args:
+        weights: the name of a shipped one, such as "mnist", or the path of a .npz that has
+            its card beside it.
+
+    Raises:
+        InputError: there is none, or it does not match its card.
+    """
+    shipped = resources.files("gaxn") / "weights"
+    names = sorted(p.name.removesuffix(".npz") for p in shipped.iterdir() if p.name.endswith("npz"))
+    if weights in names:
+        return _extractor(shipped / f"{weights}.npz", shipped / f"{weights}.json")
+    path = Path(weights)
+    if not path.is_file() or not path.with_suffix(".json").is_file():
+        raise InputError(
+            f"weights of the classifier is {weights!r}; valid are {', '.join(names)}, or the path "
+            "of a .npz with its .json beside it"
+        )
+    return _extractor(path, path.with_suffix(".json"))
+
+
+def of(train_source: Source, test_source: Source) -> Extractor:
     """The shipped classifier of this data set; else the cached one; else trains and caches it."""
     for directory in (resources.files("gaxn") / "weights", cache.directory(CACHE)):
         found = _find(directory, train_source)
@@ -119,8 +133,16 @@ def _extractor(weights: Any, card_file: Any) -> Extractor:
     card = json.loads(card_file.read_text())
     content = weights.read_bytes()
     if hashlib.sha256(content).hexdigest() != card["sha256"]:
-        raise ValueError(f"{weights.name} does not match the SHA-256 of its card")
+        raise InputError(f"{weights.name} does not match the SHA-256 of its card; fetch it anew")
     with np.load(io.BytesIO(content)) as stored:
         params = {"params": flax.traverse_util.unflatten_dict(dict(stored), sep="/")}
     network = Classifier(len(card["classes"]))
-    return Extractor(jax.jit(lambda images: network.apply(params, pixels.decode(images))), card)
+
+    def apply(params, images):
+        with jax.default_matmul_precision("highest"):
+            logits, features = network.apply(params, pixels.decode(images))
+        return Seen(features, logits, logits.argmax(axis=-1))
+
+    names = tuple(card["classes"])
+    channels = params["params"]["Conv_0"]["kernel"].shape[2]
+    return Extractor(apply, params, {**card, "resize": "none"}, len(names), names, channels)

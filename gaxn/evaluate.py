@@ -1,0 +1,249 @@
+"""`python -m gaxn.evaluate A B`: two sets of images held against each other, whoever made them.
+
+    python -m gaxn.evaluate A B [--extractor NAME] [--metrics NAME ...] [--samples N] [--size N]
+    python -m gaxn.evaluate B --write STATISTICS.npz
+    python -m gaxn.evaluate A STATISTICS.npz
+
+A is what is scored and B the reference: a folder of pictures (one folder a class, or flat), a
+.zip of one, or a .npz with `images` (or `arr_0`), uint8 [n, height, width, 1 or 3]. In place of
+B a file of statistics will do, written by this program or, for the Frechet distance alone, by
+pytorch-fid. Pictures of one set are of one size, and are taken as they are unless --size says
+otherwise.
+"""
+
+import argparse
+import collections
+import json
+import logging
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from gaxn import evaluations, measure, mesh, sinks
+from gaxn.data import Source, find, folder, npz
+from gaxn.extractors import Extractor
+from gaxn.measure import ImageSet, Metrics, Statistics
+from gaxn.schema import bind, resolve
+from gaxn.types import HostLabels, HostPixels, InputError, require
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise InputError(f"{message}; usage: python -m gaxn.evaluate A B; --help says more")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    found = _Parser("python -m gaxn.evaluate", description=__doc__)
+    found.formatter_class = argparse.RawDescriptionHelpFormatter
+    found.add_argument("sets", nargs="+", metavar="SET", help="A and B; or B alone, with --write")
+    found.add_argument(
+        "--extractor", default="inception", help="a file of gaxn/extractors; default: inception"
+    )
+    found.add_argument(
+        "--weights",
+        default="",
+        help='of the extractor: a path; for inception also "download"; for classifier also '
+        "mnist, fashion-mnist or shapes",
+    )
+    found.add_argument(
+        "--preprocessing",
+        default="",
+        help="of inception: tf (as torch-fidelity; the default), torch (as pytorch-fid) or clean "
+        "(as clean-fid)",
+    )
+    found.add_argument("--metrics", nargs="+", default=(), help="default: all that apply")
+    found.add_argument("--samples", type=int, default=0, help="of each set; default: all")
+    found.add_argument("--size", type=int, default=0, help="cut to squares and resize to this")
+    found.add_argument("--json", type=Path, help="also write figures and protocol to this file")
+    found.add_argument("--write", type=Path, help="write the statistics of SET to this .npz")
+    return found
+
+
+def run(argv: Sequence[str]) -> None:
+    """Does what a command line asks for, and prints it.
+
+    Raises:
+        InputError: whatever is wrong with it.
+    """
+    given = parser().parse_args(argv)
+    valid = 1 if given.write else 2
+    count = len(given.sets)
+    require(
+        "the number of sets",
+        count,
+        count == valid,
+        f"{valid} {'with' if given.write else 'without'} --write",
+    )
+    require("--samples", given.samples, given.samples >= 0, "1 or more, or 0 for all")
+    require("--size", given.size, given.size >= 0, "1 or more, or 0 for pictures as they are")
+    extractor = _extractor(given)
+    metrics = evaluations.choose(tuple(given.metrics), "--metrics")
+    first, facts = _open(given.sets[0], given, extractor)
+    wholes = [measure.outline(first, extractor)]
+    look = measure.looking(extractor)
+    if given.write:
+        chosen = _applicable(metrics, wholes, given.metrics)
+        kept = {**extractor.card, **measure.PROTOCOL, **facts}
+        statistics = measure.observe(first, extractor, chosen, look, given.sets[0])
+        sinks.write_bytes(given.write, measure.save(statistics, kept))
+        print(f"{given.write}: {first.count:,} images, {', '.join(chosen)}")
+        return
+    reference = _statistics(given.sets[1], metrics)
+    if reference is None:
+        second, other = _open(given.sets[1], given, extractor)
+        wholes.append(measure.outline(second, extractor))
+        if facts["classes"] != other["classes"]:
+            # Labels of other classes say nothing of one another.
+            first, second = (_unlabelled(images) for images in (first, second))
+            wholes = [measure.outline(first, extractor)]
+        chosen = _applicable(metrics, wholes, given.metrics)
+        against = measure.observe(second, extractor, chosen, look, given.sets[1])
+    else:
+        against, other = reference
+        _refuse_another(extractor, other)
+        if facts["classes"] != other.get("classes"):
+            first = _unlabelled(first)
+            wholes = [measure.outline(first, extractor)]
+        wanted = metrics if given.metrics else against.among(metrics)
+        chosen = _applicable(wanted, wholes, given.metrics)
+    found = measure.observe(first, extractor, chosen, look, given.sets[0])
+    result = measure.compute(chosen, found, against)
+    document = {
+        "figures": result.figures,
+        "tables": result.tables,
+        "protocol": {
+            **extractor.card,
+            "metrics": list(chosen),
+            "samples": first.count,
+            "set": facts,
+            "reference": other,
+            **measure.PROTOCOL,
+        },
+        "timing": {
+            "seconds": round(found.seconds, 2),
+            "images_per_second": round(first.count / found.seconds, 1),
+        },
+    }
+    if given.json:
+        sinks.write_json(given.json, document)
+    for name, value in result.figures.items():
+        print(f"{name}: {value:.6g}")
+    for name, value in document["protocol"].items():
+        print(f"  {name}: {json.dumps(value)}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    mesh.use_cores(measure.BATCH)
+    try:
+        run(argv[1:])
+        return 0
+    except InputError as error:
+        print(f"gaxn: {error}", file=sys.stderr)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(f"gaxn: {error.strerror or error}{place}", file=sys.stderr)
+    return 2
+
+
+def _extractor(given: argparse.Namespace) -> Extractor:
+    load = resolve("extractors", f"{given.extractor}.load", "--extractor")
+    options = {"weights": given.weights, "preprocessing": given.preprocessing}
+    return bind(load, {name: text for name, text in options.items() if text}, "extractor")
+
+
+def _open(
+    path: str, given: argparse.Namespace, extractor: Extractor
+) -> tuple[ImageSet, dict[str, Any]]:
+    """The pictures at a path, and what is to be said of them.
+
+    Labels are those of the extractor's classes, by their names; where the names are others,
+    there are none.
+    """
+    place = find(path)
+    source: Source
+    if place.suffix == ".npz":
+        valid = "0 with a .npz: its pictures stay as they are"
+        require("--size", given.size, not given.size, valid)
+        source = npz.Source("all", path)
+        formats = {"npz": len(source)}
+    else:
+        source = folder.Source("all", path, size=given.size)
+        formats = dict(collections.Counter(PurePosixPath(n).suffix.lower() for n in source.names))
+    if given.samples > len(source):
+        raise InputError(f"--samples is {given.samples}; {path} has {len(source)} pictures")
+    images = _labelled(measure.of_source(source, given.samples or None), source, extractor)
+    facts = {
+        "pictures": source.identity,
+        "formats": formats,
+        "shape": list(images.shape),
+        "count": images.count,
+        "classes": list(extractor.classes or source.class_names) if images.labels else [],
+    }
+    return images, facts
+
+
+def _labelled(images: ImageSet, source: Source, extractor: Extractor) -> ImageSet:
+    if not extractor.classes:
+        return images
+    order = [extractor.classes.index(n) for n in source.class_names if n in extractor.classes]
+    if not order or len(order) < len(source.class_names):
+        return _unlabelled(images)
+
+    def read(numbers: np.ndarray) -> tuple[HostPixels, HostLabels]:
+        pictures, labels = images.read(numbers)
+        return pictures, np.array(order)[labels]
+
+    return images._replace(labels=len(extractor.classes), read=read)
+
+
+def _unlabelled(images: ImageSet) -> ImageSet:
+    return images._replace(labels=0, read=lambda numbers: (images.read(numbers)[0], None))
+
+
+def _statistics(path: str, metrics: Metrics) -> tuple[Statistics, dict[str, Any]] | None:
+    """What a file of statistics says; None where the path is no such file."""
+    place = find(path)
+    if place.suffix != ".npz":
+        return None
+    try:
+        with np.load(place) as stored:
+            arrays = dict(stored) if "mu" in stored or "gaxn" in stored else None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{place} is no whole .npz of plain arrays") from None
+    try:
+        return None if arrays is None else measure.load(arrays, metrics)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def _applicable(metrics: Metrics, wholes: Sequence, asked: Sequence[str]) -> Mapping[str, Any]:
+    chosen = measure.applicable(metrics, wholes)
+    for name in asked:
+        if name not in chosen:
+            needs = ", ".join(metrics[name].TAKES)
+            raise InputError(
+                f"--metrics has {name}, which takes {needs}; this extractor and these sets give "
+                f"{', '.join(chosen) or 'none'}"
+            )
+    return chosen
+
+
+def _refuse_another(extractor: Extractor, facts: Mapping[str, Any]) -> None:
+    """Statistics of other features mean nothing here; those that do not say are taken."""
+    for field in ("extractor", "sha256", "resize"):
+        if field in facts and facts[field] != extractor.card.get(field):
+            raise InputError(
+                f"the reference was measured with {field} {facts[field]!r}, not "
+                f"{extractor.card.get(field)!r}; write it anew, or choose the same extractor"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

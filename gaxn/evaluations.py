@@ -1,0 +1,176 @@
+"""What a run measures, when, and of which checkpoint: the fields of `config.evaluation`."""
+
+import dataclasses
+import functools
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gaxn import metrics as metrics_folder
+from gaxn.data import Source
+from gaxn.evaluators import Evaluator, attention, measured
+from gaxn.extractors import Extractor, classifier, inception
+from gaxn.metrics import neighbours
+from gaxn.sampling import Choice
+from gaxn.schema import resolve
+from gaxn.state import GanState
+from gaxn.types import InputError, Subject, require
+
+FEWEST = 10
+"""Samples without which some metric is not defined."""
+
+ALL, LAST, BEST = "all", "last", "best"
+SENSES = {"lowest": min, "highest": max}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run measures.
+
+    Attributes:
+        subject: host state -> what is measured.
+        evaluators: the full evaluation, by the name of each part in evaluation.json.
+        interim: the smaller one, during training.
+        every: steps between two of those; 0 for never.
+        best: "lowest" or "highest", and the figure by which the best checkpoint is kept.
+        checkpoint: "last", "best", "all" or a step: what `--mode evaluate` looks at.
+    """
+
+    subject: Callable[[GanState], Subject]
+    evaluators: Callable[[], Mapping[str, Evaluator]]
+    interim: Callable[[], Mapping[str, Evaluator]]
+    every: int
+    best: str
+    checkpoint: str
+
+    def check(self) -> None:
+        """Refuses, before training, a part that `best` names and that is not there.
+
+        Raises:
+            InputError: it is not.
+        """
+        part = self.best.partition(" ")[2].partition("/")[0]
+        known = ", ".join(self.interim()) or "nothing: the data has no classes, and no inception"
+        require("config.evaluation.best", self.best, part in self.interim(), f"a part of {known}")
+
+    def figure(self, document: Mapping[str, Any]) -> float:
+        """The figure that `best` names, in what an interim evaluation wrote.
+
+        Raises:
+            InputError: it is not there.
+        """
+        part, _, name = self.best.partition(" ")[2].partition("/")
+        figures = document.get(part, {}).get("figures", {})
+        if name not in figures:
+            known = [
+                f"{part}/{name}"
+                for part, found in document.items()
+                if isinstance(found, Mapping)
+                for name in found.get("figures", {})
+            ]
+            raise InputError(
+                f"config.evaluation.best is {self.best!r}; the figures are {', '.join(known)}"
+            )
+        return figures[name]
+
+    def is_best(self, value: float, before: list[float]) -> bool:
+        """Whether a figure is better than all that came before it."""
+        chosen = SENSES[self.best.partition(" ")[0]]
+        return not before or (value != chosen(before) and chosen([value, *before]) == value)
+
+
+def plan(
+    train: Source,
+    test: Source,
+    conditional: bool,
+    subject: Callable[[Choice], Callable[[GanState], Subject]],
+    *,
+    samples: int,
+    metrics: tuple[str, ...] = (),
+    inception: str = "",
+    preprocessing: str = "tf",
+    memorisation: bool = True,
+    weights: str = "ema",
+    statistics: str = "standing",
+    checkpoint: str = LAST,
+    every: int = 0,
+    interim_samples: int = 1_000,
+    best: str = "lowest classifier/frechet_distance",
+) -> Plan:
+    """The plan that a config describes.
+
+    Args:
+        train: the training split.
+        test: the test split.
+        conditional: whether the generator takes labels.
+        subject: what makes subjects, of the weights and statistics that are chosen.
+        samples: images that a full evaluation generates.
+        metrics: names in gaxn/metrics; none for all that apply.
+        inception: "" for none; the path of the Inception network's weights; or "download".
+        preprocessing: how images are resized for Inception: "tf", "torch" or "clean".
+        memorisation: whether the training images nearest to samples are looked for.
+        weights: "ema" or "raw".
+        statistics: "standing" or "running".
+        checkpoint: "last", "best", "all" or a step.
+        every: steps between interim evaluations; 0 for none.
+        interim_samples: images that one of those generates.
+        best: "lowest" or "highest", then "part/figure".
+
+    Raises:
+        InputError: a field is out of range.
+    """
+    require("samples", samples, samples >= FEWEST, f"{FEWEST} or more")
+    valid = f"{FEWEST} or more"
+    require("interim_samples", interim_samples, interim_samples >= FEWEST, valid)
+    require("every", every, every >= 0, "0, for never, or more")
+    holds = checkpoint in (LAST, BEST, ALL) or checkpoint.isdecimal()
+    require("checkpoint", checkpoint, holds, f"{LAST}, {BEST}, {ALL} or a step")
+    holds = best.partition(" ")[0] in SENSES and "/" in best
+    require("best", best, holds, "lowest or highest, and part/figure, with a space between")
+    chosen = choose(metrics, "config.evaluation.metrics")
+
+    @functools.cache
+    def extractors() -> dict[str, Extractor]:
+        found = {}
+        if len(test.class_names) > 1:
+            found["classifier"] = classifier.of(train, test)
+        if inception:
+            found["inception"] = _inception(inception, preprocessing)
+        return found
+
+    def measure(count: int, searches: bool) -> dict[str, Evaluator]:
+        return {
+            name: measured.Evaluator(
+                name, train, test, extractor, chosen, conditional, count, searches
+            )
+            for name, extractor in extractors().items()
+        }
+
+    @functools.cache
+    def full() -> Mapping[str, Evaluator]:
+        looks = attention.Evaluator(test, conditional)
+        return {**measure(samples, memorisation), "attention": looks}
+
+    @functools.cache
+    def interim() -> Mapping[str, Evaluator]:
+        return measure(interim_samples, False)
+
+    makes = subject(Choice(weights, statistics))
+    return Plan(makes, full, interim, every, best, checkpoint)
+
+
+def choose(names: tuple[str, ...], field: str) -> dict[str, Any]:
+    """Files of gaxn/metrics by name; all of them where there is no name.
+
+    Raises:
+        InputError: there is no such metric.
+    """
+    found = names or tuple(item.name for item in pkgutil.iter_modules(metrics_folder.__path__))
+    files = {name: resolve("metrics", name, field) for name in found}
+    if neighbours in files.values() and names:
+        raise InputError(f"{field} has neighbours; it is no metric of a set, but memorisation")
+    return {name: file for name, file in files.items() if file is not neighbours}
+
+
+def _inception(weights: str, preprocessing: str) -> Extractor:
+    return inception.load("" if weights == "download" else weights, preprocessing)

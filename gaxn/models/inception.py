@@ -1,0 +1,250 @@
+"""Inception v3 (Szegedy et al., 2016) as TensorFlow's graph of 2015-12-05 has it, at rest.
+
+FID and its kin are defined on this graph and not on the paper's network: it has 1,008 logits,
+average pools that leave out the padding, and a max pool in its last block. Layers bear the names
+that the published weights have.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gaxn.types import Images, PyTree
+
+SIZE, FEATURES, CLASSES = 299, 2048, 1008
+EPSILON = 1e-3
+"""Of the batch normalisation that `from_torch` folds into a scale and an offset."""
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class _Conv(NamedTuple):
+    """A convolution: its name, output channels, kernel, and stride (2 is without padding)."""
+
+    name: str
+    width: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+
+
+class _Unit(nn.Module):
+    """A convolution without bias, a scale and an offset a channel, then ReLU."""
+
+    width: int
+    kernel: tuple[int, int]
+    stride: int = 1
+    padding: str = "SAME"
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        shape = (*self.kernel, x.shape[-1], self.width)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        scale = self.param("scale", nn.initializers.ones, (self.width,))
+        offset = self.param("offset", nn.initializers.zeros, (self.width,))
+        x = jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (self.stride, self.stride),
+            self.padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=HIGHEST,
+        )
+        return nn.relu(x * scale + offset)
+
+
+def _average(x: Images) -> Images:
+    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+
+
+def _largest(x: Images) -> Images:
+    return nn.max_pool(x, (3, 3), (1, 1), "SAME")
+
+
+def _shrunk(x: Images) -> Images:
+    return nn.max_pool(x, (3, 3), (2, 2), "VALID")
+
+
+class _Mixed(nn.Module):
+    """Branches side by side, their channels one after the other.
+
+    Attributes:
+        branches: of convolutions; a tuple in place of one splits the branch in two.
+        pool: the last branch.
+        pooled: channels to which the pool's are mapped; 0 to leave them.
+    """
+
+    branches: tuple[tuple, ...]
+    pool: Callable[[Images], Images]
+    pooled: int = 0
+
+    @nn.compact
+    def __call__(self, x: Images) -> Images:
+        found = [part for branch in self.branches for part in self._run(branch, x)]
+        last = self.pool(x)
+        if self.pooled:
+            last = self._conv(_Conv("branch_pool", self.pooled), last)
+        return jnp.concatenate([*found, last], axis=-1)
+
+    def _run(self, branch: tuple, x: Images) -> list[Images]:
+        for layer in branch:
+            if not isinstance(layer, _Conv):
+                return [self._conv(half, x) for half in layer]
+            x = self._conv(layer, x)
+        return [x]
+
+    def _conv(self, layer: _Conv, x: Images) -> Images:
+        padding = "SAME" if layer.stride == 1 else "VALID"
+        return _Unit(layer.width, layer.kernel, layer.stride, padding, name=layer.name)(x)
+
+
+def _block_a(pooled: int) -> dict:
+    branches = (
+        (_Conv("branch1x1", 64),),
+        (_Conv("branch5x5_1", 48), _Conv("branch5x5_2", 64, (5, 5))),
+        (
+            _Conv("branch3x3dbl_1", 64),
+            _Conv("branch3x3dbl_2", 96, (3, 3)),
+            _Conv("branch3x3dbl_3", 96, (3, 3)),
+        ),
+    )
+    return {"branches": branches, "pool": _average, "pooled": pooled}
+
+
+def _block_b() -> dict:
+    branches = (
+        (_Conv("branch3x3", 384, (3, 3), 2),),
+        (
+            _Conv("branch3x3dbl_1", 64),
+            _Conv("branch3x3dbl_2", 96, (3, 3)),
+            _Conv("branch3x3dbl_3", 96, (3, 3), 2),
+        ),
+    )
+    return {"branches": branches, "pool": _shrunk}
+
+
+def _block_c(width: int) -> dict:
+    branches = (
+        (_Conv("branch1x1", 192),),
+        (
+            _Conv("branch7x7_1", width),
+            _Conv("branch7x7_2", width, (1, 7)),
+            _Conv("branch7x7_3", 192, (7, 1)),
+        ),
+        (
+            _Conv("branch7x7dbl_1", width),
+            _Conv("branch7x7dbl_2", width, (7, 1)),
+            _Conv("branch7x7dbl_3", width, (1, 7)),
+            _Conv("branch7x7dbl_4", width, (7, 1)),
+            _Conv("branch7x7dbl_5", 192, (1, 7)),
+        ),
+    )
+    return {"branches": branches, "pool": _average, "pooled": 192}
+
+
+def _block_d() -> dict:
+    branches = (
+        (_Conv("branch3x3_1", 192), _Conv("branch3x3_2", 320, (3, 3), 2)),
+        (
+            _Conv("branch7x7x3_1", 192),
+            _Conv("branch7x7x3_2", 192, (1, 7)),
+            _Conv("branch7x7x3_3", 192, (7, 1)),
+            _Conv("branch7x7x3_4", 192, (3, 3), 2),
+        ),
+    )
+    return {"branches": branches, "pool": _shrunk}
+
+
+def _block_e(pool: Callable[[Images], Images]) -> dict:
+    branches = (
+        (_Conv("branch1x1", 320),),
+        (
+            _Conv("branch3x3_1", 384),
+            (_Conv("branch3x3_2a", 384, (1, 3)), _Conv("branch3x3_2b", 384, (3, 1))),
+        ),
+        (
+            _Conv("branch3x3dbl_1", 448),
+            _Conv("branch3x3dbl_2", 384, (3, 3)),
+            (_Conv("branch3x3dbl_3a", 384, (1, 3)), _Conv("branch3x3dbl_3b", 384, (3, 1))),
+        ),
+    )
+    return {"branches": branches, "pool": pool, "pooled": 192}
+
+
+MIXED = {
+    "Mixed_5b": _block_a(32),
+    "Mixed_5c": _block_a(64),
+    "Mixed_5d": _block_a(64),
+    "Mixed_6a": _block_b(),
+    "Mixed_6b": _block_c(128),
+    "Mixed_6c": _block_c(160),
+    "Mixed_6d": _block_c(160),
+    "Mixed_6e": _block_c(192),
+    "Mixed_7a": _block_d(),
+    "Mixed_7b": _block_e(_average),
+    "Mixed_7c": _block_e(_largest),
+}
+
+
+class Inception(nn.Module):
+    """The network up to its logits, in float32 at the highest precision the device has."""
+
+    @nn.compact
+    def __call__(
+        self, images: Images
+    ) -> tuple[Float[Array, "batch 1008"], Float[Array, "batch 2048"]]:
+        """Images of 299x299, scaled about as [-1, 1] -> logits without their bias, features.
+
+        The logits leave out the bias as torch-fidelity's inception score does.
+        """
+        x = _Unit(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(images)
+        x = _Unit(32, (3, 3), 1, "VALID", name="Conv2d_2a_3x3")(x)
+        x = _shrunk(_Unit(64, (3, 3), name="Conv2d_2b_3x3")(x))
+        x = _Unit(80, (1, 1), name="Conv2d_3b_1x1")(x)
+        x = _shrunk(_Unit(192, (3, 3), 1, "VALID", name="Conv2d_4a_3x3")(x))
+        for name, block in MIXED.items():
+            x = _Mixed(**block, name=name)(x)
+        features = x.mean(axis=(1, 2))
+        logits = nn.Dense(CLASSES, use_bias=False, precision=HIGHEST, name="fc")(features)
+        return logits, features
+
+
+def from_torch(state: Mapping[str, np.ndarray]) -> PyTree:
+    """Parameters from a state dict of the PyTorch port of this graph.
+
+    Args:
+        state: arrays by names such as "Mixed_5b.branch1x1.conv.weight".
+
+    Raises:
+        ValueError: an array is missing or of another shape.
+    """
+    blank = jnp.zeros((1, SIZE, SIZE, 3))
+    shapes = jax.eval_shape(Inception().init, jax.random.key(0), blank)["params"]
+    converted = {}
+    for path, outline in flax.traverse_util.flatten_dict(shapes).items():
+        found = _array(state, ".".join(path[:-1]), path[-1])
+        if found.shape != outline.shape:
+            raise ValueError(
+                f"{'.'.join(path)} has the shape {found.shape}; this network's is {outline.shape}"
+            )
+        converted[path] = found.astype(np.float32)
+    return flax.traverse_util.unflatten_dict(converted)
+
+
+def _array(state: Mapping[str, np.ndarray], layer: str, name: str) -> np.ndarray:
+    def get(key: str) -> np.ndarray:
+        if f"{layer}.{key}" not in state:
+            raise ValueError(f"{layer}.{key} is missing")
+        return np.asarray(state[f"{layer}.{key}"], np.float64)
+
+    if layer == "fc":
+        return get("weight").T
+    if name == "kernel":
+        return get("conv.weight").transpose(2, 3, 1, 0)
+    scale = get("bn.weight") / np.sqrt(get("bn.running_var") + EPSILON)
+    return scale if name == "scale" else get("bn.bias") - get("bn.running_mean") * scale

@@ -1,0 +1,126 @@
+"""What tells early that a run collapses: looked at whenever samples are drawn.
+
+The training step knows nothing of it: figures come from its state, and cost their own time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaxn import keys, pixels
+from gaxn.data import Source, reader
+from gaxn.games.image_gan import draw_latents
+from gaxn.nn import spectral
+from gaxn.sampling import gammas
+from gaxn.state import GanState
+from gaxn.types import PRNGKey
+
+EXAMPLES = 64
+SILENT = 0.01
+"""A logit whose gradient is below this, in absolute value, teaches the discriminator nothing."""
+
+ALIKE, SATURATED, SLACK = 0.1, 0.99, 1.5
+
+DIVERSITY, SATURATION, SINGULAR = "watch/diversity", "watch/saturation", "watch/singular_value/"
+
+
+def make_watch(
+    game: nn.Module, key: PRNGKey, train: Source, conditional: bool
+) -> Callable[[GanState], dict[str, float]]:
+    """A function of a host state that gives figures by name.
+
+    `watch/diversity` is the mean distance between two of 64 samples, in pixels, over that of 64
+    training images: 1 is as diverse, 0 is collapsed. `watch/saturation` is the share of 64
+    pairs of images from which the discriminator learns nothing: the gradient of its loss to
+    both logits is below 0.01. `watch/singular_value/LAYER` is the largest singular value, by
+    an exact decomposition, of a spectrally normalised kernel: 1 if the power iteration keeps
+    up. `watch/gamma/LAYER` is the learnt scale of an attention layer.
+    """
+    read = reader(train)
+    numbers = np.random.RandomState(0).permutation(len(train))[:EXAMPLES]
+    watch_key = keys.stream(key, "watch")
+
+    @jax.jit
+    def look(variables, real, labels, indices):
+        latents = draw_latents(watch_key, indices, game.latent)
+        # The statistics of this batch: those that run lag behind the weights.
+        fake, _ = game.apply(
+            variables, latents, labels, True, method="generate", mutable=nn.DenyList("params")
+        )
+        real = pixels.decode(real)
+        logits = [game.apply(variables, images, labels, method="judge") for images in (real, fake)]
+        slopes = jax.grad(lambda pair: game.loss.discriminator(*pair).sum())(logits)
+        silent = jnp.maximum(*map(jnp.abs, slopes)) < SILENT
+        return {
+            DIVERSITY: _spread(fake) / jnp.maximum(_spread(real), 1e-12),
+            SATURATION: silent.mean(),
+        }
+
+    def watch(state: GanState) -> dict[str, float]:
+        real, labels = read(numbers)
+        labels = labels if conditional else None
+        found = look({"params": state.params, **state.collections}, real, labels, numbers)
+        return {
+            **{name: float(value) for name, value in jax.device_get(found).items()},
+            **{f"{SINGULAR}{name}": value for name, value in singular_values(state).items()},
+            **{f"watch/gamma/{name}": value for name, value in gammas(state.params).items()},
+        }
+
+    return watch
+
+
+def singular_values(state: GanState) -> dict[str, float]:
+    """The largest singular value of each spectrally normalised kernel, by "player/layer"."""
+    found = {}
+    vectors = state.collections.get(spectral.COLLECTION, {})
+    for layer, (kernel, sigma) in spectral.kernels(state.params, vectors).items():
+        matrix = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1])
+        found[layer] = float(np.linalg.norm(matrix, 2) / max(float(sigma), 1e-12))
+    return found
+
+
+def warnings(watched: Sequence[Mapping[str, float]]) -> list[str]:
+    """What has held for the last two looks, and not for the one before, a line each.
+
+    Args:
+        watched: what was seen, oldest first, each with its step.
+    """
+    if len(watched) < 2:
+        return []
+    alarms = [_alarms(look) for look in watched[-3:]]
+    *before, last, now = alarms
+    new = now.keys() & last.keys() - (before[0].keys() if before else set())
+    return [f"step {watched[-1]['step']}: {now[name]}" for name in now if name in new]
+
+
+def _alarms(look: Mapping[str, float]) -> dict[str, str]:
+    found = {}
+    if look[DIVERSITY] < ALIKE:
+        found[DIVERSITY] = (
+            f"samples are nearly all alike ({DIVERSITY} {look[DIVERSITY]:.3f}): the generator "
+            "has collapsed; a slower discriminator, a penalty or an earlier checkpoint may help"
+        )
+    if look[SATURATION] >= SATURATED:
+        found[SATURATION] = (
+            f"the discriminator is sure of {look[SATURATION]:.0%} of the images "
+            f"({SATURATION}): it learns nothing more, and the generator little; a slower "
+            "discriminator or a penalty may help"
+        )
+    for name, value in look.items():
+        if name.startswith(SINGULAR) and not 1 / SLACK < value < SLACK:
+            found[name] = (
+                f"{name} is {value:.2f} where spectral norm means it to be 1: the power "
+                "iteration lags behind the weights; a lower learning rate may help"
+            )
+    return found
+
+
+def _spread(images: jax.Array) -> jax.Array:
+    """The mean distance between two images."""
+    flat = images.reshape(images.shape[0], -1)
+    squared = jnp.square(flat[:, None] - flat[None]).sum(axis=-1)
+    count = images.shape[0]
+    return jnp.sqrt(squared).sum() / (count * (count - 1))

@@ -1,0 +1,202 @@
+"""The Inception port against pytorch-fid's and torch-fidelity's, with the same random weights."""
+
+import io
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from gaxn import preprocessing, torch_weights
+from gaxn.models.inception import Inception, from_torch
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_fidelity")
+pytest.importorskip("pytorch_fid")
+
+TOLERANCE = 1e-4
+SIZES = [(32, 32, 3), (28, 28, 1), (64, 48, 3), (320, 310, 3), (299, 299, 3)]
+
+
+@pytest.fixture(scope="module")
+def state():
+    """Weights that keep the activations of a deep network within range."""
+    from pytorch_fid.inception import fid_inception_v3
+
+    with pytest.MonkeyPatch.context() as patch:
+        blank = _blank_network(patch, fid_inception_v3)
+    random = np.random.default_rng(0)
+    drawn = {}
+    for name, tensor in blank.state_dict().items():
+        shape = tuple(tensor.shape)
+        if name.endswith(("conv.weight", "fc.weight")):
+            values = random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        elif name.endswith(("bn.weight", "running_var")):
+            values = random.uniform(0.7, 1.3, shape)
+        elif name.endswith("num_batches_tracked"):
+            continue
+        else:
+            values = random.normal(0, 0.1, shape)
+        drawn[name] = torch.from_numpy(np.asarray(values, np.float32))
+    return drawn
+
+
+def _blank_network(patch, make):
+    """Their constructor downloads weights; here it gets those that it has."""
+    import pytorch_fid.inception as module
+
+    patch.setattr(module, "load_state_dict_from_url", lambda *_, **__: None)
+    patch.setattr(torch.nn.Module, "load_state_dict", lambda *_, **__: None)
+    return make()
+
+
+@pytest.fixture(scope="module")
+def params(state):
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return from_torch(torch_weights.read(stream.getvalue()))
+
+
+@pytest.fixture(scope="module")
+def ours(params):
+    return jax.jit(lambda images: Inception().apply({"params": params}, images))
+
+
+@pytest.fixture(scope="module")
+def pytorch_fid(state):
+    from pytorch_fid import inception as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        network = _blank_network(patch, lambda: module.InceptionV3([3]))
+    return _filled(network, state)
+
+
+def _filled(network, state):
+    """Their wrapper, its layers filled by the names that they have in the plain network."""
+    from pytorch_fid import inception as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        plain = _blank_network(patch, module.fid_inception_v3)
+    missing = plain.load_state_dict(state, strict=False).missing_keys
+    assert all("num_batches_tracked" in name for name in missing)
+    stages = ["Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"], ["Conv2d_3b_1x1", "Conv2d_4a_3x3"]
+    mixed = [name for name, _ in plain.named_children() if name.startswith("Mixed")]
+    for block, names in zip(network.blocks, [*stages, mixed[:8], mixed[8:]], strict=True):
+        for place, name in enumerate(names):
+            block[place] = getattr(plain, name)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def torch_fidelity(state, tmp_path_factory):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(state, path)
+    return FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
+    )
+
+
+def _images(shape, count=2):
+    smooth = np.random.default_rng(1).integers(0, 256, (count, 7, 5, shape[2]), np.uint8)
+    images = [
+        np.asarray(Image.fromarray(image.squeeze()).resize(shape[1::-1], Image.Resampling.BICUBIC))
+        for image in smooth
+    ]
+    noisy = np.stack(images).reshape(count, *shape) + np.random.default_rng(2).normal(
+        0, 20, (count, *shape)
+    )
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _theirs(images):
+    """Three channels first, as tensors."""
+    return torch.from_numpy(np.repeat(images, 3 // images.shape[-1], axis=-1)).permute(0, 3, 1, 2)
+
+
+def _assert_close(found, expected):
+    expected = np.asarray(expected)
+    scale = np.sqrt(np.mean(np.square(expected)))
+    assert scale > 0.01
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * scale)
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (320, 310, 3)])
+def test_features_by_tf_are_those_of_torch_fidelity(ours, torch_fidelity, shape):
+    images = _images(shape)
+    logits, features = ours(preprocessing.tf(images))
+    with torch.no_grad():
+        expected, unbiased = torch_fidelity(_theirs(images))
+    _assert_close(features, expected)
+    _assert_close(logits, unbiased)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (320, 310, 3)])
+def test_features_by_torch_are_those_of_pytorch_fid(ours, pytorch_fid, shape):
+    images = _images(shape)
+    _, features = ours(preprocessing.torch(images))
+    with torch.no_grad():
+        expected = pytorch_fid(_theirs(images).float() / 255)[0].squeeze()
+    _assert_close(features, expected)
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_tf_resizes_as_torch_fidelity(shape):
+    from torch_fidelity.interpolate_compat_tensorflow import (
+        interpolate_bilinear_2d_like_tensorflow1x,
+    )
+
+    images = _images(shape)
+    expected = interpolate_bilinear_2d_like_tensorflow1x(
+        _theirs(images).float(), size=(299, 299), align_corners=False
+    )
+    found = 128 * np.asarray(preprocessing.tf(images)) + 128
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=255 * 1e-5)
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_torch_resizes_as_torch(shape):
+    images = _images(shape)
+    expected = torch.nn.functional.interpolate(
+        _theirs(images).double(), size=(299, 299), mode="bilinear", align_corners=False
+    )
+    found = (np.asarray(preprocessing.torch(images)) + 1) / 2 * 255
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=255 * 1e-5)
+
+
+@pytest.mark.parametrize("shape", SIZES)
+def test_clean_resizes_as_clean_fid_and_pil(shape):
+    resize = pytest.importorskip("cleanfid.resize").make_resizer(
+        "PIL", quantize_after=False, filter="bicubic", output_size=(299, 299)
+    )
+    images = _images(shape)
+    found = 128 * np.asarray(preprocessing.clean(images)) + 128
+    for image, own in zip(images, found, strict=True):
+        np.testing.assert_allclose(
+            own, resize(np.repeat(image, 3 // shape[2], axis=-1)), atol=255 * 1e-5
+        )
+        by_pil = Image.fromarray(image[..., 0].astype(np.float32)).resize(
+            (299, 299), Image.Resampling.BICUBIC
+        )
+        np.testing.assert_allclose(
+            own[..., 0], np.clip(np.asarray(by_pil), 0, 255), atol=255 * 1e-5
+        )
+
+
+def test_the_three_differ():
+    images = _images((320, 310, 3))
+    found = [np.asarray(resize(images)) for resize in preprocessing.PREPROCESSINGS.values()]
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert np.abs(found[one] - found[other]).max() > 0.02
+
+
+def test_what_is_missing_or_of_another_shape_is_named(state):
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    lacking = {
+        name: array for name, array in arrays.items() if name != "Mixed_6c.branch1x1.bn.bias"
+    }
+    with pytest.raises(ValueError, match=r"Mixed_6c.branch1x1.bn.bias is missing"):
+        from_torch(lacking)
+    with pytest.raises(ValueError, match=r"fc.kernel has the shape \(2048, 1000\)"):
+        from_torch({**arrays, "fc.weight": arrays["fc.weight"][:1000]})
