@@ -11,6 +11,7 @@ from gaxn.data import Source
 from gaxn.evaluators import Evaluator, attention, measured
 from gaxn.extractors import Extractor, classifier, inception
 from gaxn.metrics import neighbours
+from gaxn.preprocessing import PREPROCESSINGS
 from gaxn.sampling import Choice
 from gaxn.schema import resolve
 from gaxn.state import GanState
@@ -122,6 +123,9 @@ def plan(
     require("samples", samples, samples >= FEWEST, f"{FEWEST} or more")
     valid = f"{FEWEST} or more"
     require("interim_samples", interim_samples, interim_samples >= FEWEST, valid)
+    require(
+        "preprocessing", preprocessing, preprocessing in PREPROCESSINGS, ", ".join(PREPROCESSINGS)
+    )
     require("every", every, every >= 0, "0, for never, or more")
     holds = checkpoint in (LAST, BEST, ALL) or checkpoint.isdecimal()
     require("checkpoint", checkpoint, holds, f"{LAST}, {BEST}, {ALL} or a step")

@@ -18,7 +18,7 @@ if DATA.is_dir():
     os.environ.setdefault("GAXN_DATA", str(DATA))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """A function from overrides, "field=value", to the config of attn_cgan_shapes:tiny."""
 

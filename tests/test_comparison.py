@@ -433,7 +433,8 @@ def test_parameters_are_counted_by_player():
 
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()[:1]))
-    bare = dataclasses.replace(experiment, subject=lambda _: None, evaluators=dict)
+    nothing = dataclasses.replace(experiment.evaluation, subject=lambda _: None, evaluators=dict)
+    bare = dataclasses.replace(experiment, evaluation=nothing)
     outputs.evaluate(bare, tmp_path, SimpleNamespace(step=8))
     found = sinks.read_json(tmp_path / "evaluation.json")["cost"]
     convolutions = 16 * 3 * 8 + 8 + 16 * 8 * 8 + 8 + 16 * 8 * 16 + 16

@@ -338,7 +338,7 @@ def test_a_split_without_pictures(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 0}, {"crop": -1}, {"channels": 4}, {"test_share": 1.0}]
+    "options", [{"size": -1}, {"crop": -1}, {"channels": 4}, {"test_share": 1.0}]
 )
 def test_fields_out_of_range(tmp_path, options):
     (field,) = options
@@ -435,7 +435,7 @@ def test_an_unconditional_model_trains_on_one_class(tmp_path):
     experiment = _experiment(_fill(tmp_path / "set", "a"))
     assert experiment.train.class_names == ("a",) and not experiment.conditional
     assert experiment.feed(0).labels.max() == 0
-    assert set(experiment.evaluators()) == {"attention"}
+    assert set(experiment.evaluation.evaluators()) == {"attention"}
 
 
 def test_an_unconditional_model_trains_without_classes(capsys, tmp_path):
@@ -445,7 +445,7 @@ def test_an_unconditional_model_trains_without_classes(capsys, tmp_path):
     state = placement.place(jax.device_get(experiment.create(experiment.key)))
     state, scalars = placement.step(experiment.step)(state, experiment.feed(0), experiment.key)
     assert all(np.isfinite(value) for value in jax.device_get(scalars).values())
-    evaluators = experiment.evaluators()
+    evaluators = dict(experiment.evaluation.evaluators())
     report = evaluators.pop("attention")(experiment.subject(placement.to_host(state)))
     assert report.protocol["step"] == 1 and not evaluators
 
