@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from gaxn import evaluations, measure, mesh, sinks
+from gaxn import evaluations, figures, measure, mesh, sinks
 from gaxn.data import Source, find, folder, npz
 from gaxn.extractors import Extractor
 from gaxn.measure import ImageSet, Metrics, Statistics
@@ -131,8 +131,8 @@ def run(argv: Sequence[str]) -> None:
     }
     if given.json:
         sinks.write_json(given.json, document)
-    for name, value in result.figures.items():
-        print(f"{name}: {value:.6g}")
+    for name, text in figures.told(result.figures, ".6g").items():
+        print(f"{name}: {text}")
     for name, value in document["protocol"].items():
         print(f"  {name}: {json.dumps(value)}")
 

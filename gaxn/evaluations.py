@@ -96,6 +96,7 @@ def plan(
     checkpoint: str = LAST,
     every: int = 0,
     interim_samples: int = 1_000,
+    interim_metrics: tuple[str, ...] = ("frechet", "confusion"),
     best: str = "lowest classifier/frechet_distance",
 ) -> Plan:
     """The plan that a config describes.
@@ -115,6 +116,7 @@ def plan(
         checkpoint: "last", "best", "all" or a step.
         every: steps between interim evaluations; 0 for none.
         interim_samples: images that one of those generates.
+        interim_metrics: names in gaxn/metrics; of those that apply.
         best: "lowest" or "highest", then "part/figure".
 
     Raises:
@@ -132,6 +134,7 @@ def plan(
     holds = best.partition(" ")[0] in SENSES and "/" in best
     require("best", best, holds, "lowest or highest, and part/figure, with a space between")
     chosen = choose(metrics, "config.evaluation.metrics")
+    quick = choose(interim_metrics, "config.evaluation.interim_metrics")
 
     @functools.cache
     def extractors() -> dict[str, Extractor]:
@@ -142,10 +145,10 @@ def plan(
             found["inception"] = _inception(inception, preprocessing)
         return found
 
-    def measure(count: int, searches: bool) -> dict[str, Evaluator]:
+    def measure(count: int, files: Mapping[str, Any], searches: bool) -> dict[str, Evaluator]:
         return {
             name: measured.Evaluator(
-                name, train, test, extractor, chosen, conditional, count, searches
+                name, train, test, extractor, files, conditional, count, searches
             )
             for name, extractor in extractors().items()
         }
@@ -153,11 +156,11 @@ def plan(
     @functools.cache
     def full() -> Mapping[str, Evaluator]:
         looks = attention.Evaluator(test, conditional)
-        return {**measure(samples, memorisation), "attention": looks}
+        return {**measure(samples, chosen, memorisation), "attention": looks}
 
     @functools.cache
     def interim() -> Mapping[str, Evaluator]:
-        return measure(interim_samples, False)
+        return measure(interim_samples, quick, False)
 
     makes = subject(Choice(weights, statistics))
     return Plan(makes, full, interim, every, best, checkpoint)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gaxn import figures
+
 ABSENT = "-"
 
 
@@ -21,8 +23,15 @@ def comparison(document: Mapping[str, Any]) -> str:
     for part, found in document["parts"].items():
         marks = _marks(found, known)
         into = rows if found["comparable"] else apart
-        for name, values in found["figures"].items():
-            into[f"{part}/{name}"] = [_figure(values[label], marks[label]) for label in known]
+        told = {
+            label: figures.told({n: values[label] for n, values in found["figures"].items()})
+            for label in known
+        }
+        for name in dict.fromkeys(name for texts in told.values() for name in texts):
+            into[f"{part}/{name}"] = [
+                f"{told[label][name]}{marks[label]}" if name in told[label] else ABSENT
+                for label in known
+            ]
         if not found["comparable"]:
             heads = [label + marks[label] for label in known]
             fields = {
@@ -85,10 +94,6 @@ def _marks(part: Mapping[str, Any], labels: Iterable[str]) -> dict[str, str]:
         label: f" [{chr(ord('A') + order.index(measured[label]))}]" if label in measured else ""
         for label in labels
     }
-
-
-def _figure(value: float | None, mark: str) -> str:
-    return ABSENT if value is None else f"{value:.4f}{mark}"
 
 
 def _value(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gaxn import cost, pictures, sinks
+from gaxn import cost, figures, pictures, sinks
 from gaxn.data import outline
 from gaxn.evaluators import Evaluator
 from gaxn.experiment import Experiment
@@ -38,8 +38,8 @@ def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
     for part, drawn in shown.items():
         for name, picture in drawn.items():
             sinks.write_picture(workdir / f"{name}.png", picture)
-        for name, figure in document[part]["figures"].items():
-            print(f"{part}/{name}: {figure:.4f}")
+        for name, text in figures.told(document[part]["figures"]).items():
+            print(f"{part}/{name}: {text}")
     sinks.append(workdir / "evaluations.jsonl", document)
     sinks.write_json(workdir / "evaluation.json", document)
 

@@ -37,7 +37,7 @@ def _figures(capsys, *argv):
     assert main(["evaluate", *map(str, argv)]) == 0
     lines = capsys.readouterr().out.splitlines()
     pairs = [line.split(": ", 1) for line in lines if not line.startswith(" ")]
-    return {name: float(value) for name, value in pairs}
+    return {name: float(text.split()[0]) for name, text in pairs}
 
 
 def _refused(capsys, *argv):

@@ -1,0 +1,27 @@
+"""Figures as a person reads them: with their standard error and the figure of real images."""
+
+from collections.abc import Mapping
+
+ERROR, FLOOR = "_error", "_floor"
+"""Endings of the names of what belongs to a figure."""
+
+
+def told(figures: Mapping[str, float | None], digits: str = ".4f") -> dict[str, str]:
+    """By name, "4.3014 +- 0.1246 (floor 0.3627)"; what belongs to another figure is told there.
+
+    Args:
+        figures: by name; None is left out.
+        digits: how numbers are formatted.
+    """
+    there = {name: value for name, value in figures.items() if value is not None}
+    texts = {}
+    for name, value in there.items():
+        if any(name.endswith(end) and name.removesuffix(end) in there for end in (ERROR, FLOOR)):
+            continue
+        text = format(value, digits)
+        if name + ERROR in there:
+            text += f" +- {format(there[name + ERROR], digits)}"
+        if name + FLOOR in there:
+            text += f" (floor {format(there[name + FLOOR], digits)})"
+        texts[name] = text
+    return texts

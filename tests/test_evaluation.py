@@ -1,0 +1,218 @@
+"""What a run measures of itself: any checkpoint, any weights, now and then, and the best one."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from gaxn import figures, modes, outputs, sinks
+from gaxn.build import build
+from gaxn.evaluations import Plan
+from gaxn.main import main
+from gaxn.sampling import Choice
+from gaxn.types import InputError
+
+QUICK = [
+    "evaluation.samples=20",
+    "evaluation.metrics=('frechet', 'confusion')",
+    "evaluation.memorisation=False",
+    "evaluation.interim_samples=20",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    """A finished run of 8 steps, checkpoints at 2, 4, 6 and 8, measured at each."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = tiny(*QUICK, "evaluation.every=2", "run.checkpoint_every=2", "run.keep=9")
+    assert modes.train(build(config, "tiny"), workdir) == 0
+    return workdir
+
+
+def _evaluated(run, *flags):
+    command = ["gaxn", "--mode=evaluate", f"--workdir={run}", *flags]
+    assert main(command) == 0
+    return json.loads((run / "evaluation.json").read_text())
+
+
+def test_interim_evaluations_are_lines_and_a_curve(run):
+    lines = sinks.read_lines(run / "evaluations.jsonl")
+    assert [line["step"] for line in lines if line.get("interim")] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines if not line.get("interim")][:1] == [8]
+    assert all(line["classifier"]["protocol"]["samples"] == 20 for line in lines)
+    assert (run / "evaluations.png").exists()
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_figure(run):
+    lines = [line for line in sinks.read_lines(run / "evaluations.jsonl") if line.get("interim")]
+    values = [line["classifier"]["figures"]["frechet_distance"] for line in lines]
+    (kept,) = (path.name for path in (run / "best").iterdir())
+    assert int(kept) == lines[int(np.argmin(values))]["step"]
+    document = _evaluated(run, "--config.evaluation.checkpoint=best")
+    assert document["step"] == int(kept)
+    # The same samples of the same state under the same protocol.
+    assert document["classifier"]["figures"]["frechet_distance"] == min(values)
+
+
+def test_a_directory_is_enough_and_any_step_will_do(run):
+    document = _evaluated(run, "--config.evaluation.checkpoint=4")
+    assert document["step"] == 4 and document["name"] == "tiny"
+    assert document["classifier"]["protocol"]["step"] == 4
+    assert document["classifier"]["timing"]["images_per_second"] > 0
+
+
+def test_all_checkpoints_are_a_curve(run):
+    before = len(sinks.read_lines(run / "evaluations.jsonl"))
+    (run / "evaluations.png").unlink()
+    assert _evaluated(run, "--config.evaluation.checkpoint=all")["step"] == 8
+    lines = sinks.read_lines(run / "evaluations.jsonl")[before:]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert (run / "evaluations.png").exists()
+
+
+def test_checkpoints_that_are_not_there_are_refused(run, capsys, tiny, tmp_path):
+    def refused(workdir, which):
+        command = [
+            "gaxn",
+            "--mode=evaluate",
+            f"--workdir={workdir}",
+            f"--config.evaluation.checkpoint={which}",
+        ]
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "has the steps 2, 4, 6, 8" in refused(run, 3)
+    sinks.write_json(tmp_path / "config.json", json.loads((run / "config.json").read_text()))
+    assert "has kept none" in refused(tmp_path, "best")
+    assert "holds no checkpoint" in refused(tmp_path, 4)
+    assert "holds no run" in refused(tmp_path / "nothing", "last")
+
+
+def test_weights_and_statistics_are_those_that_are_chosen(run):
+    protocols, distances = [], []
+    for flags in ((), ("weights=raw",), ("statistics=running",)):
+        found = _evaluated(run, *(f"--config.evaluation.{flag}" for flag in flags))["classifier"]
+        protocols.append(found["protocol"])
+        distances.append(found["figures"]["frechet_distance"])
+    assert [protocol["weights"] for protocol in protocols] == ["ema", "raw", "ema"]
+    assert protocols[0]["batch_statistics"] == "standing, 2048 samples"
+    assert protocols[2]["batch_statistics"] == "running"
+    assert len(set(distances)) == 3
+
+
+def test_raw_weights_are_those_that_train(tiny):
+    from gaxn.sampling import make_subject
+
+    experiment = build(tiny(), "tiny")
+    state = jax.device_get(experiment.create(experiment.key))
+    moved = jax.tree.map(lambda leaf: leaf + 0.05, state.params["generator"])
+    other = state.replace(params={**state.params, "generator": moved})
+    indices, labels = np.arange(4), np.zeros(4, np.int32)
+
+    def sample(choice, state):
+        subject = make_subject(experiment.game, experiment.key, 0, 3, choice)
+        return subject(state).sample(indices, labels).astype(int)
+
+    for statistics in ("standing", "running"):
+        ema, raw = Choice("ema", statistics), Choice("raw", statistics)
+        np.testing.assert_array_equal(sample(ema, state), sample(ema, other))
+        np.testing.assert_array_equal(sample(ema, state), sample(raw, state))
+        assert np.abs(sample(raw, state) - sample(raw, other)).max() > 0
+
+
+def test_a_run_goes_on_with_the_same_best(run, tiny, tmp_path):
+    config = (*QUICK, "evaluation.every=2", "run.checkpoint_every=3", "run.keep=9")
+    assert modes.train(build(tiny(*config, "steps=5"), "tiny"), tmp_path) == 0
+    assert modes.train(build(tiny(*config), "tiny"), tmp_path) == 0
+
+    def told(workdir):
+        lines = sinks.read_lines(workdir / "evaluations.jsonl")
+        return {
+            line["step"]: line["classifier"]["figures"] for line in lines if line.get("interim")
+        }
+
+    assert told(tmp_path) == told(run)
+    assert [path.name for path in (tmp_path / "best").iterdir()] == [
+        path.name for path in (run / "best").iterdir()
+    ]
+
+
+def _plan(best):
+    return Plan(None, dict, lambda: {"classifier": None}, 1, best, "last")
+
+
+DOCUMENT = {"step": 3, "classifier": {"figures": {"frechet_distance": 2.0, "accuracy": 0.5}}}
+
+
+def test_the_best_of_a_figure():
+    lowest, highest = (
+        _plan("lowest classifier/frechet_distance"),
+        _plan("highest classifier/accuracy"),
+    )
+    assert lowest.figure(DOCUMENT) == 2.0 and highest.figure(DOCUMENT) == 0.5
+    assert lowest.is_best(2.0, []) and lowest.is_best(1.0, [2.0, 3.0])
+    assert not lowest.is_best(2.0, [2.0]) and not lowest.is_best(3.0, [2.0])
+    assert highest.is_best(3.0, [2.0]) and not highest.is_best(1.0, [2.0])
+    with pytest.raises(InputError, match="the figures are classifier/frechet_distance"):
+        _plan("lowest classifier/fid").figure(DOCUMENT)
+
+
+def test_a_part_that_will_not_be_there_is_refused_before_training(tiny, tmp_path):
+    config = tiny(*QUICK, "evaluation.every=2", "evaluation.best=lowest inception/kid")
+    with pytest.raises(InputError, match="valid is a part of classifier"):
+        modes.train(build(config, "tiny"), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_same_of_real_images_stands_beside(run):
+    found = _evaluated(run)["classifier"]
+    for name in ("frechet_distance", "conditional_accuracy"):
+        assert f"{name}_floor" in found["figures"]
+    assert found["protocol"]["floor_count"] == 20
+    assert found["figures"]["conditional_accuracy_floor"] > 0.95
+
+
+def test_copies_of_training_images_are_seen(tiny):
+    from gaxn.data import reader
+
+    experiment = build(tiny("evaluation.samples=60", "evaluation.metrics=('frechet',)"), "tiny")
+    evaluator = experiment.evaluation.evaluators()["classifier"]
+    real = np.asarray(reader(experiment.train)(np.arange(60)).images)
+    state = jax.device_get(experiment.create(experiment.key))
+    subject = experiment.subject(state)
+    copied = subject._replace(sample=lambda indices, labels: real[indices])
+    report = evaluator(copied)
+    assert report.figures["copied_share"] == 1 and report.figures["nearest_training_image"] < 1e-3
+    fresh = evaluator(subject)
+    assert fresh.figures["copied_share"] < 0.1
+    height, width, _ = report.pictures["nearest_classifier"].shape
+    # Eight samples, each beside its five nearest.
+    assert (height, width) == (8 * 66 + 2, 6 * 66 + 2)
+
+
+def test_figures_are_told_with_what_belongs_to_them():
+    found = figures.told(
+        {"fd": 4.30144, "fd_error": 0.1, "fd_floor": 0.3, "kid": None, "lonely_error": 2.0}
+    )
+    assert found == {"fd": "4.3014 +- 0.1000 (floor 0.3000)", "lonely_error": "2.0000"}
+
+
+def test_interim_time_is_no_training_time(tiny, tmp_path, monkeypatch):
+    import time
+
+    experiment = build(tiny(*QUICK, "steps=4", "evaluation.every=2", "run.log_every=1"), "tiny")
+    nothing = dataclasses.replace(experiment.evaluation, evaluators=dict)
+    experiment = dataclasses.replace(experiment, evaluation=nothing)
+
+    def slow(*_):
+        time.sleep(3)
+        return False
+
+    monkeypatch.setattr(outputs, "evaluate_interim", slow)
+    assert modes.train(experiment, tmp_path) == 0
+    speeds = [line["images_per_second"] for line in sinks.read_lines(tmp_path / "metrics.jsonl")]
+    # Three seconds for a step of 8 images would be below 2.7.
+    assert min(speeds[2:]) > 5
