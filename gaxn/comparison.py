@@ -15,11 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gaxn import markdown, pictures, sinks
+from gaxn import figures, markdown, pictures, sinks
 from gaxn.types import InputError
-
-OWN = ("step", "seed")
-"""Fields of a protocol that name the run and not the way of measuring."""
 
 CURVES = ("d/adversarial", "g/loss", "d/real", "d/fake")
 
@@ -236,11 +233,12 @@ def _parts(run: Run) -> dict[str, Mapping[str, Any]]:
 def _part(found: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
     there = {label: part for label, part in found.items() if part is not None}
     protocols = {label: part["protocol"] for label, part in there.items()}
-    fields = dict.fromkeys(field for protocol in protocols.values() for field in protocol)
+    methods = [figures.method(protocol) for protocol in protocols.values()]
+    fields = dict.fromkeys(field for method in methods for field in method)
     differing = {}
     for field in fields:
-        values = [protocol.get(field) for protocol in protocols.values()]
-        if field not in OWN and any(value != values[0] for value in values):
+        values = [method.get(field) for method in methods]
+        if any(value != values[0] for value in values):
             differing[field] = {label: protocols.get(label, {}).get(field) for label in found}
     names = dict.fromkeys(name for part in there.values() for name in part["figures"])
     return {

@@ -85,7 +85,7 @@ def run(argv: Sequence[str]) -> None:
     metrics = evaluations.choose(tuple(given.metrics), "--metrics")
     first, facts = _open(given.sets[0], given, extractor)
     wholes = [measure.outline(first, extractor)]
-    look = measure.looking(extractor)
+    look = measure.looking(extractor, min(measure.BATCH, first.count))
     if given.write:
         chosen = _applicable(metrics, wholes, given.metrics)
         kept = {**extractor.card, **measure.PROTOCOL, **facts}
@@ -96,6 +96,7 @@ def run(argv: Sequence[str]) -> None:
     reference = _statistics(given.sets[1], metrics)
     if reference is None:
         second, other = _open(given.sets[1], given, extractor)
+        look = measure.looking(extractor, min(measure.BATCH, max(first.count, second.count)))
         wholes.append(measure.outline(second, extractor))
         if facts["classes"] != other["classes"]:
             # Labels of other classes say nothing of one another.

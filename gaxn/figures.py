@@ -1,9 +1,19 @@
-"""Figures as a person reads them: with their standard error and the figure of real images."""
+"""Figures as a person reads them, and what has to be equal for two to be compared."""
 
 from collections.abc import Mapping
+from typing import Any
 
 ERROR, FLOOR = "_error", "_floor"
 """Endings of the names of what belongs to a figure."""
+
+
+OWN = ("step", "seed")
+"""Fields of a protocol that name the run and not the way of measuring."""
+
+
+def method(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The way of measuring: figures under two of them cannot be compared."""
+    return {name: value for name, value in protocol.items() if name not in OWN}
 
 
 def told(figures: Mapping[str, float | None], digits: str = ".4f") -> dict[str, str]:

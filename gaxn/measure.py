@@ -39,6 +39,7 @@ BATCH = 200
 ORDER_SEED = 2020
 
 PROTOCOL = {
+    "order": f"by permutation, seed {ORDER_SEED}, but for whole sets without classes",
     "quantised": "uint8",
     "dtype": "float32 features, float64 statistics",
     "covariance_ddof": 1,
@@ -71,19 +72,26 @@ class ImageSet(NamedTuple):
 
 
 def of_source(source: Source, count: int | None = None) -> ImageSet:
-    """Images of a source, in an order drawn once: many sources are sorted by class.
+    """Images of a source.
+
+    All of a set without classes keep their order, so that what is drawn from it (splits,
+    subsets) is the same as elsewhere. Others get an order that is drawn once: many sources are
+    sorted by class.
 
     Args:
         source: where they come from.
         count: how many at most; None for all.
     """
-    order = np.random.RandomState(ORDER_SEED).permutation(len(source))
+    size = len(source)
+    count = size if count is None else min(count, size)
+    as_listed = count == size and not source.class_names
+    random = np.random.RandomState(ORDER_SEED)
+    order = np.arange(size) if as_listed else random.permutation(size)
     read = reader(source)
 
     def of_numbers(numbers: np.ndarray) -> tuple[HostPixels, HostLabels | None]:
         return jax.device_get(read(order[numbers]))
 
-    count = len(source) if count is None else min(count, len(source))
     return ImageSet(count, source.image_shape, len(source.class_names), of_numbers)
 
 
@@ -141,12 +149,12 @@ def outline(images: ImageSet, extractor: Extractor) -> Outline:
     return Outline(images.count, seen.features.shape[-1], classes, extractor.modes, images.labels)
 
 
-def looking(extractor: Extractor) -> Callable[[HostPixels], Any]:
-    """Images of any number on the host -> what the extractor sees, on the host."""
+def looking(extractor: Extractor, size: int = BATCH) -> Callable[[HostPixels], Any]:
+    """Up to so many images on the host -> what the extractor sees, on the host."""
     program = mesh.spread(jax.jit(extractor.apply), extractor.params)
 
     def look(images: HostPixels) -> Any:
-        full = np.minimum(np.arange(BATCH), len(images) - 1)
+        full = np.minimum(np.arange(size), len(images) - 1)
         return jax.tree.map(lambda leaf: leaf[: len(images)], program(images[full]))
 
     return look

@@ -1,5 +1,6 @@
 """What a run leaves to look at: evaluations, sample grids, curves, an animation."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,13 @@ CURVES = {
     "gradient norms": ("d/gradient_norm", "g/gradient_norm"),
 }
 
-OVER_TRAINING = (
-    "frechet_distance",
-    "conditional_accuracy",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "kid_unbiased",
-)
-"""Figures worth a curve over training."""
+_DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "density", "coverage")
+
+OVER_TRAINING = {
+    "classifier": ("conditional_accuracy", *_DISTANCES),
+    "inception": _DISTANCES,
+}
+"""Figures worth a curve over training, by the part of the evaluation that has them."""
 
 
 def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
@@ -61,26 +59,28 @@ def evaluate_interim(experiment: Experiment, workdir: Path, state: GanState) -> 
 
 
 def draw_evaluations(workdir: Path) -> None:
-    """evaluations.png: the figures of evaluations.jsonl over the steps, if there are several."""
-    lines = sinks.read_lines(workdir / "evaluations.jsonl")
-    history = [
-        {"step": line["step"]}
-        | {
-            f"{part}/{name}": value
-            for part, found in line.items()
-            if isinstance(found, dict)
-            for name, value in found.get("figures", {}).items()
+    """evaluations.png: the figures of evaluations.jsonl over the steps, if there are several.
+
+    Only lines of one protocol are one curve: the one that has most of them.
+    """
+    by_protocol: dict[str, dict[int, Mapping[str, float]]] = {}
+    for line in sinks.read_lines(workdir / "evaluations.jsonl"):
+        parts = {name: part for name, part in line.items() if name in OVER_TRAINING}
+        key = json.dumps([figures.method(part["protocol"]) for part in parts.values()])
+        # The last of a step stands for it.
+        by_protocol.setdefault(key, {})[line["step"]] = {
+            f"{name}/{figure}": value
+            for name, part in parts.items()
+            for figure, value in part["figures"].items()
         }
-        for line in lines
-    ]
-    # The last of a step stands for it.
-    history = list({line["step"]: line for line in history}.values())
-    history.sort(key=lambda line: line["step"])
-    shared = set.intersection(*(set(line) for line in history)) if history else set()
+    curve = max(by_protocol.values(), key=len, default={})
+    history = [{"step": step, **curve[step]} for step in sorted(curve)]
+    known = dict.fromkeys(name for line in history for name in line)
     panels = {
-        name: tuple(n for n in (name, f"{name}_floor") if n in shared)
-        for name in sorted(shared)
-        if name.rpartition("/")[2] in OVER_TRAINING
+        f"{part}/{name}": (f"{part}/{name}", f"{part}/{name}{figures.FLOOR}")
+        for part, names in OVER_TRAINING.items()
+        for name in names
+        if f"{part}/{name}" in known
     }
     if len(history) > 1 and panels:
         sinks.write_picture(workdir / "evaluations.png", pictures.curves(history, panels))

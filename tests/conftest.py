@@ -1,11 +1,20 @@
 """Four CPU devices for every test, and the small experiment that many of them run."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+
+# Many tests compile the same programs; once is enough.
+_COMPILED = tempfile.mkdtemp(prefix="gaxn-compiled-")
+atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", _COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 from pathlib import Path  # noqa: E402
 

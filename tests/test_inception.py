@@ -1,6 +1,8 @@
 """The Inception port against pytorch-fid's and torch-fidelity's, with the same random weights."""
 
+import hashlib
 import io
+import json
 
 import jax
 import numpy as np
@@ -8,7 +10,10 @@ import pytest
 from PIL import Image
 
 from gaxn import preprocessing, torch_weights
+from gaxn.evaluate import main
+from gaxn.extractors import inception
 from gaxn.models.inception import Inception, from_torch
+from gaxn.types import InputError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_fidelity")
@@ -152,17 +157,17 @@ def test_tf_resizes_as_torch_fidelity(shape):
         _theirs(images).float(), size=(299, 299), align_corners=False
     )
     found = 128 * np.asarray(preprocessing.tf(images)) + 128
-    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=255 * 1e-5)
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=255 * 1e-6)
 
 
 @pytest.mark.parametrize("shape", SIZES)
 def test_torch_resizes_as_torch(shape):
     images = _images(shape)
     expected = torch.nn.functional.interpolate(
-        _theirs(images).double(), size=(299, 299), mode="bilinear", align_corners=False
+        _theirs(images).float(), size=(299, 299), mode="bilinear", align_corners=False
     )
     found = (np.asarray(preprocessing.torch(images)) + 1) / 2 * 255
-    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=255 * 1e-5)
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), atol=255 * 1e-6)
 
 
 @pytest.mark.parametrize("shape", SIZES)
@@ -200,3 +205,87 @@ def test_what_is_missing_or_of_another_shape_is_named(state):
         from_torch(lacking)
     with pytest.raises(ValueError, match=r"fc.kernel has the shape \(2048, 1000\)"):
         from_torch({**arrays, "fc.weight": arrays["fc.weight"][:1000]})
+
+
+def test_weights_of_ones_own_say_so(state, ours, tmp_path):
+    path = tmp_path / "mine.pth"
+    torch.save(state, path)
+    extractor = inception.load(str(path), "torch")
+    assert extractor.card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert extractor.card["extractor"].startswith("Inception with weights of one's own")
+    assert extractor.card["resize"] == "torch, to 299x299"
+    images = _images((28, 28, 1))
+    seen = jax.jit(extractor.apply)(extractor.params, images)
+    logits, features = ours(preprocessing.torch(images))
+    _assert_close(seen.features, features)
+    _assert_close(seen.logits, logits)
+
+
+def test_the_published_weights_are_checked_and_kept(state, tmp_path, monkeypatch):
+    monkeypatch.setenv("GAXN_CACHE", str(tmp_path))
+    folder = tmp_path / "inception"
+    with pytest.raises(InputError, match="are not there; fetch https"):
+        inception.load()
+    fetched, kept = (folder / f"{inception.NAME}.{end}" for end in ("pth", "npz"))
+    folder.mkdir()
+    torch.save(state, fetched)
+    with pytest.raises(InputError, match="has another SHA-256 than 6726825d"):
+        inception.load()
+    assert inception._problem(fetched).startswith("its SHA-256 is ")
+    digest = hashlib.sha256(fetched.read_bytes()).hexdigest()
+    monkeypatch.setattr(inception, "SHA256", digest)
+    assert inception._problem(fetched) is None
+    first = inception.load()
+    assert kept.exists() and not fetched.exists()
+    assert first.card["extractor"].startswith(inception.NAME)
+    again = inception.load(inception.DOWNLOAD)
+    by_path = inception.load(str(kept))
+    for extractor in (again, by_path):
+        assert extractor.card == first.card
+        jax.tree.map(np.testing.assert_array_equal, extractor.params, first.params)
+
+
+def test_what_is_no_inception_is_refused(tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"weight": torch.zeros(3)}, path)
+    with pytest.raises(InputError, match=r"does not hold the weights of Inception: .* is missing"):
+        inception.load(str(path))
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(InputError, match=r"no .npz of Inception's weights"):
+        inception.load(str(tmp_path / "other.npz"))
+
+
+def test_two_folders_score_as_torch_fidelity_scores_them(state, tmp_path, capsys):
+    theirs = pytest.importorskip("torch_fidelity")
+    weights = tmp_path / "mine.pth"
+    torch.save(state, weights)
+    for name, shift in (("a", 0), ("b", 30)):
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(_images((32, 32, 3), 50)):
+            shifted = np.clip(image.astype(int) + shift, 0, 255).astype(np.uint8)
+            Image.fromarray(shifted).save(tmp_path / name / f"{index:02d}.png")
+    expected = theirs.calculate_metrics(
+        input1=str(tmp_path / "a"),
+        input2=str(tmp_path / "b"),
+        fid=True,
+        kid=True,
+        isc=True,
+        kid_subset_size=50,
+        feature_extractor="inception-v3-compat",
+        feature_extractor_weights_path=str(weights),
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    out = tmp_path / "found.json"
+    argv = ["evaluate", str(tmp_path / "a"), str(tmp_path / "b"), f"--weights={weights}"]
+    metrics = ["frechet", "kid", "inception_score"]
+    assert main([*argv, f"--json={out}", "--metrics", *metrics]) == 0
+    found = json.loads(out.read_text())["figures"]
+    for ours_name, theirs_name, tolerance in (
+        ("frechet_distance", "frechet_inception_distance", 1e-4),
+        ("kid", "kernel_inception_distance_mean", 1e-4),
+        ("inception_score", "inception_score_mean", 1e-5),
+    ):
+        np.testing.assert_allclose(found[ours_name], expected[theirs_name], rtol=tolerance)

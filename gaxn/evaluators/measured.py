@@ -142,7 +142,6 @@ class Evaluator:
             "reference": f"{self.test.identity}, test split",
             "reference_count": len(self.test),
             "floor_count": self._floor[1],
-            "order": f"real images by RandomState({measure.ORDER_SEED}).permutation",
             **measure.PROTOCOL,
             **subject.facts,
         }
