@@ -4,7 +4,8 @@
 
 Seen (seed 0, one CPU core, the other busy; 10,000 samples, the shipped classifier, which is
 right on 0.9934 of the test digits): 13 min, conditional accuracy 0.988, worst F1 0.975 (nines),
-Frechet distance 3.92 (floor 2.25).
+Frechet distance 3.92 +- 0.20 (floor 1.48), precision 0.825 and recall 0.795 (floors 0.865 and
+0.882). On one H100: 1 min 40 s, accuracy 0.990, worst F1 0.983, distance 3.39 +- 0.21.
 
 It is the recipe of attn_cgan_shapes.py with two doublings instead of three and 32 latents, and
 was right at once: digits can be read after 500 steps.

@@ -7,7 +7,9 @@ smoothing at 0.9 and a slower discriminator.
 
 Seen (seed 0, one CPU core, the other busy; 10,000 samples, the shipped classifier, which is
 right on 0.9164 of the test images): 68 min, conditional accuracy 0.900, worst F1 0.701 (shirts),
-Frechet distance 4.99 (floor 0.28).
+Frechet distance 4.99 +- 0.17 (floor 0.36), precision 0.823 and recall 0.619 (floors 0.855 and
+0.852). On one H100, an interim evaluation every third epoch included: 2 min, accuracy 0.915, worst
+F1 0.743, distance 4.30 +- 0.12.
 """
 
 from ml_collections import ConfigDict

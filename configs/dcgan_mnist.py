@@ -3,7 +3,8 @@
 python -m gaxn.main --config configs/dcgan_mnist.py
 
 Seen (seed 0, 2 CPU cores; 10,000 samples, the shipped classifier): 12 min, all ten digits, each
-with 7.7% to 12.7% of the samples, mean confidence 0.933, Frechet distance 76.4 (floor 2.25).
+with 7.7% to 12.7% of the samples, mean confidence 0.933, Frechet distance 76.4 +- 1.6 (floor
+1.48), precision 0.523 and recall 0.863 (floors 0.865 and 0.882).
 """
 
 from ml_collections import ConfigDict
