@@ -53,6 +53,26 @@ def run(player, variables, x, labels, train):
     return player.apply(variables, x, labels, train, mutable=collections)[0]
 
 
+def check_images(generator, size, channels, train):
+    """Images of a generator filled at random: shape, type, range, and one unlike the other."""
+    latents = draw_latents()
+    images = np.asarray(
+        run(generator, initialise(generator, latents), latents, labels_of(generator), train)
+    )
+    assert images.shape == (BATCH, size, size, channels) and images.dtype == np.float32
+    assert 0.1 < np.abs(images).max() <= 1 and images.std(axis=0).max() > 0.01
+    return images
+
+
+def check_logits(discriminator, images, collections):
+    """A logit an image, and no other collections of variables than these."""
+    variables = initialise(discriminator, images)
+    assert set(variables) == collections
+    logits = np.asarray(run(discriminator, variables, images, labels_of(discriminator), False))
+    assert logits.shape == (BATCH,) and logits.dtype == np.float32
+    assert np.isfinite(logits).all() and logits.std() > 0
+
+
 def count(player, x):
     """The number of its parameters."""
     params = jax.eval_shape(lambda: player.init(jax.random.key(0), x, labels_of(player), True))

@@ -3,21 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import players
 import pytest
-from players import (
-    BATCH,
-    CLASSES,
-    LABELS,
-    LATENT,
-    OTHER_LABELS,
-    count,
-    draw_images,
-    draw_latents,
-    fill,
-    initialise,
-    labels_of,
-    run,
-)
 
 from gaxn.models.attn_cgan import Discriminator, Generator
 from gaxn.nn.conditioning import LabelMap, Projection
@@ -27,11 +14,13 @@ from gaxn.nn.resampling import ResizedConvolution, TransposedConvolution
 from gaxn.types import InputError
 
 
-def _generator(size=32, channels=3, classes=CLASSES, widths=(16, 8), attention_at=(16,), **more):
+def _generator(
+    size=32, channels=3, classes=players.CLASSES, widths=(16, 8), attention_at=(16,), **more
+):
     return Generator(size, channels, classes, widths, attention_at, **more)
 
 
-def _discriminator(classes=CLASSES, widths=(8, 16), attention_at=(16,), **more):
+def _discriminator(classes=players.CLASSES, widths=(8, 16), attention_at=(16,), **more):
     return Discriminator(classes, widths, attention_at, **more)
 
 
@@ -45,13 +34,7 @@ def _discriminator(classes=CLASSES, widths=(8, 16), attention_at=(16,), **more):
     ],
 )
 def test_the_generator_gives_images_in_range(size, channels, train, options):
-    generator = _generator(size, channels, **options)
-    variables = initialise(generator, draw_latents())
-    images = np.asarray(run(generator, variables, draw_latents(), labels_of(generator), train))
-    assert images.shape == (BATCH, size, size, channels)
-    assert images.dtype == np.float32
-    assert 0.1 < np.abs(images).max() <= 1
-    assert images.std(axis=0).max() > 0.01
+    players.check_images(_generator(size, channels, **options), size, channels, train)
 
 
 @pytest.mark.parametrize(
@@ -64,43 +47,41 @@ def test_the_generator_gives_images_in_range(size, channels, train, options):
 )
 def test_the_discriminator_gives_a_logit_an_image(size, channels, options):
     discriminator = _discriminator(**options)
-    images = draw_images(size, channels)
-    variables = initialise(discriminator, images)
     normalised = {"spectral"} if discriminator.spectral_norm else set()
-    assert set(variables) == {"params"} | normalised
-    logits = np.asarray(run(discriminator, variables, images, labels_of(discriminator), False))
-    assert logits.shape == (BATCH,)
-    assert logits.dtype == np.float32
-    assert np.isfinite(logits).all() and logits.std() > 0
+    players.check_logits(
+        discriminator, players.draw_images(size, channels), {"params"} | normalised
+    )
 
 
 def _players(attention_at=(16,)):
     return [
-        pytest.param(_generator(attention_at=attention_at), draw_latents, id="generator"),
-        pytest.param(_discriminator(attention_at=attention_at), draw_images, id="discriminator"),
+        pytest.param(_generator(attention_at=attention_at), players.draw_latents, id="generator"),
+        pytest.param(
+            _discriminator(attention_at=attention_at), players.draw_images, id="discriminator"
+        ),
     ]
 
 
 @pytest.mark.parametrize("player, draw", _players())
 def test_attention_of_gamma_zero_is_not_there(player, draw):
     x = draw()
-    variables = initialise(player, x)
+    variables = players.initialise(player, x)
     lesser = {
         collection: {name: leaf for name, leaf in tree.items() if name != "attention_16"}
         for collection, tree in variables.items()
     }
-    y = np.asarray(run(player, variables, x, LABELS, False))
-    without = run(player.clone(attention_at=()), lesser, x, LABELS, False)
+    y = np.asarray(players.run(player, variables, x, players.LABELS, False))
+    without = players.run(player.clone(attention_at=()), lesser, x, players.LABELS, False)
     np.testing.assert_array_equal(y, without)
     variables["params"]["attention_16"]["gamma"] = np.float32(1)
-    assert np.abs(y - run(player, variables, x, LABELS, False)).max() > 1e-3
+    assert np.abs(y - players.run(player, variables, x, players.LABELS, False)).max() > 1e-3
 
 
 @pytest.mark.parametrize("player, draw", _players())
 @pytest.mark.parametrize("resolution", [4, 12, 64])
 def test_attention_at_a_resolution_that_is_not_there_is_refused(player, draw, resolution):
     with pytest.raises(InputError, match=f"attention_at has {resolution}"):
-        count(player.clone(attention_at=(16, resolution)), draw())
+        players.count(player.clone(attention_at=(16, resolution)), draw())
 
 
 @pytest.mark.parametrize("player, draw", _players())
@@ -108,22 +89,22 @@ def test_attention_at_a_resolution_that_is_not_there_is_refused(player, draw, re
 def test_a_resolution_has_its_attention_or_is_refused(player, draw, resolution):
     player = player.clone(attention_at=(resolution,))
     try:
-        own = count(player, draw())
+        own = players.count(player, draw())
     except InputError:
         return
-    assert own > count(player.clone(attention_at=()), draw())
+    assert own > players.count(player.clone(attention_at=()), draw())
 
 
 @pytest.mark.parametrize("player", [_generator(size=30), _discriminator(attention_at=())])
 def test_a_size_that_does_not_halve_is_refused(player):
-    x = draw_latents() if isinstance(player, Generator) else draw_images(30)
+    x = players.draw_latents() if isinstance(player, Generator) else players.draw_images(30)
     with pytest.raises(InputError, match="widths has 2 entries"):
-        count(player, x)
+        players.count(player, x)
 
 
 ATTENTION = {width: 2 * width * (width // 8) + 2 * width * width + 1 for width in (8, 16)}
 GENERATOR = (
-    (LATENT + 32) * 8 * 8 * 16  # dense layer, of the latent and the label's embedding
+    (players.LATENT + 32) * 8 * 8 * 16  # dense layer, of the latent and the label's embedding
     + 2 * 16
     + 4 * 4 * 16 * 16  # 8 -> 16
     + 2 * 16
@@ -138,55 +119,63 @@ TRUNK = 8 + 4 * 4 * 8 * 16 + 16 + 8 * 8 * 16 + 1
 @pytest.mark.parametrize(
     "player, draw, expected",
     [
-        (_generator(), draw_latents, GENERATOR + CLASSES * 32 + ATTENTION[16]),
-        (_generator(attention_at=()), draw_latents, GENERATOR + CLASSES * 32),
+        (_generator(), players.draw_latents, GENERATOR + players.CLASSES * 32 + ATTENTION[16]),
+        (_generator(attention_at=()), players.draw_latents, GENERATOR + players.CLASSES * 32),
         (
             _generator(attention_at=(), transposed=False),
-            draw_latents,
-            GENERATOR + CLASSES * 32 - (16 - 9) * (16 * 16 + 16 * 8),
+            players.draw_latents,
+            GENERATOR + players.CLASSES * 32 - (16 - 9) * (16 * 16 + 16 * 8),
         ),
-        (_generator(classes=None, attention_at=()), draw_latents, GENERATOR - 32 * 8 * 8 * 16),
+        (
+            _generator(classes=None, attention_at=()),
+            players.draw_latents,
+            GENERATOR - 32 * 8 * 8 * 16,
+        ),
         (
             _generator(classes=None, attention_at=(), modulated=True, coordinates=True),
-            draw_latents,
+            players.draw_latents,
             GENERATOR
             - 32 * 8 * 8 * 16
-            + 2 * (LATENT + 1) * (16 + 16 + 8)  # a gain and a bias for each channel
+            + 2 * (players.LATENT + 1) * (16 + 16 + 8)  # a gain and a bias for each channel
             + 2 * (4 * 4 * 16 + 4 * 4 * 8),  # two more channels
         ),
-        (_discriminator(), draw_images, 4 * 4 * 4 * 8 + CLASSES * 32 * 32 + TRUNK + ATTENTION[8]),
+        (
+            _discriminator(),
+            players.draw_images,
+            4 * 4 * 4 * 8 + players.CLASSES * 32 * 32 + TRUNK + ATTENTION[8],
+        ),
         (
             _discriminator(projection=True, attention_at=()),
-            draw_images,
-            4 * 4 * 3 * 8 + CLASSES * 8 * 8 * 16 + TRUNK,
+            players.draw_images,
+            4 * 4 * 3 * 8 + players.CLASSES * 8 * 8 * 16 + TRUNK,
         ),
-        (_discriminator(classes=None, attention_at=()), draw_images, 4 * 4 * 3 * 8 + TRUNK),
+        (_discriminator(classes=None, attention_at=()), players.draw_images, 4 * 4 * 3 * 8 + TRUNK),
         (
             _discriminator(projection=True, attention_at=(), hidden=12),
-            draw_images,
+            players.draw_images,
             # The logit and the labels are projections of the hidden layer.
-            4 * 4 * 3 * 8 + TRUNK + (8 * 8 * 16 + 1) * 12 + (1 + CLASSES) * 12 - 8 * 8 * 16,
+            4 * 4 * 3 * 8 + TRUNK + (8 * 8 * 16 + 1) * 12 + (1 + players.CLASSES) * 12 - 8 * 8 * 16,
         ),
         (
             _discriminator(classes=None, attention_at=(), spectral_norm=False),
-            draw_images,
+            players.draw_images,
             4 * 4 * 3 * 8 + TRUNK,
         ),
     ],
 )
 def test_the_number_of_parameters(player, draw, expected):
-    assert count(player, draw()) == expected
+    assert players.count(player, draw()) == expected
 
 
 @pytest.mark.parametrize("projection, hidden", [(True, 0), (True, 12), (False, 0), (False, 12)])
 def test_the_logit_depends_on_the_label(projection, hidden):
     discriminator = _discriminator(projection=projection, hidden=hidden)
-    images = draw_images()
-    variables = initialise(discriminator, images)
-    other = OTHER_LABELS
+    images = players.draw_images()
+    variables = players.initialise(discriminator, images)
+    other = players.OTHER_LABELS
     logits, changed = (
-        np.asarray(run(discriminator, variables, images, labels, False))
-        for labels in (LABELS, other)
+        np.asarray(players.run(discriminator, variables, images, labels, False))
+        for labels in (players.LABELS, other)
     )
     np.testing.assert_allclose(changed[0], logits[0], atol=1e-6)
     assert (np.abs(changed - logits)[1:] > 1e-4).all()
@@ -194,10 +183,10 @@ def test_the_logit_depends_on_the_label(projection, hidden):
 
 def test_the_image_depends_on_the_label():
     generator = _generator()
-    variables = initialise(generator, draw_latents())
+    variables = players.initialise(generator, players.draw_latents())
     images, changed = (
-        np.asarray(run(generator, variables, draw_latents(), labels, False))
-        for labels in (LABELS, OTHER_LABELS)
+        np.asarray(players.run(generator, variables, players.draw_latents(), labels, False))
+        for labels in (players.LABELS, players.OTHER_LABELS)
     )
     differences = np.abs(images - changed).max(axis=(1, 2, 3))
     assert differences[0] < 1e-6
@@ -207,11 +196,11 @@ def test_the_image_depends_on_the_label():
 @pytest.mark.parametrize("train", [False, True])
 def test_no_logit_depends_on_another_image(train):
     discriminator = _discriminator()
-    images = draw_images()
-    variables = initialise(discriminator, images)
+    images = players.draw_images()
+    variables = players.initialise(discriminator, images)
     variables["params"]["attention_16"]["gamma"] = np.float32(1)
     logits, changed = (
-        np.asarray(run(discriminator, variables, x, LABELS, train))
+        np.asarray(players.run(discriminator, variables, x, players.LABELS, train))
         for x in (images, images * np.array([1, -1, 1], np.float32)[:, None, None, None])
     )
     assert np.abs(changed[1] - logits[1]) > 1e-3
@@ -219,24 +208,28 @@ def test_no_logit_depends_on_another_image(train):
 
 
 def test_the_label_map_is_the_embedding_as_a_channel():
-    layer = LabelMap(CLASSES)
-    images = draw_images(8)
-    variables = fill(layer, images, LABELS)
+    layer = LabelMap(players.CLASSES)
+    images = players.draw_images(8)
+    variables = players.fill(layer, images, players.LABELS)
     (embedding,) = jax.tree.leaves(variables)
-    result = np.asarray(jax.jit(layer.apply)(variables, images, LABELS))
+    result = np.asarray(jax.jit(layer.apply)(variables, images, players.LABELS))
     np.testing.assert_array_equal(result[..., :3], images)
-    np.testing.assert_array_equal(result[..., 3].reshape(BATCH, -1), embedding[LABELS])
+    np.testing.assert_array_equal(
+        result[..., 3].reshape(players.BATCH, -1), embedding[players.LABELS]
+    )
 
 
 def test_the_projection_is_an_inner_product():
-    layer = Projection(CLASSES)
-    features = np.random.default_rng(1).normal(size=(BATCH, 6)).astype(np.float32)
-    variables = fill(layer, features, LABELS, False)
+    layer = Projection(players.CLASSES)
+    features = np.random.default_rng(1).normal(size=(players.BATCH, 6)).astype(np.float32)
+    variables = players.fill(layer, features, players.LABELS, False)
     (embedding,) = jax.tree.leaves(variables["params"])
-    expected = [embedding[label] @ feature for label, feature in zip(LABELS, features, strict=True)]
+    expected = [
+        embedding[label] @ feature for label, feature in zip(players.LABELS, features, strict=True)
+    ]
     # Float32, six products.
     np.testing.assert_allclose(
-        layer.apply(variables, features, LABELS, False), expected, rtol=1e-5, atol=1e-6
+        layer.apply(variables, features, players.LABELS, False), expected, rtol=1e-5, atol=1e-6
     )
 
 
@@ -250,9 +243,9 @@ def test_coordinates_run_from_corner_to_corner():
 
 @pytest.mark.parametrize("layer", [TransposedConvolution(6), ResizedConvolution(6)])
 def test_a_convolution_of_the_place_is_two_more_channels(layer):
-    x, place = jnp.asarray(draw_images(4)), coordinates(4)
-    wide = jnp.concatenate([x, jnp.broadcast_to(place, (BATCH, 4, 4, 2))], axis=-1)
-    variables = fill(layer, wide)
+    x, place = jnp.asarray(players.draw_images(4)), coordinates(4)
+    wide = jnp.concatenate([x, jnp.broadcast_to(place, (players.BATCH, 4, 4, 2))], axis=-1)
+    variables = players.fill(layer, wide)
     inputs = 3 if isinstance(layer, TransposedConvolution) else 2
     own = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[0], variables)
     of_place = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[1], variables)
@@ -263,8 +256,8 @@ def test_a_convolution_of_the_place_is_two_more_channels(layer):
 
 def test_modulated_batch_norm_scales_each_example_by_its_condition():
     layer = ModulatedBatchNorm()
-    x, condition = 3 * draw_images(4) + 1, draw_latents()
-    variables = fill(layer, x, condition, True)
+    x, condition = 3 * players.draw_images(4) + 1, players.draw_latents()
+    variables = players.fill(layer, x, condition, True)
     y, _ = jax.jit(lambda v: layer.apply(v, x, condition, True, mutable=["batch_stats"]))(variables)
     wide, narrow = np.asarray(x, np.float64), np.asarray(condition, np.float64)
     normal = (wide - wide.mean((0, 1, 2))) / np.sqrt(wide.var((0, 1, 2)) + 1e-5)

@@ -2,26 +2,14 @@
 
 import jax
 import numpy as np
+import players
 import pytest
-from players import (
-    BATCH,
-    CLASSES,
-    LABELS,
-    LATENT,
-    OTHER_LABELS,
-    count,
-    draw_images,
-    draw_latents,
-    initialise,
-    labels_of,
-    run,
-)
 
 from gaxn.models.dcgan import Discriminator, Generator
 from gaxn.types import InputError
 
 GENERATOR = (
-    LATENT * 7 * 7 * 16
+    players.LATENT * 7 * 7 * 16
     + 2 * 16
     + 4 * 4 * 16 * 16  # 7 -> 14
     + 2 * 16
@@ -33,45 +21,36 @@ GENERATOR = (
 DISCRIMINATOR = 4 * 4 * 1 * 8 + 8 + 4 * 4 * 8 * 16 + 16 + 7 * 7 * 16 + 1
 
 
-def _generator(classes=CLASSES, size=28):
+def _generator(classes=players.CLASSES, size=28):
     return Generator(size, 1, classes, (16, 8), embedding=6)
 
 
-def _discriminator(classes=CLASSES, batch_norm=False):
+def _discriminator(classes=players.CLASSES, batch_norm=False):
     return Discriminator(classes, (8, 16), batch_norm)
 
 
-@pytest.mark.parametrize("classes", [None, CLASSES])
+@pytest.mark.parametrize("classes", [None, players.CLASSES])
 def test_shapes_and_ranges(classes):
-    generator, discriminator = _generator(classes), _discriminator(classes)
-    latents = draw_latents()
-    images = np.asarray(
-        run(generator, initialise(generator, latents), latents, labels_of(generator), True)
-    )
-    assert images.shape == (BATCH, 28, 28, 1) and images.dtype == np.float32
-    assert 0.1 < np.abs(images).max() <= 1 and images.std(axis=0).max() > 0.01
-    variables = initialise(discriminator, images)
-    assert set(variables) == {"params"}
-    logits = np.asarray(run(discriminator, variables, images, labels_of(discriminator), False))
-    assert logits.shape == (BATCH,) and logits.std() > 0
+    images = players.check_images(_generator(classes), 28, 1, True)
+    players.check_logits(_discriminator(classes), images, {"params"})
 
 
 @pytest.mark.parametrize(
     "player, draw, expected",
     [
-        (_generator(None), draw_latents, GENERATOR),
-        (_generator(), draw_latents, GENERATOR + CLASSES * 6 + 6 * 7 * 7 * 16),
-        (_discriminator(None), lambda: draw_images(28, 1), DISCRIMINATOR),
-        (_discriminator(None, True), lambda: draw_images(28, 1), DISCRIMINATOR + 2 * 16),
+        (_generator(None), players.draw_latents, GENERATOR),
+        (_generator(), players.draw_latents, GENERATOR + players.CLASSES * 6 + 6 * 7 * 7 * 16),
+        (_discriminator(None), lambda: players.draw_images(28, 1), DISCRIMINATOR),
+        (_discriminator(None, True), lambda: players.draw_images(28, 1), DISCRIMINATOR + 2 * 16),
         (
             _discriminator(),
-            lambda: draw_images(28, 1),
-            DISCRIMINATOR + CLASSES * 28 * 28 + 4 * 4 * 8,
+            lambda: players.draw_images(28, 1),
+            DISCRIMINATOR + players.CLASSES * 28 * 28 + 4 * 4 * 8,
         ),
     ],
 )
 def test_the_number_of_parameters(player, draw, expected):
-    assert count(player, draw()) == expected
+    assert players.count(player, draw()) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,14 +71,15 @@ def test_every_kernel_starts_with_a_deviation_of_2_percent(player, x):
 
 
 @pytest.mark.parametrize(
-    "player, draw", [(_generator(), draw_latents), (_discriminator(), lambda: draw_images(28, 1))]
+    "player, draw",
+    [(_generator(), players.draw_latents), (_discriminator(), lambda: players.draw_images(28, 1))],
 )
 def test_the_label_matters(player, draw):
     x = draw()
-    variables = initialise(player, x)
+    variables = players.initialise(player, x)
     one, other = (
-        np.asarray(run(player, variables, x, labels, False)).reshape(BATCH, -1)
-        for labels in (LABELS, OTHER_LABELS)
+        np.asarray(players.run(player, variables, x, labels, False)).reshape(players.BATCH, -1)
+        for labels in (players.LABELS, players.OTHER_LABELS)
     )
     difference = np.abs(one - other).max(axis=1)
     assert difference[0] < 1e-6
@@ -109,17 +89,17 @@ def test_the_label_matters(player, draw):
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_only_batch_norm_couples_the_images(batch_norm):
     discriminator = _discriminator(None, batch_norm)
-    images = draw_images(28, 1)
-    variables = initialise(discriminator, images)
+    images = players.draw_images(28, 1)
+    variables = players.initialise(discriminator, images)
     changed = images * np.array([1, -1, 1], np.float32)[:, None, None, None]
     one, other = (
-        np.asarray(run(discriminator, variables, x, None, True)) for x in (images, changed)
+        np.asarray(players.run(discriminator, variables, x, None, True)) for x in (images, changed)
     )
     assert (np.abs(one - other)[[0, 2]].max() > 1e-4) == batch_norm
 
 
 @pytest.mark.parametrize("player", [_generator(size=30), _discriminator()])
 def test_a_size_that_does_not_halve_is_refused(player):
-    x = draw_latents() if isinstance(player, Generator) else draw_images(30, 1)
+    x = players.draw_latents() if isinstance(player, Generator) else players.draw_images(30, 1)
     with pytest.raises(InputError, match="widths has 2 entries"):
-        count(player, x)
+        players.count(player, x)
