@@ -154,6 +154,8 @@ def looking(extractor: Extractor, size: int = BATCH) -> Callable[[HostPixels], A
     program = mesh.spread(jax.jit(extractor.apply), extractor.params)
 
     def look(images: HostPixels) -> Any:
+        if len(images) > size:
+            raise ValueError(f"{len(images)} images at a time; valid is up to {size}")
         full = np.minimum(np.arange(size), len(images) - 1)
         return jax.tree.map(lambda leaf: leaf[: len(images)], program(images[full]))
 

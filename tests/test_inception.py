@@ -289,3 +289,29 @@ def test_two_folders_score_as_torch_fidelity_scores_them(state, tmp_path, capsys
         ("inception_score", "inception_score_mean", 1e-5),
     ):
         np.testing.assert_allclose(found[ours_name], expected[theirs_name], rtol=tolerance)
+
+
+@pytest.mark.slow
+def test_a_run_is_measured_by_inception_beside_its_classifier(params, tiny, tmp_path):
+    import flax.traverse_util
+
+    from gaxn.build import build
+
+    kept = tmp_path / "kept.npz"
+    np.savez(kept, sha256=np.array("0" * 64), **flax.traverse_util.flatten_dict(params, sep="/"))
+    np.savez(tmp_path / "set.npz", images=_images((32, 32, 3), 60))
+    config = tiny("conditional=False", "evaluation.samples=10", f"evaluation.inception={kept}")
+    config.unlock()
+    config.data = {"name": "npz", "path": str(tmp_path / "set.npz"), "test_share": 0.4}
+    config.evaluation.preprocessing = "clean"
+    experiment = build(config, "tiny")
+    evaluators = experiment.evaluation.evaluators()
+    assert set(evaluators) == {"inception", "attention"}
+    state = jax.device_get(experiment.create(experiment.key))
+    report = evaluators["inception"](experiment.evaluation.subject(state))
+    assert report.protocol["resize"] == "clean, to 299x299"
+    assert report.protocol["reference_count"] == 24 and report.protocol["floor_count"] == 10
+    names = {"frechet_distance", "kid", "inception_score", "precision", "coverage"}
+    assert names <= report.figures.keys() and "modes" not in report.figures
+    assert report.figures["frechet_distance"] > report.figures["frechet_distance_floor"] > 0
+    assert set(report.pictures) == {"nearest_inception"}

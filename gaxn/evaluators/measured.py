@@ -85,7 +85,8 @@ class Evaluator:
 
     @functools.cached_property
     def _look(self) -> Callable[[HostPixels], Any]:
-        return measure.looking(self.extractor)
+        most = max(self.samples, len(self.test), len(self.train))
+        return measure.looking(self.extractor, min(measure.BATCH, most))
 
     @functools.cached_property
     def _chosen(self) -> Mapping[str, Any]:
