@@ -147,6 +147,11 @@ def main(argv: Sequence[str]) -> int:
         return 0
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)
+    except MemoryError as error:
+        print(f"gaxn: not enough memory: {error}; fewer features need less", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("gaxn: interrupted; nothing was written", file=sys.stderr)
+        return 130
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         print(f"gaxn: {error.strerror or error}{place}", file=sys.stderr)
@@ -175,7 +180,7 @@ def _open(
         source = npz.Source("all", path)
         formats = {"npz": len(source)}
     else:
-        source = folder.Source("all", path, size=given.size)
+        source = folder.Source("all", path, size=given.size, channels=extractor.channels or 3)
         formats = dict(collections.Counter(PurePosixPath(n).suffix.lower() for n in source.names))
     if given.samples > len(source):
         raise InputError(f"--samples is {given.samples}; {path} has {len(source)} pictures")
@@ -192,7 +197,8 @@ def _open(
 
 def _labelled(images: ImageSet, source: Source, extractor: Extractor) -> ImageSet:
     if not extractor.classes:
-        return images
+        # Modes without names are no labels.
+        return _unlabelled(images) if extractor.modes else images
     order = [extractor.classes.index(n) for n in source.class_names if n in extractor.classes]
     if not order or len(order) < len(source.class_names):
         return _unlabelled(images)

@@ -180,4 +180,4 @@ def choose(names: tuple[str, ...], field: str) -> dict[str, Any]:
 
 
 def _inception(weights: str, preprocessing: str) -> Extractor:
-    return inception.load("" if weights == "download" else weights, preprocessing)
+    return inception.load(weights, preprocessing)

@@ -110,7 +110,9 @@ def make_subject(
                 "step": int(state.step),
                 "seed": seed,
                 "weights": choice.weights,
-                "batch_statistics": f"standing, {STANDING_PASSES * STANDING_BATCH} samples"
+                "batch_statistics": "none"
+                if norms.COLLECTION not in variables
+                else f"standing, {STANDING_PASSES * STANDING_BATCH} samples"
                 if choice.statistics == "standing"
                 else "running",
             },

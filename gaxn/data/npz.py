@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def _read(path: Path) -> Batch:
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in (*IMAGES, *LABELS) if name in stored}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+    except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
         raise InputError(f"{path} is no whole .npz of plain arrays") from None
     images = next((arrays[name] for name in IMAGES if name in arrays), None)
     if (
@@ -119,6 +120,6 @@ def _read(path: Path) -> Batch:
     if labels.ndim == 2 and labels.shape[1] > 1:
         labels = labels.argmax(axis=1)
     whole = labels.size == len(images) and np.issubdtype(labels.dtype, np.integer)
-    if not whole or labels.min() < 0:
+    if not whole or (labels < 0).any():
         raise InputError(f"{path} has labels that are not one whole number, 0 or more, a picture")
     return Batch(images, labels.reshape(-1).astype(np.int32))

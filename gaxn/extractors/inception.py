@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,6 @@ def _read_kept(path: Path) -> tuple[PyTree, str]:
         with np.load(path) as stored:
             arrays = dict(stored)
             digest = str(arrays.pop("sha256"))
-    except (KeyError, ValueError, OSError, EOFError) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no .npz of Inception's weights ({error})") from None
     return flax.traverse_util.unflatten_dict(arrays, sep="/"), digest

@@ -15,6 +15,9 @@ def compute(state: State, _: State | None = None) -> Result:
     """The distance, in units of the features, and its jackknife error; needs 3 examples."""
     features, _ = pairwise.centred(table := rows.features(state), table)
 
+    if len(features) < 3:
+        raise ValueError(f"pairs of others need 3 examples or more, not {len(features)}")
+
     def of_block(block: slice) -> np.ndarray:
         apart = pairwise.squared_distances(features[block], features)
         places = np.arange(block.start, block.stop)

@@ -20,6 +20,9 @@ SUBSETS, SUBSET_SIZE, SEED = 100, 1_000, 2020
 def compute(state: State, reference: State) -> Result:
     """Both estimates; 0 in expectation for equal distributions, and then often below it."""
     generated, real = rows.features(state), rows.features(reference)
+    for side in (generated, real):
+        if len(side) < 3:
+            raise ValueError(f"an unbiased estimate needs 3 examples or more, not {len(side)}")
     subsets = _subsets(generated, real)
     value, error = unbiased(generated, real)
     return Result(
