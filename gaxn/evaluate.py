@@ -16,7 +16,6 @@ import collections
 import json
 import logging
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -219,11 +218,8 @@ def _statistics(path: str, metrics: Metrics) -> tuple[Statistics, dict[str, Any]
     place = find(path)
     if place.suffix != ".npz":
         return None
-    try:
-        with np.load(place) as stored:
-            arrays = dict(stored) if "mu" in stored or "gaxn" in stored else None
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{place} is no whole .npz of plain arrays") from None
+    with npz.opened(place) as stored:
+        arrays = dict(stored) if "mu" in stored or "gaxn" in stored else None
     try:
         return None if arrays is None else measure.load(arrays, metrics)
     except InputError as error:

@@ -9,7 +9,8 @@ from typing import Any
 from gaxn import metrics as metrics_folder
 from gaxn.data import Source
 from gaxn.evaluators import Evaluator, attention, measured
-from gaxn.extractors import Extractor, classifier, inception
+from gaxn.extractors import Extractor, classifier
+from gaxn.extractors import inception as inception_network
 from gaxn.metrics import neighbours
 from gaxn.preprocessing import PREPROCESSINGS
 from gaxn.sampling import Choice
@@ -142,7 +143,7 @@ def plan(
         if len(test.class_names) > 1:
             found["classifier"] = classifier.of(train, test)
         if inception:
-            found["inception"] = _inception(inception, preprocessing)
+            found["inception"] = inception_network.load(inception, preprocessing)
         return found
 
     def measure(count: int, files: Mapping[str, Any], searches: bool) -> dict[str, Evaluator]:
@@ -177,7 +178,3 @@ def choose(names: tuple[str, ...], field: str) -> dict[str, Any]:
     if neighbours in files.values() and names:
         raise InputError(f"{field} has neighbours; it is no metric of a set, but memorisation")
     return {name: file for name, file in files.items() if file is not neighbours}
-
-
-def _inception(weights: str, preprocessing: str) -> Extractor:
-    return inception.load(weights, preprocessing)

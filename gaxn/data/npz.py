@@ -1,11 +1,12 @@
 """Pictures in one .npz file, as NumPy and many samplers write them."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,20 @@ class Source:
         return _read(find(self.path))
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of a .npz by name, read as they are asked for.
+
+    Raises:
+        InputError: it is none, or an array that is asked for is damaged.
+    """
+    try:
+        with np.load(path) as stored:
+            yield stored
+    except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise InputError(f"{path} is no whole .npz of plain arrays") from None
+
+
 @functools.lru_cache(maxsize=2)
 def _read(path: Path) -> Batch:
     """Everything in a file.
@@ -98,11 +113,8 @@ def _read(path: Path) -> Batch:
     Raises:
         InputError: it is damaged, or holds no pictures.
     """
-    try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in (*IMAGES, *LABELS) if name in stored}
-    except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise InputError(f"{path} is no whole .npz of plain arrays") from None
+    with opened(path) as stored:
+        arrays = {name: stored[name] for name in (*IMAGES, *LABELS) if name in stored}
     images = next((arrays[name] for name in IMAGES if name in arrays), None)
     if (
         images is None
