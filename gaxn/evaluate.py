@@ -83,35 +83,33 @@ def run(argv: Sequence[str]) -> None:
     extractor = _extractor(given)
     metrics = evaluations.choose(tuple(given.metrics), "--metrics")
     first, facts = _open(given.sets[0], given, extractor)
-    wholes = [measure.outline(first, extractor)]
-    look = measure.looking(extractor, min(measure.BATCH, first.count))
     if given.write:
-        chosen = _applicable(metrics, wholes, given.metrics)
+        chosen = _applicable(metrics, [measure.outline(first, extractor)], given.metrics)
         kept = {**extractor.card, **measure.PROTOCOL, **facts}
+        look = measure.looking(extractor, min(measure.BATCH, first.count))
         statistics = measure.observe(first, extractor, chosen, look, given.sets[0])
         sinks.write_bytes(given.write, measure.save(statistics, kept))
         print(f"{given.write}: {first.count:,} images, {', '.join(chosen)}")
         return
+    sets, wanted = [first], metrics
     reference = _statistics(given.sets[1], metrics)
     if reference is None:
         second, other = _open(given.sets[1], given, extractor)
-        look = measure.looking(extractor, min(measure.BATCH, max(first.count, second.count)))
-        wholes.append(measure.outline(second, extractor))
-        if facts["classes"] != other["classes"]:
-            # Labels of other classes say nothing of one another.
-            first, second = (_unlabelled(images) for images in (first, second))
-            wholes = [measure.outline(first, extractor)]
-        chosen = _applicable(metrics, wholes, given.metrics)
-        against = measure.observe(second, extractor, chosen, look, given.sets[1])
+        sets.append(second)
     else:
         against, other = reference
         _refuse_another(extractor, other)
-        if facts["classes"] != other.get("classes"):
-            first = _unlabelled(first)
-            wholes = [measure.outline(first, extractor)]
         wanted = metrics if given.metrics else against.among(metrics)
-        chosen = _applicable(wanted, wholes, given.metrics)
-    found = measure.observe(first, extractor, chosen, look, given.sets[0])
+    if facts["classes"] != other.get("classes"):
+        # Labels of other classes say nothing of one another.
+        sets = [_unlabelled(images) for images in sets]
+    wholes = [measure.outline(images, extractor) for images in sets]
+    chosen = _applicable(wanted, wholes, given.metrics)
+    most = max(images.count for images in sets)
+    look = measure.looking(extractor, min(measure.BATCH, most))
+    if reference is None:
+        against = measure.observe(sets[1], extractor, chosen, look, given.sets[1])
+    found = measure.observe(sets[0], extractor, chosen, look, given.sets[0])
     result = measure.compute(chosen, found, against)
     document = {
         "figures": result.figures,
@@ -124,10 +122,7 @@ def run(argv: Sequence[str]) -> None:
             "reference": other,
             **measure.PROTOCOL,
         },
-        "timing": {
-            "seconds": round(found.seconds, 2),
-            "images_per_second": round(first.count / found.seconds, 1),
-        },
+        "timing": found.timing,
     }
     if given.json:
         sinks.write_json(given.json, document)

@@ -109,6 +109,14 @@ class Statistics:
     states: Mapping[str, Any]
     seconds: float = 0.0
 
+    @property
+    def timing(self) -> dict[str, float]:
+        """How long it took to look at the images, as an evaluation tells it."""
+        return {
+            "seconds": round(self.seconds, 2),
+            "images_per_second": round(self.outline.count / self.seconds, 1),
+        }
+
     def among(self, metrics: Metrics) -> dict[str, Any]:
         """Those of the metrics whose states are here."""
         return {

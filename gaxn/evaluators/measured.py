@@ -65,11 +65,7 @@ class Evaluator:
         if self.memorisation:
             copied, shown[f"nearest_{self.name}"] = self._copies(generated)
             figures |= copied
-        timing = {
-            "seconds": round(found.seconds, 2),
-            "images_per_second": round(self.samples / found.seconds, 1),
-        }
-        return Report(self._protocol(subject), figures, tables, shown, timing)
+        return Report(self._protocol(subject), figures, tables, shown, found.timing)
 
     def _generated(self, subject: Subject) -> ImageSet:
         classes = len(self.test.class_names) if self.conditional else 0

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 
 from gaxn.metrics import Result
 from gaxn.statistics import jackknife, rows
+from gaxn.statistics.probabilities import log_softmax
 from gaxn.statistics.rows import State, empty, merge
 
 __all__ = ["State", "empty", "merge"]
@@ -16,9 +17,7 @@ def update(
     state: State, indices: Int[np.ndarray, "batch"], logits: Float[np.ndarray, "batch classes"]
 ) -> State:
     """Adds the largest probability of each example."""
-    logits = np.asarray(logits, np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return rows.update(state, indices, 1 / shifted.sum(axis=1))
+    return rows.update(state, indices, np.exp(log_softmax(logits).max(axis=1)))
 
 
 def compute(state: State, _: State | None = None) -> Result:

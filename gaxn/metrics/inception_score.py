@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gaxn.metrics import Outline, Result
+from gaxn.statistics.probabilities import log_softmax
 
 TAKES = ("logits",)
 SPLITS, SEED = 10, 2020
@@ -48,9 +49,7 @@ def update(
     state: State, indices: Int[np.ndarray, "batch"], logits: Float[np.ndarray, "batch classes"]
 ) -> State:
     """Adds logits."""
-    logits = np.asarray(logits, np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    logs = log_softmax(logits)
     found = np.exp(logs)
     split = state.split[indices]
     count, probabilities, negentropy = (field.copy() for field in state[1:])
