@@ -25,7 +25,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int):
-        self._corrupt = directory.with_name("corrupt_checkpoints")
+        self._corrupt = directory.with_name(f"corrupt_{directory.name}")
         self._directory = directory.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._directory, options=options)
@@ -42,16 +42,32 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: PyTree) -> None:
-        """Starts to save a state of NumPy arrays; a step that is already there stays."""
+        """Starts to save a state of NumPy arrays; a step that is already there stays.
+
+        Raises:
+            ValueError: there is a later one.
+        """
         if step in self._manager.all_steps():
             return
-        self._manager.save(
+        begun = self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 checksums=ocp.args.JsonSave(checksums(state)),
             ),
         )
+        if not begun:
+            raise ValueError(f"{self._directory} has later steps than {step}: {self.steps()}")
+
+    def wait(self) -> None:
+        """Until all that was saved is there, whatever happens to this process."""
+        self._manager.wait_until_finished()
+
+    def rewind(self, step: int) -> None:
+        """Drops the checkpoints after `step`, which a resumed run may save again."""
+        for later in self.steps():
+            if later > step:
+                self._manager.delete(later)
 
     def restore(self, like: PyTree, only: int | None = None) -> PyTree | None:
         """The newest checkpoint whose every leaf matches its checksum, or None.
@@ -61,7 +77,7 @@ class Checkpoints:
             only: the one step that will do; None for any.
 
         Each one that does not match is named in the log and moved to
-        `corrupt_checkpoints/`, so that training can save its step again.
+        `corrupt_checkpoints/` (or `corrupt_best/`), so that training can save its step again.
         """
         for step in reversed([step for step in self.steps() if only in (None, step)]):
             problem, state = self._read(step, like)

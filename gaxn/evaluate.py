@@ -1,28 +1,31 @@
 """`python -m gaxn.evaluate A B`: two sets of images held against each other, whoever made them.
 
-    python -m gaxn.evaluate A B [--extractor NAME] [--metrics NAME ...] [--samples N] [--size N]
+    python -m gaxn.evaluate A B [--floor C] [--extractor NAME] [--metrics NAME ...] [--json FILE]
     python -m gaxn.evaluate B --write STATISTICS.npz
     python -m gaxn.evaluate A STATISTICS.npz
 
 A is what is scored and B the reference: a folder of pictures (one folder a class, or flat), a
 .zip of one, or a .npz with `images` (or `arr_0`), uint8 [n, height, width, 1 or 3]. In place of
 B a file of statistics will do, written by this program or, for the Frechet distance alone, by
-pytorch-fid. Pictures of one set are of one size, and are taken as they are unless --size says
-otherwise.
+pytorch-fid. C is a second set of real images, disjoint from B: its figures, by as many images as
+A has, are what the best generator could reach. Pictures of one set are of one size, and are taken
+as they are unless --size says otherwise.
 """
 
 import argparse
 import collections
+import inspect
 import json
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from gaxn import evaluations, figures, measure, mesh, sinks
+from gaxn import evaluations, figures, measure, mesh, provenance, sinks
 from gaxn.data import Source, find, folder, npz
 from gaxn.extractors import Extractor
 from gaxn.measure import ImageSet, Metrics, Statistics
@@ -58,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--metrics", nargs="+", default=(), help="default: all that apply")
     found.add_argument("--samples", type=int, default=0, help="of each set; default: all")
     found.add_argument("--size", type=int, default=0, help="cut to squares and resize to this")
+    found.add_argument("--floor", default="", metavar="SET", help="more real images than B")
     found.add_argument("--json", type=Path, help="also write figures and protocol to this file")
     found.add_argument("--write", type=Path, help="write the statistics of SET to this .npz")
     return found
@@ -80,17 +84,29 @@ def run(argv: Sequence[str]) -> None:
     )
     require("--samples", given.samples, given.samples >= 0, "1 or more, or 0 for all")
     require("--size", given.size, given.size >= 0, "1 or more, or 0 for pictures as they are")
+    if given.write:
+        valid = "left out with --write, whose protocol is in its file"
+        require("--json", str(given.json), given.json is None, valid)
+        require("--floor", given.floor, not given.floor, "left out with --write")
+        require(
+            "--write", str(given.write), given.write.suffix == ".npz", "a path that ends in .npz"
+        )
+    kept = [find(path) for path in (*given.sets, given.floor) if path]
+    for field in ("write", "json"):
+        if getattr(given, field):
+            sinks.writable(getattr(given, field), f"--{field}", kept)
     extractor = _extractor(given)
     metrics = evaluations.choose(tuple(given.metrics), "--metrics")
     first, facts = _open(given.sets[0], given, extractor)
     if given.write:
         chosen = _applicable(metrics, [measure.outline(first, extractor)], given.metrics)
-        kept = {**extractor.card, **measure.PROTOCOL, **facts}
+        protocol = {**extractor.card, **measure.PROTOCOL, **facts}
         look = measure.looking(extractor, min(measure.BATCH, first.count))
         statistics = measure.observe(first, extractor, chosen, look, given.sets[0])
-        sinks.write_bytes(given.write, measure.save(statistics, kept))
+        sinks.write_bytes(given.write, measure.save(statistics, protocol))
         print(f"{given.write}: {first.count:,} images, {', '.join(chosen)}")
         return
+    started = time.perf_counter()
     sets, wanted = [first], metrics
     reference = _statistics(given.sets[1], metrics)
     if reference is None:
@@ -100,10 +116,14 @@ def run(argv: Sequence[str]) -> None:
         against, other = reference
         _refuse_another(extractor, other)
         wanted = metrics if given.metrics else against.among(metrics)
+    if given.floor:
+        real, of_floor = _open(given.floor, given, extractor, first.count)
+        sets.append(real)
     if facts["classes"] != other.get("classes"):
         # Labels of other classes say nothing of one another.
         sets = [_unlabelled(images) for images in sets]
     wholes = [measure.outline(images, extractor) for images in sets]
+    measure.alike([*wholes, *([] if reference is None else [against.outline])])
     chosen = _applicable(wanted, wholes, given.metrics)
     most = max(images.count for images in sets)
     look = measure.looking(extractor, min(measure.BATCH, most))
@@ -111,8 +131,12 @@ def run(argv: Sequence[str]) -> None:
         against = measure.observe(sets[1], extractor, chosen, look, given.sets[1])
     found = measure.observe(sets[0], extractor, chosen, look, given.sets[0])
     result = measure.compute(chosen, found, against)
+    told = dict(result.figures)
+    if given.floor:
+        real = measure.observe(sets[-1], extractor, chosen, look, given.floor)
+        told |= figures.floors(measure.compute(chosen, real, against).figures)
     document = {
-        "figures": result.figures,
+        "figures": told,
         "tables": result.tables,
         "protocol": {
             **extractor.card,
@@ -120,13 +144,15 @@ def run(argv: Sequence[str]) -> None:
             "samples": first.count,
             "set": facts,
             "reference": other,
+            **({"floor": of_floor} if given.floor else {}),
             **measure.PROTOCOL,
         },
-        "timing": found.timing,
+        "timing": measure.timing(time.perf_counter() - started, found),
+        "measured_by": provenance.record(),
     }
     if given.json:
         sinks.write_json(given.json, document)
-    for name, text in figures.told(result.figures, ".6g").items():
+    for name, text in figures.told(told, ".6g").items():
         print(f"{name}: {text}")
     for name, value in document["protocol"].items():
         print(f"  {name}: {json.dumps(value)}")
@@ -153,18 +179,30 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _extractor(given: argparse.Namespace) -> Extractor:
-    load = resolve("extractors", f"{given.extractor}.load", "--extractor")
+    load = resolve("extractors", given.extractor, "--extractor").load
     options = {"weights": given.weights, "preprocessing": given.preprocessing}
+    takes = inspect.signature(load).parameters
+    for name, text in options.items():
+        valid = (
+            f"left out: the extractor {given.extractor} takes {', '.join(takes) or 'no options'}"
+        )
+        require(f"--{name}", text, not text or name in takes, valid)
     return bind(load, {name: text for name, text in options.items() if text}, "extractor")
 
 
 def _open(
-    path: str, given: argparse.Namespace, extractor: Extractor
+    path: str, given: argparse.Namespace, extractor: Extractor, most: int | None = None
 ) -> tuple[ImageSet, dict[str, Any]]:
     """The pictures at a path, and what is to be said of them.
 
     Labels are those of the extractor's classes, by their names; where the names are others,
     there are none.
+
+    Args:
+        path: of the set.
+        given: the command line.
+        extractor: what looks at them.
+        most: how many at most; None for `--samples`.
     """
     place = find(path)
     source: Source
@@ -176,9 +214,10 @@ def _open(
     else:
         source = folder.Source("all", path, size=given.size, channels=extractor.channels or 3)
         formats = dict(collections.Counter(PurePosixPath(n).suffix.lower() for n in source.names))
-    if given.samples > len(source):
+    if most is None and given.samples > len(source):
         raise InputError(f"--samples is {given.samples}; {path} has {len(source)} pictures")
-    images = _labelled(measure.of_source(source, given.samples or None), source, extractor)
+    count = given.samples or None if most is None else most
+    images = _labelled(measure.of_source(source, count), source, extractor)
     facts = {
         "pictures": source.identity,
         "formats": formats,
@@ -230,7 +269,10 @@ def _applicable(metrics: Metrics, wholes: Sequence, asked: Sequence[str]) -> Map
                 f"--metrics has {name}, which takes {needs}; this extractor and these sets give "
                 f"{', '.join(chosen) or 'none'}"
             )
-    return chosen
+    fitting = measure.fitting(chosen, wholes, asked)
+    if not fitting:
+        measure.fitting(chosen, wholes, chosen)
+    return fitting
 
 
 def _refuse_another(extractor: Extractor, facts: Mapping[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
+import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from gaxn import figures
 from gaxn import metrics as metrics_folder
 from gaxn.data import Source
 from gaxn.evaluators import Evaluator, attention, measured
@@ -40,40 +42,50 @@ class Plan:
 
     subject: Callable[[GanState], Subject]
     evaluators: Callable[[], Mapping[str, Evaluator]]
-    interim: Callable[[], Mapping[str, Evaluator]]
+    interim: Callable[[], Mapping[str, measured.Evaluator]]
     every: int
     best: str
     checkpoint: str
 
     def check(self) -> None:
-        """Refuses, before training, a part that `best` names and that is not there.
+        """Finds out, before training, what could not be measured after it.
 
         Raises:
-            InputError: it is not.
+            InputError: an extractor or a metric cannot be had, or the figure that `best` names.
         """
-        part = self.best.partition(" ")[2].partition("/")[0]
-        known = ", ".join(self.interim()) or "nothing: the data has no classes, and no inception"
-        require("config.evaluation.best", self.best, part in self.interim(), f"a part of {known}")
+        self.evaluators()
+        if not self.every:
+            return
+        known = [
+            f"{part}/{name}"
+            for part, evaluator in self.interim().items()
+            for name in sorted(evaluator.figures)
+        ]
+        there = ", ".join(known) or "none: the data has no classes, and there is no inception"
+        figure = self.best.partition(" ")[2]
+        require(
+            "config.evaluation.best", self.best, figure in known, f"lowest or highest, and {there}"
+        )
 
-    def figure(self, document: Mapping[str, Any]) -> float:
-        """The figure that `best` names, in what an interim evaluation wrote.
-
-        Raises:
-            InputError: it is not there.
-        """
+    def figure(self, document: Mapping[str, Any]) -> float | None:
+        """The figure that `best` names, in what an interim evaluation wrote, if it is there."""
         part, _, name = self.best.partition(" ")[2].partition("/")
-        figures = document.get(part, {}).get("figures", {})
-        if name not in figures:
-            known = [
-                f"{part}/{name}"
-                for part, found in document.items()
-                if isinstance(found, Mapping)
-                for name in found.get("figures", {})
-            ]
-            raise InputError(
-                f"config.evaluation.best is {self.best!r}; the figures are {', '.join(known)}"
-            )
-        return figures[name]
+        return document.get(part, {}).get("figures", {}).get(name)
+
+    def earlier(
+        self, document: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]
+    ) -> list[float]:
+        """That figure in those of earlier interim evaluations that measured it the same way."""
+        part = self.best.partition(" ")[2].partition("/")[0]
+        method = figures.method(json.loads(json.dumps(document[part]["protocol"])))
+        alike = [
+            line
+            for line in lines
+            if line.get("interim")
+            and part in line
+            and figures.method(line[part]["protocol"]) == method
+        ]
+        return [value for line in alike if (value := self.figure(line)) is not None]
 
     def is_best(self, value: float, before: list[float]) -> bool:
         """Whether a figure is better than all that came before it."""
@@ -138,30 +150,35 @@ def plan(
     quick = choose(interim_metrics, "config.evaluation.interim_metrics")
 
     @functools.cache
-    def extractors() -> dict[str, Extractor]:
-        found = {}
-        if len(test.class_names) > 1:
-            found["classifier"] = classifier.of(train, test)
+    def references() -> dict[str, measured.Reference]:
+        extractors: dict[str, Extractor] = {}
         if inception:
-            found["inception"] = inception_network.load(inception, preprocessing)
-        return found
-
-    def measure(count: int, files: Mapping[str, Any], searches: bool) -> dict[str, Evaluator]:
+            extractors["inception"] = inception_network.load(inception, preprocessing)
+        if len(test.class_names) > 1:
+            extractors = {"classifier": classifier.of(train, test), **extractors}
+        files = {**chosen, **quick} if every else chosen
+        most = max(samples, interim_samples, len(train), len(test))
         return {
-            name: measured.Evaluator(
-                name, train, test, extractor, files, conditional, count, searches
-            )
-            for name, extractor in extractors().items()
+            name: measured.Reference(test, extractor, files, conditional, most)
+            for name, extractor in extractors.items()
+        }
+
+    def measure(
+        count: int, files: Mapping[str, Any], asked: Collection[str], searches: bool
+    ) -> dict[str, measured.Evaluator]:
+        return {
+            name: measured.Evaluator(name, train, reference, files, asked, count, searches)
+            for name, reference in references().items()
         }
 
     @functools.cache
     def full() -> Mapping[str, Evaluator]:
         looks = attention.Evaluator(test, conditional)
-        return {**measure(samples, chosen, memorisation), "attention": looks}
+        return {**measure(samples, chosen, metrics, memorisation), "attention": looks}
 
     @functools.cache
-    def interim() -> Mapping[str, Evaluator]:
-        return measure(interim_samples, quick, False)
+    def interim() -> Mapping[str, measured.Evaluator]:
+        return measure(interim_samples, quick, (), False)
 
     makes = subject(Choice(weights, statistics))
     return Plan(makes, full, interim, every, best, checkpoint)
@@ -176,5 +193,8 @@ def choose(names: tuple[str, ...], field: str) -> dict[str, Any]:
     found = names or tuple(item.name for item in pkgutil.iter_modules(metrics_folder.__path__))
     files = {name: resolve("metrics", name, field) for name in found}
     if neighbours in files.values() and names:
-        raise InputError(f"{field} has neighbours; it is no metric of a set, but memorisation")
+        raise InputError(
+            f"{field} has neighbours, which is no metric of a set; valid are "
+            f"{', '.join(choose((), field))}"
+        )
     return {name: file for name, file in files.items() if file is not neighbours}

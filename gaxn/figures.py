@@ -16,6 +16,12 @@ def method(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in protocol.items() if name not in OWN}
 
 
+def floors(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures of real images as the floors of others; their errors are left out."""
+    there = {name: value for name, value in figures.items() if not name.endswith(ERROR)}
+    return {f"{name}{FLOOR}": value for name, value in there.items()}
+
+
 def told(figures: Mapping[str, float | None], digits: str = ".4f") -> dict[str, str]:
     """By name, "4.3014 +- 0.1246 (floor 0.3627)"; what belongs to another figure is told there.
 

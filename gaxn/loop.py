@@ -1,5 +1,6 @@
 """From an `Experiment` and a state to the state at the end of the run."""
 
+import functools
 import logging
 import math
 import signal
@@ -76,6 +77,8 @@ def advance(
     host, state = state, placement.place(state)
     plan = experiment.evaluation
     sinks.rewind(workdir / "evaluations.jsonl", done)
+    if best is not None:
+        best.rewind(done)
     ends = done >= experiment.steps
     while not ends:
         state, scalars = program(state, experiment.feed(done), experiment.key)
@@ -93,13 +96,21 @@ def advance(
                     # Before the save: a run that is killed in between draws again.
                     outputs.draw_samples(experiment, workdir, host)
                     lines.watch(experiment.watch(host))
-                if measures and outputs.evaluate_interim(experiment, workdir, host):
-                    best.save(done, host)
+                if measures:
+                    keep = functools.partial(_keep, done, host, checkpoints, best)
+                    outputs.evaluate_interim(experiment, workdir, host, keep)
             lines.flush()
         if saves:
             checkpoints.save(done, host)
     lines.close()
     return host
+
+
+def _keep(step: int, host: GanState, checkpoints: Checkpoints, best: Checkpoints) -> None:
+    """Saves the best state; first as the last one, so that no resumed run is behind it."""
+    for saved in (checkpoints, best):
+        saved.save(step, host)
+        saved.wait()
 
 
 class _Log:

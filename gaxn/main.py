@@ -17,6 +17,9 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
+    if {"--help", "-h", "-help"} & set(argv[1:]):
+        print(__doc__.strip(), arguments.HELP, sep="\n\n")
+        return 0
     try:
         given = arguments.parse(argv, modes.MODES)
         if given.config is None:
@@ -28,9 +31,7 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print(
-            "gaxn: interrupted; the same command goes on from the last checkpoint", file=sys.stderr
-        )
+        print("gaxn: interrupted; the same command goes on, or does it anew", file=sys.stderr)
         return 130
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""

@@ -10,7 +10,7 @@ import functools
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +28,8 @@ from gaxn.metrics import (
     inception_score,
     kid,
     manifolds,
+    ms_ssim,
+    neighbours,
     sliced_wasserstein,
 )
 from gaxn.statistics import gaussian, packing, rows
@@ -36,6 +38,9 @@ from gaxn.types import HostLabels, HostPixels, InputError
 BATCH = 200
 """Images at a time: a multiple of the hundreds that MS-SSIM draws its pairs from."""
 
+PORTION = 2_000
+"""Images' features at a time: moments are cheaper by far in large portions."""
+
 ORDER_SEED = 2020
 
 PROTOCOL = {
@@ -43,10 +48,13 @@ PROTOCOL = {
     "quantised": "uint8",
     "dtype": "float32 features, float64 statistics",
     "covariance_ddof": 1,
+    "frechet_error": f"{frechet.FOLDS} folds, seed {frechet.SEED}",
     "kid": f"{kid.SUBSETS} subsets of up to {kid.SUBSET_SIZE}, seed {kid.SEED}",
     "inception_score": f"{inception_score.SPLITS} splits, seed {inception_score.SEED}",
     "neighbours": f"{manifolds.NEAR} for precision and recall, {manifolds.FAR} for density "
     "and coverage",
+    "ms_ssim": f"pairs within each {ms_ssim.HUNDRED}, seed {ms_ssim.SEED}",
+    "copied": f"nearer to a training image than {1 - neighbours.CLOSE:g} of unseen ones",
     "directions": f"{sliced_wasserstein.DIRECTIONS}, seed {sliced_wasserstein.SEED}",
 }
 """What is the same in every evaluation by this code."""
@@ -102,20 +110,12 @@ class Statistics:
     Attributes:
         outline: of the set.
         states: of the metrics, by `_collector`; those that collect the same share one.
-        seconds: that it took.
+        seconds: that it took to look at the images.
     """
 
     outline: Outline
     states: Mapping[str, Any]
     seconds: float = 0.0
-
-    @property
-    def timing(self) -> dict[str, float]:
-        """How long it took to look at the images, as an evaluation tells it."""
-        return {
-            "seconds": round(self.seconds, 2),
-            "images_per_second": round(self.outline.count / self.seconds, 1),
-        }
 
     def among(self, metrics: Metrics) -> dict[str, Any]:
         """Those of the metrics whose states are here."""
@@ -132,7 +132,7 @@ class Statistics:
         if _collector(metric) not in self.states:
             raise InputError(
                 f"metric {name} needs {_collector(metric)}, which the reference does not have; "
-                f"it has {', '.join(self.states)}"
+                f"it has {', '.join(self.states) or 'nothing'}"
             )
         return self.states[_collector(metric)]
 
@@ -144,6 +144,56 @@ def applicable(metrics: Metrics, outlines: Sequence[Outline]) -> dict[str, Any]:
         for name, metric in metrics.items()
         if all(_has(outline, field) for outline in outlines for field in metric.TAKES)
     }
+
+
+def fitting(
+    metrics: Metrics, outlines: Sequence[Outline], asked: Collection[str] = ()
+) -> dict[str, Any]:
+    """Those of the applicable metrics for which every set has images enough, and not too many.
+
+    Args:
+        metrics: applicable ones.
+        outlines: of the sets.
+        asked: the names of those that somebody asked for.
+
+    Raises:
+        InputError: one of those is left out.
+    """
+    found = {}
+    for name, metric in metrics.items():
+        problem = next(filter(None, (_problem(metric, whole) for whole in outlines)), "")
+        if problem and name in asked:
+            raise InputError(f"metric {name} {problem}")
+        if not problem:
+            found[name] = metric
+    return found
+
+
+def timing(seconds: float, found: Statistics) -> dict[str, float]:
+    """How long an evaluation took, as it tells it.
+
+    Args:
+        seconds: all of it, compilation and reference included.
+        found: the set that it scored.
+    """
+    return {
+        "seconds": round(seconds, 2),
+        "images_per_second": round(found.outline.count / found.seconds, 1),
+    }
+
+
+def alike(outlines: Sequence[Outline]) -> None:
+    """Refuses sets whose features cannot be held against each other.
+
+    Raises:
+        InputError: they are of different lengths.
+    """
+    lengths = sorted({whole.features for whole in outlines})
+    if len(lengths) > 1:
+        raise InputError(
+            f"the sets have {' and '.join(f'{n:,}' for n in lengths)} features an image; valid is "
+            "pictures of one size, by one extractor"
+        )
 
 
 def outline(images: ImageSet, extractor: Extractor) -> Outline:
@@ -187,18 +237,34 @@ def observe(
         title: what a progress bar says.
 
     Raises:
-        InputError: a metric refuses such a set.
+        InputError: a metric's state would be too large.
     """
     started = time.perf_counter()
     whole = outline(images, extractor)
     collectors = {_collector(metric): metric for metric in metrics.values()}
-    empty = {name: metric.empty(whole) for name, metric in collectors.items()}
+    try:
+        empty = {name: metric.empty(whole) for name, metric in collectors.items()}
+    except ValueError as error:
+        raise InputError(f"a metric of {title} {error}") from None
     states = dict(empty)
+    waiting: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in collectors}
+
+    def update(name: str) -> None:
+        if waiting[name]:
+            together = (np.concatenate(parts) for parts in zip(*waiting[name], strict=True))
+            states[name] = collectors[name].update(states[name], *together)
+            waiting[name] = []
+
     for numbers in tqdm(mesh.own_share(_batches(images.count)), title, leave=False, disable=None):
         observed = _observed(images, look, numbers)
         for name, metric in collectors.items():
             taken = (getattr(observed, field) for field in metric.TAKES)
-            states[name] = metric.update(states[name], numbers, *taken)
+            waiting[name].append((numbers, *taken))
+            held = sum(len(part[0]) for part in waiting[name])
+            if "images" in metric.TAKES or held >= PORTION:
+                update(name)
+    for name in collectors:
+        update(name)
     if mesh.processes() > 1:
         everyone = [_unpacked(part, empty) for part in mesh.gather(_npz(_compacted(states)))]
         states = {
@@ -212,8 +278,10 @@ def compute(metrics: Metrics, statistics: Statistics, reference: Statistics) -> 
     """All figures and tables of a set, held against the reference.
 
     Raises:
-        InputError: a set is too small for a metric, or the reference lacks what it needs.
+        InputError: a set is too small for a metric, the reference lacks what it needs, or has
+            other features.
     """
+    alike([statistics.outline, reference.outline])
     figures, tables = {}, {}
     for name, metric in metrics.items():
         try:
@@ -260,7 +328,10 @@ def load(content: Mapping[str, np.ndarray], metrics: Metrics) -> tuple[Statistic
         InputError: it is not such a file.
     """
     if "gaxn" not in content and {"mu", "sigma"} <= content.keys():
-        state = frechet.of_gaussian(content["mu"], content["sigma"])
+        try:
+            state = frechet.of_gaussian(content["mu"], content["sigma"])
+        except ValueError as error:
+            raise InputError(f"it is no file of statistics: {error}") from None
         whole = Outline(0, len(content["mu"]))
         return Statistics(whole, {_collector(frechet): state}), {"samples": "unknown"}
     try:
@@ -272,13 +343,27 @@ def load(content: Mapping[str, np.ndarray], metrics: Metrics) -> tuple[Statistic
     for metric in metrics.values():
         name = _collector(metric)
         if any(key.startswith(f"{name}/") for key in content):
-            states[name] = packing.unpack(metric.empty(whole), content, name)
+            try:
+                states[name] = packing.unpack(metric.empty(whole), content, name)
+            except (KeyError, ValueError) as error:
+                raise InputError(f"its {name} are damaged ({error})") from None
     return Statistics(whole, states), facts
 
 
 def _has(whole: Outline, field: str) -> bool:
     counts = {"logits": whole.classes, "modes": whole.modes, "labels": whole.labels}
     return counts.get(field, 1) > 0
+
+
+def _problem(metric: Any, whole: Outline) -> str:
+    """Why a metric cannot be had of a set; a count of 0 is unknown."""
+    if 0 < whole.count < metric.FEWEST:
+        return f"needs {metric.FEWEST} images or more; a set has {whole.count}"
+    try:
+        metric.empty(whole)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _collector(metric: Any) -> str:

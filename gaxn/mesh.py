@@ -181,7 +181,13 @@ def own_share(parts: Sequence[Any]) -> Sequence[Any]:
 
 
 def gather(content: bytes) -> list[bytes]:
-    """What every process gives, in their order; all of them have to call this."""
+    """What every process gives, in their order; all of them have to call this.
+
+    Raises:
+        ValueError: it is more than 4 GiB.
+    """
+    if len(content) >= 2**32:
+        raise ValueError(f"{len(content)} bytes a process; valid is below 2^32")
     sizes = multihost_utils.process_allgather(np.array(len(content), np.uint32))
     padded = np.zeros(int(sizes.max()), np.uint8)
     padded[: len(content)] = np.frombuffer(content, np.uint8)

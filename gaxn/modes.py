@@ -1,16 +1,14 @@
 """What the command line can do with a run in a directory; each mode gives an exit status."""
 
 import contextlib
-import importlib.metadata
 import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from gaxn import outputs, sinks
+from gaxn import outputs, provenance, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.evaluations import ALL, BEST, LAST
 from gaxn.experiment import Experiment
@@ -29,10 +27,10 @@ STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
 
 def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, going on from the last good checkpoint if there is one; evaluates and draws."""
-    sinks.open_run(workdir, experiment.config, FREE, _record(experiment.name))
+    experiment.evaluation.check()
     keeps_best = experiment.evaluation.every > 0
-    if keeps_best:
-        experiment.evaluation.check()
+    record = {"name": experiment.name, **provenance.record()}
+    sinks.open_run(workdir, experiment.config, FREE, record)
     with (
         _checkpoints(experiment, workdir) as checkpoints,
         Checkpoints(workdir / BEST, 1) if keeps_best else contextlib.nullcontext() as best,
@@ -58,7 +56,8 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
     """Evaluates the checkpoint that `config.evaluation.checkpoint` names, or all of them."""
     which = experiment.evaluation.checkpoint
     if which != ALL:
-        outputs.evaluate(experiment, workdir, _restored(experiment, workdir, which))
+        chosen = experiment.evaluation.best if which == BEST else ""
+        outputs.evaluate(experiment, workdir, _restored(experiment, workdir, which), chosen)
         return 0
     _refuse_strangers(experiment, workdir)
     with _checkpoints(experiment, workdir) as checkpoints:
@@ -87,7 +86,7 @@ def train_classifier(experiment: Experiment, workdir: Path) -> int:
 
 def make_visible(run: LabRun, workdir: Path) -> int:
     """Does all of a lab, once; writes its pictures and evaluation.json."""
-    sinks.open_run(workdir, run.config, set(), _record(run.name))
+    sinks.open_run(workdir, run.config, set(), {"name": run.name, **provenance.record()})
     path = workdir / "evaluation.json"
     if path.exists():
         print(f"{workdir} is done")
@@ -156,6 +155,10 @@ def _restored(experiment: Experiment, workdir: Path, which: str) -> GanState:
     ):
         there = checkpoints.steps()
         state = checkpoints.restore(_blank(experiment), only)
+    if state is None and there and (only in there or which == BEST):
+        raise InputError(
+            f"config.evaluation.checkpoint is {which!r}; that one is damaged, and was set aside"
+        )
     if state is None and there and only is not None:
         raise InputError(
             f"config.evaluation.checkpoint is {which!r}; --workdir {workdir} has the steps "
@@ -178,26 +181,3 @@ def _checkpoints(experiment: Experiment, workdir: Path) -> Checkpoints:
 
 def _blank(experiment: Experiment) -> GanState:
     return jax.eval_shape(experiment.create, experiment.key)
-
-
-def _record(name: str) -> dict[str, Any]:
-    """What else a reader needs to repeat the run."""
-    packages = ("gaxn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {
-        "name": name,
-        "versions": {package: importlib.metadata.version(package) for package in packages},
-        "devices": [str(device) for device in jax.devices()],
-        "git": _commit(Path(__file__).parents[1]),
-    }
-
-
-def _commit(root: Path) -> str | None:
-    """The commit of a clone, with "-dirty" where it was changed; None where this is none."""
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return found.stdout.strip() or None

@@ -1,14 +1,14 @@
 """What a run leaves to look at: evaluations, sample grids, curves, an animation."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from gaxn import cost, figures, pictures, sinks
+from gaxn import cost, figures, pictures, provenance, sinks
 from gaxn.data import outline
 from gaxn.evaluators import Evaluator
 from gaxn.experiment import Experiment
@@ -29,10 +29,18 @@ OVER_TRAINING = {
 """Figures worth a curve over training, by the part of the evaluation that has them."""
 
 
-def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
-    """Runs every evaluator; writes evaluation.json, a line in evaluations.jsonl and pictures."""
-    document, shown = _measured(experiment, experiment.evaluation.evaluators(), state)
-    document = {**document, "cost": costs(experiment)}
+def evaluate(experiment: Experiment, workdir: Path, state: GanState, chosen: str = "") -> None:
+    """Runs every evaluator; writes evaluation.json, a line in evaluations.jsonl and pictures.
+
+    Args:
+        experiment: the run.
+        workdir: its directory.
+        state: what is measured, on the host.
+        chosen: by which figure it was chosen among others, if it was.
+    """
+    evaluators = experiment.evaluation.evaluators()
+    document, shown = _measured(experiment, evaluators, state, chosen)
+    document |= {"cost": costs(experiment), "measured_by": provenance.record()}
     for part, drawn in shown.items():
         for name, picture in drawn.items():
             sinks.write_picture(workdir / f"{name}.png", picture)
@@ -42,20 +50,28 @@ def evaluate(experiment: Experiment, workdir: Path, state: GanState) -> None:
     sinks.write_json(workdir / "evaluation.json", document)
 
 
-def evaluate_interim(experiment: Experiment, workdir: Path, state: GanState) -> bool:
+def evaluate_interim(
+    experiment: Experiment, workdir: Path, state: GanState, keep: Callable[[], None]
+) -> None:
     """Runs the smaller evaluation; adds a line to evaluations.jsonl.
 
-    Returns: whether the figure that `config.evaluation.best` names is better than ever.
+    Args:
+        experiment: the run.
+        workdir: its directory.
+        state: what is measured, on the host.
+        keep: called before the line is written if the figure that `config.evaluation.best`
+            names is better than ever under this protocol.
     """
     plan = experiment.evaluation
-    document, _ = _measured(experiment, plan.interim(), state)
+    document, _ = _measured(experiment, plan.interim(), state, "")
     document["interim"] = True
     value = plan.figure(document)
     lines = sinks.read_lines(workdir / "evaluations.jsonl")
-    before = [plan.figure(line) for line in lines if line.get("interim")]
+    if value is not None and plan.is_best(value, plan.earlier(document, lines)):
+        keep()
     sinks.append(workdir / "evaluations.jsonl", document)
-    print(f"step {int(state.step)}: {plan.best.partition(' ')[2]} {value:.4f}", flush=True)
-    return plan.is_best(value, before)
+    told = "there is none" if value is None else f"{value:.4f}"
+    print(f"step {int(state.step)}: {plan.best.partition(' ')[2]} {told}", flush=True)
 
 
 def draw_evaluations(workdir: Path) -> None:
@@ -87,10 +103,11 @@ def draw_evaluations(workdir: Path) -> None:
 
 
 def _measured(
-    experiment: Experiment, evaluators: Mapping[str, Evaluator], state: GanState
+    experiment: Experiment, evaluators: Mapping[str, Evaluator], state: GanState, chosen: str
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, np.ndarray]]]:
     """The document of one evaluation, and the pictures of its parts."""
     subject = experiment.evaluation.subject(state)
+    subject = subject._replace(facts={**subject.facts, "chosen_by": chosen or "nothing"})
     document: dict[str, Any] = {"name": experiment.name, "step": int(state.step)}
     shown = {}
     for part, evaluator in evaluators.items():

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from gaxn.types import InputError
+from gaxn.types import InputError, require
 
 
 def _replace(path: Path, write) -> None:
-    """Writes beside `path`, then renames: a reader never sees half a file."""
+    """Writes beside `path`, then renames: a reader never sees half a file; a link stays one."""
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
@@ -27,9 +29,45 @@ def _replace(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def writable(path: Path, field: str, kept: Iterable[Path] = ()) -> None:
+    """Refuses, before any work, a place where a file cannot be written.
+
+    Args:
+        path: of the file.
+        field: what named it.
+        kept: what must not be written over.
+
+    Raises:
+        InputError: it is a directory or a device, lies in no directory, or is kept.
+    """
+    real = Path(os.path.realpath(path))
+    given = str(path) if path != Path() else ""
+    require(field, given, not real.exists() or real.is_file(), "the path of a file")
+    parents = [parent for parent in real.parents if parent.exists()]
+    require(field, given, parents[0].is_dir(), "the path of a file in a directory")
+    require(field, given, os.access(parents[0], os.W_OK), "a place that can be written")
+    others = {Path(os.path.realpath(other)) for other in kept}
+    require(field, given, real not in others, "another path than that of a set")
+
+
+def _dumped(value: Any, indent: int | None = None) -> str:
+    """JSON, with null for what is no finite number: NaN is none that others can read."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON."""
-    text = json.dumps(value, indent=2) + "\n"
+    """Indented JSON; null for what is no finite number."""
+    text = _dumped(value, 2) + "\n"
     _replace(path, lambda temporary: temporary.write_text(text))
 
 
@@ -69,7 +107,7 @@ def write_gif(path: Path, pictures: Sequence[Path], seconds: float = 6.0) -> Non
 def append(path: Path, record: Mapping[str, Any]) -> None:
     """One line of JSON at the end of a .jsonl file."""
     with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(_dumped(record) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -119,8 +119,41 @@ WRONG = {
     ),
     "weights of pixels": (
         ["{train}", "{test}", "--extractor=pixels", "--weights=x"],
-        "weights is unknown",
+        "the extractor pixels takes no options",
     ),
+    "a classifier without weights": (
+        ["{train}", "{test}", "--extractor=classifier"],
+        "valid are fashion-mnist, mnist, shapes",
+    ),
+    "statistics without an ending": (["{train}", "--write={root}/x", *SHAPES], "ends in .npz"),
+    "a set as a target": (
+        ["{train}.npz", "--write={train}.npz", *SHAPES],
+        "another path than that of a set",
+    ),
+    "a set as a target through a link": (
+        ["{train}.npz", "{test}", "--json={root}/link.npz", *SHAPES],
+        "another path than that of a set",
+    ),
+    "a directory as a target": (["{train}", "{test}", "--json={root}", *SHAPES], "path of a file"),
+    "no target": (["{train}", "{test}", "--json=", *SHAPES], "--json is ''"),
+    "a device as a target": (["{train}", "{test}", "--json=/dev/null", *SHAPES], "path of a file"),
+    "two targets": (
+        ["{train}", "--write={root}/x.npz", "--json={root}/x.json", *SHAPES],
+        "left out with --write",
+    ),
+    "pictures of another size": (
+        ["{train}", "{root}/pixel.npz", "--extractor=pixels"],
+        "3 and 3,072 features an image",
+    ),
+    "pictures too small for the extractor": (
+        ["{root}/pixel.npz", "{train}", *SHAPES],
+        "not made for images of 1x1x3",
+    ),
+    "one picture": (
+        ["{root}/pixel.npz", "--write={root}/x.npz", "--extractor=pixels", "--metrics", "frechet"],
+        "needs 2 images or more; a set has 1",
+    ),
+    "statistics that are none": (["{train}", "{root}/odd.npz", *SHAPES], "valid is (n,) and"),
     "too many samples": (["{train}", "{test}", *SHAPES, "--samples=99"], "has 60 pictures"),
     "weights that are not there": (
         ["{train}", "{test}", "--weights=nowhere.pth"],
@@ -138,10 +171,60 @@ WRONG = {
 def test_mistakes_are_one_line(capsys, sets, name, monkeypatch, tmp_path):
     monkeypatch.setenv("GAXN_CACHE", str(tmp_path))
     np.savez(sets / "other.npz", x=np.zeros(3))
+    np.savez(sets / "pixel.npz", images=np.zeros((1, 1, 1, 3), np.uint8))
+    np.savez(sets / "odd.npz", mu=np.zeros(3), sigma=np.eye(4))
+    if not (sets / "link.npz").exists():
+        (sets / "link.npz").symlink_to(sets / "train.npz")
     (sets / "broken.npz").write_bytes(b"PK\x03\x04 cut")
+    before = {path: path.stat().st_mtime_ns for path in sets.glob("*.npz")}
     argv, part = WRONG[name]
     places = {"root": sets, "train": sets / "train", "test": sets / "test"}
     assert part in _refused(capsys, *(word.format(**places) for word in argv))
+    assert before == {path: path.stat().st_mtime_ns for path in sets.glob("*.npz")}
+
+
+def test_the_floor_is_that_of_more_real_images(capsys, sets, tmp_path):
+    metrics = "--metrics", "frechet", "kid"
+    out = tmp_path / "link.json"
+    out.symlink_to(tmp_path / "found.json")
+    argv = [sets / "train", sets / "test", *SHAPES, *metrics]
+    assert (
+        main(["evaluate", *map(str, argv), "--floor", str(sets / "test.npz"), f"--json={out}"]) == 0
+    )
+    assert "(floor 0" in capsys.readouterr().out
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert out.is_symlink()
+    # The floor here is of B itself.
+    assert document["figures"]["frechet_distance_floor"] < 1e-3
+    assert document["protocol"]["floor"]["count"] == COUNT
+    assert document["measured_by"]["versions"]["numpy"] == np.__version__
+
+
+def test_grey_pictures_are_read_as_the_classifier_needs_them(capsys, tmp_path):
+    for index in range(8):
+        shade = np.full((28, 28, 3), 30 * index, np.uint8)
+        Image.fromarray(shade).save(tmp_path / f"{index}.png")
+    argv = tmp_path, tmp_path, "--extractor", "classifier", "--weights", "mnist"
+    figures = _figures(capsys, *argv, "--metrics", "frechet")
+    assert figures["frechet_distance"] < 1e-6
+
+
+def test_an_interruption_is_one_line(capsys, sets, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "observe", interrupted)
+    argv = ["evaluate", str(sets / "train"), str(sets / "test"), *SHAPES]
+    assert main(argv) == 130
+    assert capsys.readouterr().err == "gaxn: interrupted; nothing was written\n"
+
+
+def test_too_little_memory_is_one_line(capsys, sets, monkeypatch):
+    def full(*_):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(measure, "observe", full)
+    assert "not enough memory: Unable" in _refused(capsys, sets / "train", sets / "test", *SHAPES)
 
 
 # Pictures in .npz files, as a data set too
@@ -165,8 +248,9 @@ def test_the_splits_of_an_array_share_nothing_and_make_the_whole(tmp_path):
         assert sum(source.counts.values()) == len(source)
     assert sorted(found["train"] + found["test"]) == found["all"] == list(range(50))
     assert len(found["test"]) == 10
-    identities = {npz.Source(split, path).identity for split in npz.SPLITS}
+    identities = {npz.Source(split, path).identity for split in ("train", "test")}
     assert len(identities) == 1
+    assert "test_share" not in npz.Source("all", path).identity
 
 
 @pytest.mark.parametrize(
@@ -177,6 +261,7 @@ def test_the_splits_of_an_array_share_nothing_and_make_the_whole(tmp_path):
         {"images": np.zeros((9, 4, 4, 3), np.uint8), "labels": np.zeros(8, int)},
         {"images": np.zeros((9, 4, 4, 3), np.uint8), "labels": np.full(9, -1)},
         {"images": np.zeros((9, 4, 4, 3), np.uint8), "labels": np.full(9, 0.5)},
+        {"images": np.zeros((9, 4, 4, 3), np.uint8), "labels": np.full(9, 2**32)},
         {"images": np.array([object()], dtype=object)},
     ],
 )

@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from gaxn import figures, modes, outputs, sinks
+from gaxn import evaluations, figures, modes, outputs, sinks
 from gaxn.build import build
+from gaxn.data import npz, shapes
 from gaxn.evaluations import Plan
+from gaxn.evaluators import measured
+from gaxn.extractors import classifier
 from gaxn.main import main
 from gaxn.sampling import Choice
 from gaxn.types import InputError
@@ -141,10 +144,17 @@ def test_a_run_goes_on_with_the_same_best(run, tiny, tmp_path):
 
 
 def _plan(best):
-    return Plan(None, dict, lambda: {"classifier": None}, 1, best, "last")
+    return Plan(None, dict, dict, 1, best, "last")
 
 
-DOCUMENT = {"step": 3, "classifier": {"figures": {"frechet_distance": 2.0, "accuracy": 0.5}}}
+DOCUMENT = {
+    "step": 3,
+    "interim": True,
+    "classifier": {
+        "figures": {"frechet_distance": 2.0, "accuracy": 0.5},
+        "protocol": {"samples": 20, "step": 3},
+    },
+}
 
 
 def test_the_best_of_a_figure():
@@ -156,15 +166,87 @@ def test_the_best_of_a_figure():
     assert lowest.is_best(2.0, []) and lowest.is_best(1.0, [2.0, 3.0])
     assert not lowest.is_best(2.0, [2.0]) and not lowest.is_best(3.0, [2.0])
     assert highest.is_best(3.0, [2.0]) and not highest.is_best(1.0, [2.0])
-    with pytest.raises(InputError, match="the figures are classifier/frechet_distance"):
-        _plan("lowest classifier/fid").figure(DOCUMENT)
+    assert _plan("lowest classifier/fid").figure(DOCUMENT) is None
+
+
+def test_only_what_was_measured_the_same_way_is_ranked():
+    plan = _plan("lowest classifier/frechet_distance")
+    full = {name: value for name, value in DOCUMENT.items() if name != "interim"}
+    part = DOCUMENT["classifier"]
+    others = (
+        full,
+        {**DOCUMENT, "classifier": {**part, "protocol": {"samples": 40, "step": 3}}},
+        {**DOCUMENT, "classifier": {**part, "figures": {}}},
+        {"step": 1, "interim": True},
+    )
+    later = {**DOCUMENT, "classifier": {**part, "protocol": {"samples": 20, "step": 9}}}
+    assert plan.earlier(later, [*others, DOCUMENT]) == [2.0]
 
 
 def test_a_part_that_will_not_be_there_is_refused_before_training(tiny, tmp_path):
     config = tiny(*QUICK, "evaluation.every=2", "evaluation.best=lowest inception/kid")
-    with pytest.raises(InputError, match="valid is a part of classifier"):
+    with pytest.raises(InputError, match="valid is lowest or highest, and classifier/class_f1"):
         modes.train(build(config, "tiny"), tmp_path)
-    assert not (tmp_path / "checkpoints").exists()
+    config = tiny(*QUICK, "evaluation.every=2", "evaluation.best=lowest classifier/fid")
+    with pytest.raises(InputError, match="classifier/frechet_distance"):
+        modes.train(build(config, "tiny"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_measured_is_told_before_training(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("GAXN_CACHE", str(tmp_path / "cache"))
+    config = tiny("evaluation.inception=nowhere.pth")
+    with pytest.raises(InputError, match="pth, are not there"):
+        modes.train(build(config, "tiny"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_download_is_asked_for_by_the_config(tiny, tmp_path, monkeypatch):
+    from gaxn import cache
+
+    def fetch(urls, path, verify):
+        raise InputError(f"asked for {path.name}")
+
+    monkeypatch.setenv("GAXN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "fetch", fetch)
+    config = tiny("evaluation.inception=download")
+    with pytest.raises(InputError, match="asked for pt_inception"):
+        modes.train(build(config, "tiny"), tmp_path / "run")
+
+
+def test_metrics_that_a_small_test_split_cannot_have_are_left_out_unless_asked_for(tmp_path):
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "four.npz", images=images, labels=np.arange(4) % 3)
+    four, train = npz.Source("all", str(tmp_path / "four.npz")), shapes.Source("train", 100)
+    metrics = evaluations.choose((), "metrics")
+    reference = measured.Reference(four, classifier.load("shapes"), metrics, True, 20)
+
+    def figures(asked):
+        return measured.Evaluator("classifier", train, reference, metrics, asked, 20, False).figures
+
+    assert {"frechet_distance", "conditional_accuracy"} <= figures(()) - {"precision"}
+    with pytest.raises(InputError, match="metric manifolds needs 6 images or more; a set has 4"):
+        figures(("manifolds",))
+
+
+def test_the_best_state_is_never_ahead_of_the_last(run, tiny, tmp_path):
+    config = (*QUICK, "evaluation.every=1", "run.checkpoint_every=8", "run.keep=9")
+    assert modes.train(build(tiny(*config), "tiny"), tmp_path) == 0
+    (best,) = (int(path.name) for path in (tmp_path / "best").iterdir())
+    assert best in {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+
+
+def test_a_damaged_chosen_checkpoint_is_told(run, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "copy")
+    for path in (tmp_path / "copy" / "best").rglob("*"):
+        if path.is_file() and path.stat().st_size > 1_000:
+            path.write_bytes(b"")
+    flag = "--config.evaluation.checkpoint=best"
+    assert main(["gaxn", "--mode=evaluate", f"--workdir={tmp_path / 'copy'}", flag]) == 2
+    assert "that one is damaged, and was set aside" in capsys.readouterr().err
+    assert (tmp_path / "copy" / "corrupt_best").is_dir()
 
 
 def test_the_same_of_real_images_stands_beside(run):

@@ -17,6 +17,7 @@ FLOORS = [
         "pixels",
         "pictures",
         "preprocessing",
+        "provenance",
         "schema",
         "sinks",
         "statistics",

@@ -156,7 +156,44 @@ def test_the_distance_of_each_class():
 
 
 def test_covariances_that_take_too_much_are_refused():
-    from gaxn.types import InputError
-
-    with pytest.raises(InputError, match=r"1000 covariances of 2048 features take 31.2 GiB"):
+    with pytest.raises(ValueError, match=r"1000 covariances of 2048 features, 31.2 GiB"):
         intra_frechet.empty(Outline(10, 2048, labels=1000))
+    with pytest.raises(ValueError, match=r"10 covariances of 12288 features"):
+        frechet.empty(Outline(10, 64 * 64 * 3))
+
+
+def test_the_error_of_a_set_that_is_sorted_by_class_is_that_of_the_set_in_any_order():
+    # Two classes far apart: tenths of the sorted set would be of one class each.
+    random = np.random.default_rng(0)
+    features = random.normal(size=(400, 3))
+    features[200:] += 20
+    reference = _streamed(features[::2] + random.normal(size=(200, 3)))
+    shuffled = features[random.permutation(400)]
+    errors = [
+        frechet.compute(_streamed(rows), reference).figures["frechet_distance_error"]
+        for rows in (features, shuffled)
+    ]
+    np.testing.assert_allclose(errors[0], errors[1], rtol=0.6)
+
+
+def test_a_set_against_itself_is_no_less_than_zero():
+    for seed in range(5):
+        same = _streamed(_features(50, 64, seed).astype(np.float32))
+        assert frechet.compute(same, same).figures["frechet_distance"] >= 0
+
+
+WRONG_GAUSSIANS = {
+    "shapes": (np.zeros(3), np.eye(4), "valid is"),
+    "words": (np.array(["a", "b"]), np.eye(2), "finite real"),
+    "complex numbers": (np.zeros(2), np.eye(2) * 1j, "finite real"),
+    "no number": (np.array([0, np.nan]), np.eye(2), "finite real"),
+    "no symmetry": (np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]]), "symmetric"),
+    "a negative variance": (np.zeros(2), np.diag([1.0, -1.0]), "negative eigenvalue"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_GAUSSIANS)
+def test_what_is_no_gaussian_is_refused(name):
+    mean, covariance, message = WRONG_GAUSSIANS[name]
+    with pytest.raises(ValueError, match=message):
+        frechet.of_gaussian(mean, covariance)

@@ -54,6 +54,12 @@ def test_every_metric_gives_figures(expected):
     assert expected.figures["conditional_accuracy"] > 0.99
 
 
+def test_metrics_declare_their_figures(expected):
+    declared = {name for metric in _metrics().values() for name in metric.FIGURES}
+    errors = {f"{name}_error" for name in declared}
+    assert declared <= expected.figures.keys() <= declared | errors
+
+
 def test_the_number_of_devices_does_not_matter(sets, extractor, expected, monkeypatch):
     devices = jax.local_devices()
     assert len(devices) == 4
@@ -131,6 +137,9 @@ def test_a_file_of_pytorch_fid_is_a_reference_and_so_is_ours_for_it(sets, extrac
     found = _observed(sets[0], extractor, _metrics("kid"))
     with pytest.raises(InputError, match="metric kid needs rows of features, which the reference"):
         measure.compute(_metrics("kid"), found, loaded)
+    other = {"mu": plain["mu"][:-1], "sigma": plain["sigma"][:-1, :-1]}
+    with pytest.raises(InputError, match="valid is pictures of one size, by one extractor"):
+        measure.compute(metrics, found, measure.load(other, metrics)[0])
 
 
 def test_other_files_are_refused():
@@ -142,6 +151,10 @@ def test_other_files_are_refused():
 
 def test_too_few_images_are_one_line(extractor):
     few = measure.of_source(shapes.Source(split="train", examples=100), 4)
+    whole = measure.outline(few, extractor)
+    assert "manifolds" not in measure.fitting(_metrics(), [whole])
+    with pytest.raises(InputError, match="metric manifolds needs 6 images or more; a set has 4"):
+        measure.fitting(_metrics(), [whole], ["manifolds"])
     with pytest.raises(InputError, match="metric manifolds: a neighbourhood needs 6 examples"):
         _result([few, few], extractor, _metrics("manifolds"))
 

@@ -112,11 +112,11 @@ class Source:
         """Has a checksum of all names and sizes of files: other pictures are another set."""
         listing = sorted((*place, self._sizes[name]) for name, place in self._places.items())
         digest = zlib.crc32(repr(listing).encode())
-        return (
+        name = (
             f"{self._root.resolve().name.removesuffix('.zip')} {digest:08x} "
-            f"{framing.describe(self.size, self.crop)} channels={self.channels} "
-            f"test_share={self.test_share}"
+            f"{framing.describe(self.size, self.crop)} channels={self.channels}"
         )
+        return name if self.split == "all" else f"{name} test_share={self.test_share}"
 
     @functools.cached_property
     def counts(self) -> Mapping[str, int]:

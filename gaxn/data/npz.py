@@ -17,6 +17,7 @@ from gaxn.types import Batch, Indices, InputError, require
 SPLITS = ("train", "test", "all")
 IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
 ORDER_SEED = 2020
+MOST_LABELS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Source:
     def identity(self) -> str:
         """Has a checksum of the pictures: others are another set."""
         digest = hashlib.sha256(np.ascontiguousarray(self._whole.images)).hexdigest()[:8]
-        return f"{find(self.path).name.removesuffix('.npz')} {digest} test_share={self.test_share}"
+        name = f"{find(self.path).name.removesuffix('.npz')} {digest}"
+        return name if self.split == "all" else f"{name} test_share={self.test_share}"
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -123,8 +125,8 @@ def _read(path: Path) -> Batch:
         or images.shape[3] not in (1, 3)
     ):
         raise InputError(
-            f"{path} has no pictures; valid is an array images (or arr_0), uint8 [n, height, "
-            "width, 1 or 3]"
+            f"{path} has no pictures but {_told(path)}; valid is an array images (or arr_0), uint8 "
+            "[n, height, width, 1 or 3]"
         )
     labels = next((arrays[name] for name in LABELS if name in arrays), None)
     if labels is None:
@@ -132,6 +134,16 @@ def _read(path: Path) -> Batch:
     if labels.ndim == 2 and labels.shape[1] > 1:
         labels = labels.argmax(axis=1)
     whole = labels.size == len(images) and np.issubdtype(labels.dtype, np.integer)
-    if not whole or (labels < 0).any():
-        raise InputError(f"{path} has labels that are not one whole number, 0 or more, a picture")
+    if not whole or (labels < 0).any() or (labels >= MOST_LABELS).any():
+        raise InputError(
+            f"{path} has labels that are not one whole number a picture, from 0 to "
+            f"{MOST_LABELS - 1:,}"
+        )
     return Batch(images, labels.reshape(-1).astype(np.int32))
+
+
+def _told(path: Path) -> str:
+    """The arrays of a file, for those who wonder what is wrong with them."""
+    with opened(path) as stored:
+        found = [f"{name}, {stored[name].dtype} {list(stored[name].shape)}" for name in stored]
+    return "; ".join(found[:3]) or "nothing"

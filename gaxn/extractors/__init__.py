@@ -65,7 +65,7 @@ class Extractor:
             return jax.eval_shape(
                 self.apply, self.params, jax.ShapeDtypeStruct((1, *image_shape), np.uint8)
             )
-        except (TypeError, flax.errors.ScopeParamShapeError):
+        except (TypeError, ZeroDivisionError, flax.errors.ScopeParamShapeError):
             height, width, channels = image_shape
             raise InputError(
                 f"the extractor {self.card['extractor']} was not made for images of "

@@ -82,7 +82,7 @@ def save(path: Path, source: Source, params: PyTree, accuracy: float) -> dict[st
     return card
 
 
-def load(weights: str) -> Extractor:
+def load(weights: str = "") -> Extractor:
     """A classifier by its weights.
 
     Args:

@@ -68,7 +68,8 @@ def _weights(weights: str) -> tuple[PyTree, str]:
         return _read_kept(path) if path.suffix == ".npz" else _convert(path)
     if kept.exists():
         return _read_kept(kept)
-    if weights == DOWNLOAD:
+    ours = weights == DOWNLOAD and not fetched.exists()
+    if ours:
         cache.fetch([URL], fetched, _problem)
     if not fetched.exists():
         raise InputError(f"the weights of Inception are not there; {_advice(folder)}")
@@ -79,7 +80,8 @@ def _weights(weights: str) -> tuple[PyTree, str]:
     stream = io.BytesIO()
     np.savez(stream, sha256=np.array(digest), **flat)
     sinks.write_bytes(kept, stream.getvalue())
-    fetched.unlink()
+    if ours:
+        fetched.unlink()
     return params, digest
 
 

@@ -1,6 +1,6 @@
 """Metrics, one a file: states over what is observed of a set of images, which can be merged.
 
-Each file offers `TAKES`, `State`, `empty`, `update`, `merge` and `compute`, as in `Metric`. A
+Each file offers what `Metric` has, and its `State`. A
 stream in batches of any size, and merged in any order, gives the same result. Figures whose
 name ends in `_error` are the standard error of the figure before.
 """
@@ -67,12 +67,20 @@ class Metric(Protocol):
 
     Attributes:
         TAKES: the fields of `Observed` that `update` takes, in this order.
+        FIGURES: the names of its figures, but for their errors.
+        FEWEST: images without which a set has no such figure.
     """
 
     TAKES: tuple[str, ...]
+    FIGURES: tuple[str, ...]
+    FEWEST: int
 
     def empty(self, outline: Outline) -> Any:
-        """Nothing seen yet of a set."""
+        """Nothing seen yet of a set.
+
+        Raises:
+            ValueError: it would take too much memory.
+        """
 
     def update(self, state: Any, indices: Int[np.ndarray, "batch"], *observed: np.ndarray) -> Any:
         """Adds a batch of any size, of examples in [0, count) that were not there."""

@@ -11,6 +11,8 @@ from gaxn.statistics.rows import State, empty, merge
 __all__ = ["State", "empty", "merge"]
 
 TAKES = ("logits",)
+FIGURES = ("confidence",)
+FEWEST = 1
 
 
 def update(

@@ -8,6 +8,8 @@ from jaxtyping import Int
 from gaxn.metrics import Outline, Result
 
 TAKES = ("labels", "modes")
+FIGURES = ("conditional_accuracy", "class_precision_worst", "class_recall_worst", "class_f1_worst")
+FEWEST = 1
 
 
 class State(NamedTuple):

@@ -9,14 +9,16 @@ from gaxn.statistics.rows import State, empty, merge, update
 __all__ = ["State", "empty", "merge", "update"]
 
 TAKES = ("features",)
+FIGURES = ("diversity",)
+FEWEST = 3
 
 
 def compute(state: State, _: State | None = None) -> Result:
     """The distance, in units of the features, and its jackknife error; needs 3 examples."""
-    features, _ = pairwise.centred(table := rows.features(state), table)
-
-    if len(features) < 3:
-        raise ValueError(f"pairs of others need 3 examples or more, not {len(features)}")
+    table = rows.features(state)
+    features, _ = pairwise.centred(table, table)
+    if len(features) < FEWEST:
+        raise ValueError(f"pairs of others need {FEWEST} examples or more, not {len(features)}")
 
     def of_block(block: slice) -> np.ndarray:
         apart = pairwise.squared_distances(features[block], features)

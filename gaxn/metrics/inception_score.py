@@ -13,6 +13,8 @@ from gaxn.metrics import Outline, Result
 from gaxn.statistics.probabilities import log_softmax
 
 TAKES = ("logits",)
+FIGURES = ("inception_score", "inception_score_split_deviation")
+FEWEST = 1
 SPLITS, SEED = 10, 2020
 
 

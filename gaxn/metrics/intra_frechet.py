@@ -6,11 +6,10 @@ from jaxtyping import Float, Int
 from gaxn.metrics import Outline, Result
 from gaxn.statistics import gaussian
 from gaxn.statistics.gaussian import Moments, merge_groups
-from gaxn.types import InputError
 
 TAKES = ("labels", "features")
-LIMIT = 2**31
-"""Bytes that the covariances of one set may take."""
+FIGURES = ("intra_frechet_distance",)
+FEWEST = 2
 
 State = Moments
 merge = merge_groups
@@ -20,14 +19,8 @@ def empty(outline: Outline) -> State:
     """Nothing seen yet of any class.
 
     Raises:
-        InputError: so many covariances of this size take too much memory.
+        ValueError: so many covariances of this size take too much memory.
     """
-    size = 8 * outline.labels * outline.features**2
-    if size > LIMIT:
-        raise InputError(
-            f"metric intra_frechet: {outline.labels} covariances of {outline.features} features "
-            f"take {size / 2**30:.1f} GiB; valid is up to {LIMIT / 2**30:.0f} GiB; leave it out"
-        )
     return gaussian.grouped(outline.features, outline.labels)
 
 

@@ -14,6 +14,8 @@ from gaxn.statistics.rows import State, empty, merge, update
 __all__ = ["State", "empty", "merge", "update"]
 
 TAKES = ("features",)
+FIGURES = ("kid", "kid_subset_deviation", "kid_unbiased")
+FEWEST = 3
 SUBSETS, SUBSET_SIZE, SEED = 100, 1_000, 2020
 
 
@@ -21,8 +23,10 @@ def compute(state: State, reference: State) -> Result:
     """Both estimates; 0 in expectation for equal distributions, and then often below it."""
     generated, real = rows.features(state), rows.features(reference)
     for side in (generated, real):
-        if len(side) < 3:
-            raise ValueError(f"an unbiased estimate needs 3 examples or more, not {len(side)}")
+        if len(side) < FEWEST:
+            raise ValueError(
+                f"an unbiased estimate needs {FEWEST} examples or more, not {len(side)}"
+            )
     subsets = _subsets(generated, real)
     value, error = unbiased(generated, real)
     return Result(
@@ -42,8 +46,8 @@ def unbiased(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         x, y: features, float64 [m, d] and [n, d], m and n 3 or more.
     """
     m, n = len(x), len(y)
-    xx, yy = _row_sums(x, x) - _diagonal(x), _row_sums(y, y) - _diagonal(y)
-    xy, yx = _row_sums(x, y), _row_sums(y, x)
+    xx, yy = _sums(x, x)[0] - _diagonal(x), _sums(y, y)[0] - _diagonal(y)
+    xy, yx = _sums(x, y)
     within_x, within_y = xx.sum() / (m * (m - 1)), yy.sum() / (n * (n - 1))
     across = xy.sum()
     value = within_x + within_y - 2 * across / (m * n)
@@ -68,9 +72,15 @@ def _diagonal(x: np.ndarray) -> np.ndarray:
     return (np.einsum("ij,ij->i", x, x) / x.shape[1] + 1) ** 3
 
 
-def _row_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    sums = pairwise.over_blocks(len(x), len(y), lambda block: _kernel(x[block], y).sum(axis=1))
-    return np.concatenate(sums)
+def _sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the rows and of the columns of the kernel's matrix."""
+
+    def of_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        kernel = _kernel(x[block], y)
+        return kernel.sum(axis=1), kernel.sum(axis=0)
+
+    by_row, by_column = zip(*pairwise.over_blocks(len(x), len(y), of_block), strict=True)
+    return np.concatenate(by_row), np.sum(by_column, axis=0)
 
 
 def _subsets(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -14,7 +14,9 @@ from gaxn.statistics.rows import State, empty, merge, update
 __all__ = ["State", "empty", "merge", "update"]
 
 TAKES = ("features",)
+FIGURES = ("precision", "recall", "density", "coverage")
 NEAR, FAR = 3, 5
+FEWEST = FAR + 1
 
 
 def compute(state: State, reference: State) -> Result:
@@ -25,8 +27,8 @@ def compute(state: State, reference: State) -> Result:
     """
     generated, real = pairwise.centred(rows.features(state), rows.features(reference))
     for side in (generated, real):
-        if len(side) <= FAR:
-            raise ValueError(f"a neighbourhood needs {FAR + 1} examples or more, not {len(side)}")
+        if len(side) < FEWEST:
+            raise ValueError(f"a neighbourhood needs {FEWEST} examples or more, not {len(side)}")
     near_real, far_real = _radii(real)
     near_generated, _ = _radii(generated)
 

@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 from gaxn.metrics import Outline, Result
 
 TAKES = ("modes",)
+FIGURES = ("modes", "modes_reverse_kl", "modes_quality")
+FEWEST = 1
 LISTED = 100
 """The most modes whose shares are a table."""
 

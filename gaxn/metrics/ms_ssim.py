@@ -15,6 +15,8 @@ from gaxn.statistics import jackknife, rows
 from gaxn.types import HostPixels
 
 TAKES = ("images",)
+FIGURES = ("ms_ssim",)
+FEWEST = 2
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, DEVIATION = 11, 1.5
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2

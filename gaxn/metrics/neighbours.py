@@ -39,7 +39,8 @@ def update(
     state: State, indices: Int[np.ndarray, "batch"], features: Float[np.ndarray, "batch features"]
 ) -> State:
     """Looks at a batch of any size."""
-    queries, seen = pairwise.centred(state.queries, features.astype(np.float64))
+    # By the queries' mean, so that the batches do not change the rounding.
+    seen, queries = pairwise.centred(features.astype(np.float64), state.queries)
     distances = pairwise.squared_distances(queries, seen)
     return _nearest(state, distances, np.broadcast_to(indices, distances.shape))
 

@@ -12,6 +12,8 @@ from gaxn.statistics.rows import State, empty, merge, update
 __all__ = ["State", "empty", "merge", "update"]
 
 TAKES = ("features",)
+FIGURES = ("sliced_wasserstein",)
+FEWEST = 1
 DIRECTIONS, SEED, SLICE = 512, 2020, 16
 
 

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+LIMIT = 2**31
+"""Bytes that the covariances of one set may take."""
+
 
 class Moments(NamedTuple):
     """How many examples, their mean and the sum of the outer products of their deviations."""
@@ -21,10 +24,21 @@ def nothing(features: int) -> Moments:
 
 def moments(features: Float[np.ndarray, "batch features"]) -> Moments:
     """Those of a batch, of one example or more."""
+    return extend(nothing(features.shape[1]), features)
+
+
+def extend(known: Moments, features: Float[np.ndarray, "batch features"]) -> Moments:
+    """The moments of what was known and of a batch of one example or more."""
     features = np.asarray(features, np.float64)
+    count = known.count + len(features)
     mean = features.mean(axis=0)
-    centred = features - mean
-    return Moments(np.array(len(features)), mean, centred.T @ centred)
+    shift = mean - known.mean
+    # The last term of `merge` as one more row: a product is faster than a sum of products.
+    between = shift * np.sqrt(known.count * len(features) / count)
+    rows = np.concatenate([features - mean, between[None]])
+    scatter = rows.T @ rows
+    scatter += known.scatter
+    return Moments(count, known.mean + shift * (len(features) / count), scatter)
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -39,7 +53,17 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def grouped(features: int, groups: int) -> Moments:
-    """The moments of no example in each group, stacked."""
+    """The moments of no example in each group, stacked.
+
+    Raises:
+        ValueError: so many covariances of this size take too much memory.
+    """
+    size = 8 * groups * features**2
+    if size > LIMIT:
+        raise ValueError(
+            f"keeps {groups} covariances of {features} features, {size / 2**30:.1f} GiB; valid is "
+            f"up to {LIMIT / 2**30:.0f} GiB"
+        )
     return Moments(
         np.zeros(groups, np.int64),
         np.zeros((groups, features)),
@@ -58,7 +82,7 @@ def add(
     """Adds a batch to stacked moments, each example to its group: int [batch]."""
     fields = [field.copy() for field in stacked]
     for index in np.unique(groups):
-        found = merge(group(stacked, index), moments(features[groups == index]))
+        found = extend(group(stacked, index), features[groups == index])
         for field, value in zip(fields, found, strict=True):
             field[index] = value
     return Moments(*fields)
@@ -68,6 +92,29 @@ def merge_groups(a: Moments, b: Moments) -> Moments:
     """Group by group, the moments of both together."""
     merged = [merge(group(a, index), group(b, index)) for index in range(len(a.count))]
     return Moments(*(np.stack(fields) for fields in zip(*merged, strict=True)))
+
+
+def check(mean: np.ndarray, covariance: np.ndarray) -> None:
+    """Refuses what is no Gaussian's.
+
+    Raises:
+        ValueError: wrong shapes, no finite real numbers, or a covariance that is none.
+    """
+    if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
+        raise ValueError(
+            f"mu has the shape {mean.shape} and sigma {covariance.shape}; valid is (n,) and (n, n)"
+        )
+    if any(
+        field.dtype.kind not in "fiu" or not np.isfinite(field).all()
+        for field in (mean, covariance)
+    ):
+        raise ValueError("mu and sigma have to be finite real numbers")
+    # Rounding in float32 leaves eigenvalues as far below 0.
+    slack = 1e-4 * np.abs(covariance).max(initial=0)
+    if np.abs(covariance - covariance.T).max(initial=0) > slack:
+        raise ValueError("sigma has to be symmetric")
+    if np.linalg.eigvalsh(covariance).min(initial=0) < -slack * len(mean):
+        raise ValueError("sigma has a negative eigenvalue")
 
 
 def covariance(moments: Moments) -> Float[np.ndarray, "features features"]:
@@ -108,9 +155,12 @@ def fix(moments: Moments) -> Fixed:
 
 
 def distance(moments: Moments, reference: Fixed) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S2^1/2 S1 S2^1/2)^1/2) (Heusel et al., 2017, eq. 6)."""
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S2^1/2 S1 S2^1/2)^1/2) (Heusel et al., 2017, eq. 6).
+
+    0 or more: what rounding leaves below counts as 0.
+    """
     matrix = covariance(moments)
     cross = np.linalg.eigvalsh(reference.root @ matrix @ reference.root)
     shift = moments.mean - reference.mean
     total = np.trace(matrix) + reference.trace - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
-    return float(shift @ shift + total)
+    return max(0.0, float(shift @ shift + total))
