@@ -19,7 +19,7 @@ from gaxn.losses import Loss, hinge, relativistic
 from gaxn.main import main
 from gaxn.nn import convolution
 from gaxn.step import Turn, make_step
-from gaxn.types import Batch, InputError
+from gaxn.types import Batch, InputError, Subject
 
 PROTOCOL = {"samples": 60, "reference": "shapes, test split", "step": 8, "seed": 0}
 FIGURES = {"accuracy": 0.5, "distance": 12.25}
@@ -433,7 +433,8 @@ def test_parameters_are_counted_by_player():
 
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()[:1]))
-    nothing = dataclasses.replace(experiment.evaluation, subject=lambda _: None, evaluators=dict)
+    unseen = Subject(None, None, None, {}, {})
+    nothing = dataclasses.replace(experiment.evaluation, subject=lambda _: unseen, evaluators=dict)
     bare = dataclasses.replace(experiment, evaluation=nothing)
     outputs.evaluate(bare, tmp_path, SimpleNamespace(step=8))
     found = sinks.read_json(tmp_path / "evaluation.json")["cost"]
