@@ -9,10 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from jaxtyping import jaxtyped
 
-from gaxn import losses
-from gaxn.losses import hinge, non_saturating, relativistic, wasserstein
+from gaxn import axis, losses
+from gaxn.losses import (
+    hinge,
+    least_squares,
+    minimax,
+    non_saturating,
+    relativistic,
+    relativistic_average,
+    wasserstein,
+)
 from gaxn.types import InputError
 
 FILES = [
@@ -24,6 +33,9 @@ SIDES = [
     for file in FILES
     for side in ("discriminator", "generator")
 ]
+COUPLED = {relativistic_average.discriminator, relativistic_average.generator}
+"""Those that hold an example against the batch."""
+
 EXTREMES = np.array(list(itertools.product([-50.0, 0.0, 50.0], repeat=2)), np.float32).T
 
 
@@ -41,12 +53,13 @@ def test_values_and_gradients_are_per_example_and_finite(loss):
     assert np.isfinite(values).all()
     for jacobian in jax.jacobian(loss, (0, 1))(jnp.asarray(real), jnp.asarray(fake)):
         assert np.isfinite(jacobian).all()
-        assert not (jacobian * (1 - np.eye(len(real)))).any()
+        assert loss in COUPLED or not (jacobian * (1 - np.eye(len(real)))).any()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
 def test_the_players_pull_apart(file):
-    real, fake = map(jnp.asarray, _logits())
+    # Between the targets of those that have any.
+    real, fake = (jnp.asarray(side / 20 + 0.5) for side in _logits())
 
     def slopes(side):
         return jax.grad(lambda *logits: side(*logits).sum(), (0, 1))(real, fake)
@@ -110,6 +123,36 @@ EQUATIONS = {
         lambda r, f: 1 - _sigmoid(f - r),
         lambda r, f: _sigmoid(f - r) - 1,
     ),
+    minimax.discriminator: (
+        lambda r, f: -np.log(_sigmoid(r)) - np.log(1 - _sigmoid(f)),
+        lambda r, f: _sigmoid(r) - 1,
+        lambda r, f: _sigmoid(f),
+    ),
+    minimax.generator: (
+        lambda r, f: np.log(1 - _sigmoid(f)),
+        lambda r, f: 0 * r,
+        lambda r, f: -_sigmoid(f),
+    ),
+    least_squares.discriminator: (
+        lambda r, f: 0.5 * (r - 1) ** 2 + 0.5 * f**2,
+        lambda r, f: r - 1,
+        lambda r, f: f,
+    ),
+    least_squares.generator: (
+        lambda r, f: 0.5 * (f - 1) ** 2,
+        lambda r, f: 0 * r,
+        lambda r, f: f - 1,
+    ),
+    relativistic_average.discriminator: (
+        lambda r, f: -np.log(_sigmoid(r - f.mean())) - np.log(1 - _sigmoid(f - r.mean())),
+        lambda r, f: _sigmoid(r - f.mean()) - 1 - _sigmoid(f - r.mean()).mean(),
+        lambda r, f: _sigmoid(f - r.mean()) + (1 - _sigmoid(r - f.mean())).mean(),
+    ),
+    relativistic_average.generator: (
+        lambda r, f: -np.log(_sigmoid(f - r.mean())) - np.log(1 - _sigmoid(r - f.mean())),
+        lambda r, f: _sigmoid(r - f.mean()) + (1 - _sigmoid(f - r.mean())).mean(),
+        lambda r, f: _sigmoid(f - r.mean()) - 1 - _sigmoid(r - f.mean()).mean(),
+    ),
     wasserstein.discriminator: (lambda r, f: f - r, lambda r, f: 0 * r - 1, lambda r, f: 0 * f + 1),
     wasserstein.generator: (lambda r, f: -f, lambda r, f: 0 * r, lambda r, f: 0 * f - 1),
 }
@@ -149,3 +192,71 @@ def test_label_smoothing_is_one_sided(target):
 def test_a_real_target_out_of_range_is_refused(target):
     with pytest.raises(InputError, match=f"real_target is {target}"):
         non_saturating.discriminator(jnp.zeros(2), jnp.zeros(2), real_target=target)
+
+
+def test_every_loss_has_its_equation():
+    assert set(EQUATIONS) == {getattr(f, s) for f in FILES for s in ("discriminator", "generator")}
+
+
+def _cross_entropy(logits, target):
+    wanted = torch.full_like(logits, float(target))
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+
+
+def _square(logits, target):
+    return torch.nn.functional.mse_loss(
+        logits, torch.full_like(logits, float(target)), reduction="none"
+    )
+
+
+# By PyTorch's own losses, where it has them: logits in, a value an example out.
+IN_TORCH = {
+    minimax.discriminator: lambda r, f: _cross_entropy(r, 1) + _cross_entropy(f, 0),
+    minimax.generator: lambda r, f: -_cross_entropy(f, 0),
+    non_saturating.discriminator: lambda r, f: _cross_entropy(r, 1) + _cross_entropy(f, 0),
+    non_saturating.generator: lambda r, f: _cross_entropy(f, 1),
+    least_squares.discriminator: lambda r, f: _square(r, 1) / 2 + _square(f, 0) / 2,
+    least_squares.generator: lambda r, f: _square(f, 1) / 2,
+    hinge.discriminator: lambda r, f: torch.relu(1 - r) + torch.relu(1 + f),
+    hinge.generator: lambda r, f: -f,
+    relativistic.discriminator: lambda r, f: _cross_entropy(r - f, 1),
+    relativistic.generator: lambda r, f: _cross_entropy(f - r, 1),
+    relativistic_average.discriminator: lambda r, f: (
+        _cross_entropy(r - f.mean(), 1) + _cross_entropy(f - r.mean(), 0)
+    ),
+    relativistic_average.generator: lambda r, f: (
+        _cross_entropy(f - r.mean(), 1) + _cross_entropy(r - f.mean(), 0)
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "loss", IN_TORCH, ids=lambda loss: f"{loss.__module__.split('.')[-1]}-{loss.__name__}"
+)
+def test_values_and_slopes_are_those_of_pytorch(loss):
+    real, fake = _logits()
+    logits = [torch.tensor(side, requires_grad=True) for side in (real, fake)]
+    values = IN_TORCH[loss](*logits)
+    slopes = torch.autograd.grad(values.sum(), logits, allow_unused=True)
+    theirs = [values, *(torch.zeros(40) if slope is None else slope for slope in slopes)]
+    for ours, expected in zip(_values_and_slopes(loss, real, fake), theirs, strict=True):
+        np.testing.assert_allclose(ours, expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_the_mean_of_the_relativistic_average_is_that_of_the_global_batch():
+    real, fake = map(jnp.asarray, _logits())
+
+    def total(logits):
+        return relativistic_average.generator(*logits).mean()
+
+    def of_device(logits):
+        value, slopes = jax.value_and_grad(total)(logits)
+        return jax.lax.pmean(value, axis.DATA), slopes
+
+    parts = tuple(side.reshape(4, 10) for side in (real, fake))
+    values, slopes = jax.pmap(of_device, axis.DATA)(parts)
+    expected, whole = jax.value_and_grad(total)((real, fake))
+    np.testing.assert_allclose(values, np.full(4, expected), rtol=1e-6)
+    for part, side in zip(slopes, whole, strict=True):
+        # The mean over devices is that of the global batch.
+        np.testing.assert_allclose(part.reshape(-1) / 4, side, rtol=1e-5, atol=1e-8)
