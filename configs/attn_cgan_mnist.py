@@ -29,6 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "conditional": True,
             "parallel": "auto",
             "data": {"name": "idx", "dataset": "mnist", "directory": ""},
+            "updates": {"name": "alternating"},
             "game": {"name": "image_gan.ImageGan", "latent": 32},
             "generator": {
                 "name": "attn_cgan.Generator",

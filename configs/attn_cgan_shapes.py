@@ -55,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 "noise": 0.0,
                 "examples": 50_000,
             },
+            "updates": {"name": "alternating"},
             "game": {"name": "image_gan.ImageGan", "latent": 16},
             "generator": {
                 "name": "attn_cgan.Generator",

@@ -29,6 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "conditional": True,
             "parallel": "auto",
             "data": {"name": "idx", "dataset": "fashion-mnist", "directory": ""},
+            "updates": {"name": "alternating"},
             "game": {"name": "image_gan.ImageGan", "latent": 100},
             "generator": {"name": "dcgan.Generator", "widths": (64, 16), "embedding": 50},
             "discriminator": {

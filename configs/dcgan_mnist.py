@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "conditional": False,
             "parallel": "auto",
             "data": {"name": "idx", "dataset": "mnist", "directory": ""},
+            "updates": {"name": "alternating"},
             "game": {"name": "image_gan.ImageGan", "latent": 100},
             "generator": {"name": "dcgan.Generator", "widths": (64, 32)},
             "discriminator": {

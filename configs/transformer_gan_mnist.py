@@ -36,6 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "conditional": False,
             "parallel": "auto",
             "data": {"name": "idx", "dataset": "mnist", "directory": ""},
+            "updates": {"name": "alternating"},
             "game": {"name": "image_gan.ImageGan", "latent": 64},
             "generator": {
                 "name": "transformer_gan.Generator",

@@ -21,7 +21,8 @@ from gaxn.labs import LabRun
 from gaxn.sampling import Choice, make_subject
 from gaxn.schema import bind, instance, resolve
 from gaxn.sentinels import make_watch
-from gaxn.step import Turn, make_step
+from gaxn.step import make_step
+from gaxn.turns import Turn
 from gaxn.types import InputError, require
 
 
@@ -63,6 +64,7 @@ def _experiment(
     conditional: bool,
     parallel: str,
     data: dict,
+    updates: dict,
     game: dict,
     generator: dict,
     discriminator: dict,
@@ -103,6 +105,7 @@ def _experiment(
         for player in parts.PLAYERS
     )
     turns = (d_turn,) * critic_turns + (g_turn,)
+    update = instance("updates", updates, "config.updates", "Update")
     key = jax.random.key(seed)
     create = _creator(players, moves, train, batch)
     jax.eval_shape(create, key)
@@ -120,7 +123,7 @@ def _experiment(
         game=players,
         turns=turns,
         create=create,
-        step=make_step(players, turns, ema_decay),
+        step=make_step(players, turns, ema_decay, update),
         feed=make_feed(train, key, len(turns), batch, placement),
         placement=placement,
         subject=subject(Choice()),

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gaxn import transforms
 from gaxn.losses import Loss
-from gaxn.penalties import Penalty
+from gaxn.penalties import Term
 from gaxn.schema import bind, instance, nearest, resolve
 from gaxn.types import InputError, require
 
@@ -43,11 +44,28 @@ def make_loss(spec: Mapping[str, Any]) -> Loss:
     return loss
 
 
-def make_penalty(name: str, weight: Any) -> tuple[Penalty, float]:
-    """A penalty and its weight."""
+def make_penalty(name: str, spec: Any) -> Term:
+    """A penalty, by its weight or by a dict of its weight, `every` and its own options."""
     field = f"config.penalties.{name}"
-    require(field, weight, isinstance(weight, int | float) and weight >= 0, "a weight, 0 or more")
-    return resolve("penalties", name, field).penalty, float(weight)
+    penalty = resolve("penalties", name, field).penalty
+    spec = dict(spec) if isinstance(spec, Mapping) else {"weight": spec}
+    weight, every = spec.pop("weight", None), spec.pop("every", 1)
+    number = isinstance(weight, int | float) and weight >= 0
+    require(field, weight, number, "a weight, 0 or more, or a dict with one")
+    require(f"{field}.every", every, isinstance(every, int) and every >= 1, "1 step or more")
+    parameters = inspect.signature(penalty).parameters.values()
+    options = [item.name for item in parameters if item.kind is item.KEYWORD_ONLY]
+    for option in spec.keys() - set(options):
+        valid = nearest(option, ("weight", "every", *options))
+        raise InputError(f"{field}.{option} is unknown; {name} takes {valid}")
+    bound = functools.partial(penalty, **spec)
+    points = jax.ShapeDtypeStruct((1, 1), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+    try:
+        jax.eval_shape(lambda *of: bound(lambda x: x.sum(axis=1), *of), points, points, keys)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{field}.{error}") from None
+    return Term(name, bound, float(weight), every)
 
 
 def make_augmentation(name: str, options: Any) -> Callable:
@@ -58,7 +76,11 @@ def make_augmentation(name: str, options: Any) -> Callable:
 
 
 def make_optimizer(optimizers: Mapping[str, Any], player: str) -> optax.GradientTransformation:
-    """The optimiser of one player, by its name in optax."""
+    """The optimiser of one player, by its name in optax.
+
+    `clip` bounds its weights after each update, `orthogonal` is the weight of orthogonal
+    regularisation, `decay` lowers its rate.
+    """
     field = f"config.optimizers.{player}"
     for name in optimizers.keys() - set(PLAYERS):
         raise InputError(f"config.optimizers.{name} is unknown; players are {', '.join(PLAYERS)}")
@@ -73,7 +95,17 @@ def make_optimizer(optimizers: Mapping[str, Any], player: str) -> optax.Gradient
         require(f"{field}.{beta}", spec[beta], holds, "0 or more and below 1")
     decay = spec.pop("decay", None)
     schedule = rate if decay is None else bind(_decayed, decay, f"{field}.decay", rate=rate)
-    return bind(getattr(optax, name), spec, field, learning_rate=schedule)
+    clip, weight = spec.pop("clip", None), spec.pop("orthogonal", None)
+    chain = [bind(getattr(optax, name), spec, field, learning_rate=schedule)]
+    if weight is not None:
+        holds = isinstance(weight, int | float) and weight >= 0
+        require(f"{field}.orthogonal", weight, holds, "a weight, 0 or more")
+        chain = [transforms.orthogonal(weight), *chain]
+    if clip is not None:
+        holds = isinstance(clip, int | float) and clip > 0
+        require(f"{field}.clip", clip, holds, "a number above 0")
+        chain = [*chain, transforms.clip_weights(clip)]
+    return chain[0] if len(chain) == 1 else optax.chain(*chain)
 
 
 def _decayed(rate: float, *, begin: int, end: int, to: float) -> optax.Schedule:

@@ -1,4 +1,7 @@
-"""Between stored pixels, uint8 in [0, 255], and what networks see, float in [-1, 1]."""
+"""Between stored pixels, uint8 in [0, 255], and what networks see, float in [-1, 1].
+
+What is stored as float is no pixels, and networks see it as it is.
+"""
 
 import jax.numpy as jnp
 
@@ -6,7 +9,9 @@ from gaxn.types import Images, Pixels
 
 
 def decode(pixels: Pixels) -> Images:
-    """uint8 -> float32 in [-1, 1]."""
+    """uint8 -> float32 in [-1, 1]; float as it is."""
+    if jnp.issubdtype(pixels.dtype, jnp.floating):
+        return pixels
     return pixels.astype(jnp.float32) / 127.5 - 1
 
 

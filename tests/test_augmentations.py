@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gaxn import augmentations
-from gaxn.augmentations import translation
+from gaxn.augmentations import instance_noise, translation
 from gaxn.types import InputError
 
 FILES = [
@@ -18,6 +18,7 @@ FILES = [
     for found in pkgutil.iter_modules(augmentations.__path__, "gaxn.augmentations.")
 ]
 HEIGHT, WIDTH = 8, 12
+STEP = jnp.int32(0)
 
 
 def _name(file):
@@ -45,13 +46,13 @@ def test_the_options_are_frozen_and_have_defaults(file):
 def test_each_example_is_changed_by_its_own_key(file):
     augment = jax.jit(file.Augmentation())
     images, keys = _images(16), _keys(16)
-    changed = augment(images, keys)
+    changed = augment(images, keys, STEP)
     assert changed.shape == images.shape
     assert changed.dtype == images.dtype
     assert (changed != images).any()
-    assert (augment(images, keys[::-1]) != changed).any()
+    assert (augment(images, keys[::-1], STEP) != changed).any()
     order = np.array([3, 15, 0])
-    np.testing.assert_array_equal(augment(images[order], keys[order]), changed[order])
+    np.testing.assert_array_equal(augment(images[order], keys[order], STEP), changed[order])
 
 
 @pytest.mark.parametrize("file", FILES, ids=_name)
@@ -61,7 +62,7 @@ def test_it_is_differentiable(file):
 
     @jax.jit
     def total(images):
-        return jnp.sum(augment(images, _keys(4)) * jnp.arange(4.0)[:, None, None, None])
+        return jnp.sum(augment(images, _keys(4), STEP) * jnp.arange(4.0)[:, None, None, None])
 
     slope = jax.grad(total)(images)
     assert not slope[0].any()
@@ -83,7 +84,7 @@ def test_translation_is_a_shift_that_repeats_the_edge():
     count = 1000
     image = np.asarray(_images(1, HEIGHT, WIDTH))[0]
     augment = jax.jit(translation.Augmentation(ratio=0.25))
-    results = np.asarray(augment(np.broadcast_to(image, (count, *image.shape)), _keys(count)))
+    results = np.asarray(augment(np.broadcast_to(image, (count, *image.shape)), _keys(count), STEP))
     matches = {}
     for down in range(1 - HEIGHT, HEIGHT):
         for right in range(1 - WIDTH, WIDTH):
@@ -98,7 +99,7 @@ def test_translation_is_a_shift_that_repeats_the_edge():
 
 def test_translation_by_nothing_is_the_identity():
     images = _images(16)
-    result = jax.jit(translation.Augmentation(ratio=0.0))(images, _keys(16))
+    result = jax.jit(translation.Augmentation(ratio=0.0))(images, _keys(16), STEP)
     np.testing.assert_array_equal(result, images)
 
 
@@ -107,3 +108,22 @@ def test_a_ratio_out_of_range_is_refused(ratio):
     translation.Augmentation(ratio=1.0)
     with pytest.raises(InputError, match=f"ratio is {ratio}"):
         translation.Augmentation(ratio=ratio)
+
+
+def test_instance_noise_is_gaussian_and_falls_in_a_line():
+    images, keys = jnp.zeros((200, 16, 24, 3)), _keys(200)
+    augment = jax.jit(instance_noise.Augmentation(deviation=0.5, until=100))
+    first = np.asarray(augment(images, keys, STEP)).ravel()
+    # 230,400 draws: a deviation within 1 in 340 at two standard errors.
+    np.testing.assert_allclose([first.mean(), first.std()], [0, 0.5], atol=5e-3)
+    np.testing.assert_allclose(augment(images, keys, 75).ravel(), first / 4, rtol=1e-5, atol=1e-7)
+    assert not augment(images, keys, 100).any() and not augment(images, keys, 1_000).any()
+    stays = instance_noise.Augmentation(deviation=0.5)
+    np.testing.assert_array_equal(stays(images, keys, 10**6), stays(images, keys, STEP))
+
+
+@pytest.mark.parametrize("options", [{"deviation": -0.1}, {"until": -1}])
+def test_noise_out_of_range_is_refused(options):
+    (field,) = options
+    with pytest.raises(InputError, match=f"{field} is -"):
+        instance_noise.Augmentation(**options)

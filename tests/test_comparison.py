@@ -18,7 +18,8 @@ from gaxn.games.image_gan import ImageGan
 from gaxn.losses import Loss, hinge, relativistic
 from gaxn.main import main
 from gaxn.nn import convolution
-from gaxn.step import Turn, make_step
+from gaxn.step import make_step
+from gaxn.turns import Turn
 from gaxn.types import Batch, InputError, Subject
 
 PROTOCOL = {"samples": 60, "reference": "shapes, test split", "step": 8, "seed": 0}

@@ -10,7 +10,8 @@ import pytest
 
 from gaxn import data, mesh, state
 from gaxn.build import build
-from gaxn.step import Turn, make_step, take_turn
+from gaxn.step import make_step
+from gaxn.turns import Turn, take_turn
 from gaxn.types import Batch
 
 RATE = 0.2
@@ -35,12 +36,12 @@ class DiracGan(nn.Module):
     def __call__(self, batch, key):
         return self.generator() + self.discriminator()
 
-    def discriminator_loss(self, batch, key):
+    def discriminator_loss(self, batch, key, step):
         noise = jax.random.normal(key)
         scalars = {"noise": noise, "image": batch.images.astype(jnp.float32).mean()}
         return self.discriminator() * self.generator(), scalars
 
-    def generator_loss(self, batch, key):
+    def generator_loss(self, batch, key, step):
         return -self.discriminator() * self.generator(), {"noise": jax.random.normal(key)}
 
 

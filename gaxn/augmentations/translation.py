@@ -21,7 +21,7 @@ class Augmentation:
     def __post_init__(self):
         require("ratio", self.ratio, 0 <= self.ratio <= 1, "0 to 1")
 
-    def __call__(self, images: Images, keys: jax.Array) -> Images:
+    def __call__(self, images: Images, keys: jax.Array, step: jax.Array) -> Images:
         return jax.vmap(self._shift)(images, keys)
 
     def _shift(self, image: Image, key: PRNGKey) -> Image:

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 from gaxn import axis, keys, pixels
 from gaxn.losses import Loss
 from gaxn.nn import norms
-from gaxn.penalties import Penalty
+from gaxn.penalties import Term
 from gaxn.types import Batch, Images, InputError, Labels, Latents, Logits, PRNGKey, Scalars
 
-Augmentation = Callable[[Images, jax.Array], Images]
+Augmentation = Callable[[Images, jax.Array, jax.Array], Images]
 
 
 class ImageGan(nn.Module):
@@ -27,26 +27,27 @@ class ImageGan(nn.Module):
         discriminator: (images, labels, train) -> logits.
         loss: the adversarial loss.
         latent: size of the latent, drawn from N(0, I).
-        penalties: gradient penalties of the discriminator, each with its weight.
+        penalties: gradient penalties of the discriminator.
         augmentations: applied in order to all that the discriminator sees, real and
-            generated, each (images, keys) -> images.
+            generated, each (images, keys, step) -> images.
     """
 
     generator: nn.Module
     discriminator: nn.Module
     loss: Loss
     latent: int
-    penalties: tuple[tuple[Penalty, float], ...] = ()
+    penalties: tuple[Term, ...] = ()
     augmentations: tuple[Augmentation, ...] = ()
 
     def __call__(self, batch: Batch, key: PRNGKey) -> Logits:
         """Runs both players once, so that Flax can create their variables."""
         return self.discriminator(self._generate(batch, key), batch.labels, train=True)
 
-    def discriminator_loss(self, batch: Batch, key: PRNGKey) -> tuple[jax.Array, Scalars]:
+    def discriminator_loss(
+        self, batch: Batch, key: PRNGKey, step: jax.Array
+    ) -> tuple[jax.Array, Scalars]:
         """The discriminator's turn: one pass over real and generated images together."""
-        real = self._augment(pixels.decode(batch.images), keys.stream(key, "augment real"))
-        fake = self._augment(self._generate(batch, key), keys.stream(key, "augment fake"))
+        real, fake = self._seen(batch, key, step)
         images = _interleave(real, fake)
         labels = None if batch.labels is None else jnp.repeat(batch.labels, 2)
         logits = self.discriminator(images, labels, train=True).reshape(-1, 2)
@@ -57,16 +58,17 @@ class ImageGan(nn.Module):
             "real": real_logits.mean(),
             "fake": fake_logits.mean(),
         }
-        for penalty, weight in self.penalties:
-            penalty_values = self._penalise(penalty, real, fake, batch.labels, key)
-            values += weight * penalty_values
-            scalars[penalty.__module__.rpartition(".")[-1]] = penalty_values.mean()
+        for term in self.penalties:
+            found = self._penalise(term, real, fake, batch.labels, key, step)
+            values += term.weight * term.every * found
+            scalars[term.name] = found.mean()
         return values.mean(), scalars
 
-    def generator_loss(self, batch: Batch, key: PRNGKey) -> tuple[jax.Array, Scalars]:
+    def generator_loss(
+        self, batch: Batch, key: PRNGKey, step: jax.Array
+    ) -> tuple[jax.Array, Scalars]:
         """The generator's turn. XLA drops the real pass where the loss does not use it."""
-        real = self._augment(pixels.decode(batch.images), keys.stream(key, "augment real"))
-        fake = self._augment(self._generate(batch, key), keys.stream(key, "augment fake"))
+        real, fake = self._seen(batch, key, step)
         real_logits = self.discriminator(real, batch.labels, train=True)
         fake_logits = self.discriminator(fake, batch.labels, train=True)
         return self.loss.generator(real_logits, fake_logits).mean(), {}
@@ -84,17 +86,33 @@ class ImageGan(nn.Module):
         latents = draw_latents(keys.stream(key, "latent"), indices, self.latent)
         return self.generator(latents, batch.labels, train=True)
 
-    def _augment(self, images: Images, key: PRNGKey) -> Images:
+    def _seen(self, batch: Batch, key: PRNGKey, step: jax.Array) -> tuple[Images, Images]:
+        """Real and generated images as the discriminator sees them."""
+        real, fake = pixels.decode(batch.images), self._generate(batch, key)
+        return (
+            self._augment(real, keys.stream(key, "augment real"), step),
+            self._augment(fake, keys.stream(key, "augment fake"), step),
+        )
+
+    def _augment(self, images: Images, key: PRNGKey, step: jax.Array) -> Images:
         indices = axis.example_indices(images.shape[0])
         for place, augmentation in enumerate(self.augmentations):
             own_key = jax.random.fold_in(key, place)
-            images = augmentation(images, keys.per_example(own_key, indices))
+            images = augmentation(images, keys.per_example(own_key, indices), step)
         return images
 
     def _penalise(
-        self, penalty: Penalty, real: Images, fake: Images, labels: Labels | None, key: PRNGKey
+        self,
+        term: Term,
+        real: Images,
+        fake: Images,
+        labels: Labels | None,
+        key: PRNGKey,
+        step: jax.Array,
     ) -> Float[Array, "batch"]:
-        """The penalty of each example, through a discriminator that holds still."""
+        """The penalty of each example, through a discriminator that holds still; 0 where the
+        step has none.
+        """
         critic, variables = self.discriminator.unbind()
         if norms.COLLECTION in variables:
             raise InputError(
@@ -104,12 +122,19 @@ class ImageGan(nn.Module):
         example_keys = keys.per_example(
             keys.stream(key, "penalty"), axis.example_indices(real.shape[0])
         )
-        return penalty(
-            lambda images: critic.apply(variables, images, labels, train=False),
-            real,
-            fake,
-            example_keys,
-        )
+
+        def compute() -> Float[Array, "batch"]:
+            return term.penalty(
+                lambda images: critic.apply(variables, images, labels, train=False),
+                real,
+                fake,
+                example_keys,
+            )
+
+        if term.every == 1:
+            return compute()
+        nothing = jnp.zeros(real.shape[0], real.dtype)
+        return jax.lax.cond(step % term.every == 0, compute, lambda: nothing)
 
 
 def draw_latents(key: PRNGKey, indices: jax.Array, latent: int) -> Latents:
