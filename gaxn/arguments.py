@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from gaxn import evaluations, sinks
+from gaxn import build, evaluations, sinks
 from gaxn.schema import defaults, nearest
 from gaxn.types import InputError
 
@@ -93,8 +93,10 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
         config = _load(values)
         file = values["config"].config_filename
         name = Path(re.sub(r":[^:/]*$", "", file)).stem
+    # What a config leaves out can still be set here.
+    if "lab" not in config:
+        config = ConfigDict({**build.optional(), **config})
     if isinstance(config.get("evaluation"), ConfigDict):
-        # What a config leaves out can still be set here.
         config.evaluation = {**defaults(evaluations.plan), **config.evaluation}
     for path, value in overrides.items():
         _override(config, path, value)

@@ -18,12 +18,18 @@ from gaxn.data import Counted, Source, describe, outline
 from gaxn.experiment import Experiment
 from gaxn.feed import make_feed
 from gaxn.labs import LabRun
+from gaxn.population import members, together
 from gaxn.sampling import Choice, make_subject
-from gaxn.schema import bind, instance, resolve
+from gaxn.schema import bind, defaults, instance, resolve
 from gaxn.sentinels import make_watch
 from gaxn.step import make_step
 from gaxn.turns import Turn
 from gaxn.types import InputError, require
+
+
+def optional() -> dict[str, Any]:
+    """The fields that a config may leave out, with what they are then."""
+    return defaults(_experiment)
 
 
 def build(
@@ -62,6 +68,7 @@ def _experiment(
     critic_turns: int,
     ema_decay: float,
     conditional: bool,
+    population: int = 1,
     parallel: str,
     data: dict,
     updates: dict,
@@ -80,7 +87,8 @@ def _experiment(
     require("config.batch", batch, batch >= 1, "1 or more")
     require("config.critic_turns", critic_turns, critic_turns >= 1, "1 or more")
     require("config.ema_decay", ema_decay, 0 <= ema_decay < 1, "0 or more and below 1")
-    placement = given_placement or mesh.placement(parallel, batch)
+    require("config.population", population, population >= 1, "1 or more")
+    placement = given_placement or mesh.placement(parallel, batch, population)
     train, test = (
         instance("data", data, "config.data", "Source", split=split) for split in ("train", "test")
     )
@@ -106,10 +114,12 @@ def _experiment(
     )
     turns = (d_turn,) * critic_turns + (g_turn,)
     update = instance("updates", updates, "config.updates", "Update")
-    key = jax.random.key(seed)
+    runs = members(seed, population)
+    key = together(runs)
     create = _creator(players, moves, train, batch)
+    create = create if population == 1 else jax.jit(jax.vmap(create))
     jax.eval_shape(create, key)
-    subject = functools.partial(make_subject, players, key, seed, derived["classes"])
+    subject = functools.partial(make_subject, players, runs, derived["classes"])
     return bind(
         Experiment,
         run,
@@ -124,7 +134,7 @@ def _experiment(
         turns=turns,
         create=create,
         step=make_step(players, turns, ema_decay, update),
-        feed=make_feed(train, key, len(turns), batch, placement),
+        feed=make_feed(train, runs, len(turns), batch, placement),
         placement=placement,
         subject=subject(Choice()),
         evaluation=bind(
@@ -136,7 +146,8 @@ def _experiment(
             conditional=conditional,
             subject=subject,
         ),
-        watch=make_watch(players, key, train, conditional),
+        watch=make_watch(players, runs, train, conditional),
+        members=runs,
         batch=batch,
         steps=steps,
     )
@@ -144,6 +155,9 @@ def _experiment(
 
 def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
     """What networks have to know of the data."""
+    if len(source.image_shape) == 1:
+        require("config.conditional", conditional, not conditional, "False with points")
+        return {"features": source.image_shape[0], "classes": None}
     height, width, channels = source.image_shape
     require("the image's height and width", (height, width), height == width, "equal")
     classes = len(source.class_names)

@@ -9,15 +9,14 @@ from typing import Any
 
 from gaxn import figures
 from gaxn import metrics as metrics_folder
-from gaxn.data import Source
+from gaxn.data import Mixture, Source
 from gaxn.evaluators import Evaluator, attention, measured
-from gaxn.extractors import Extractor, classifier
+from gaxn.extractors import Extractor, classifier, mixture
 from gaxn.extractors import inception as inception_network
 from gaxn.metrics import neighbours
 from gaxn.preprocessing import PREPROCESSINGS
 from gaxn.sampling import Choice
 from gaxn.schema import resolve
-from gaxn.state import GanState
 from gaxn.types import InputError, Subject, require
 
 FEWEST = 10
@@ -40,7 +39,7 @@ class Plan:
         checkpoint: "last", "best", "all" or a step: what `--mode evaluate` looks at.
     """
 
-    subject: Callable[[GanState], Subject]
+    subject: Callable[..., Subject]
     evaluators: Callable[[], Mapping[str, Evaluator]]
     interim: Callable[[], Mapping[str, measured.Evaluator]]
     every: int
@@ -97,7 +96,7 @@ def plan(
     train: Source,
     test: Source,
     conditional: bool,
-    subject: Callable[[Choice], Callable[[GanState], Subject]],
+    subject: Callable[[Choice], Callable[..., Subject]],
     *,
     samples: int,
     metrics: tuple[str, ...] = (),
@@ -156,6 +155,8 @@ def plan(
             extractors["inception"] = inception_network.load(inception, preprocessing)
         if len(test.class_names) > 1:
             extractors = {"classifier": classifier.of(train, test), **extractors}
+        if isinstance(test, Mixture):
+            extractors = {"mixture": mixture.of(test.centres, test.deviation)}
         files = {**chosen, **quick} if every else chosen
         most = max(samples, interim_samples, len(train), len(test))
         return {
@@ -173,8 +174,9 @@ def plan(
 
     @functools.cache
     def full() -> Mapping[str, Evaluator]:
-        looks = attention.Evaluator(test, conditional)
-        return {**measure(samples, chosen, metrics, memorisation), "attention": looks}
+        pictures = len(test.image_shape) == 3
+        found = measure(samples, chosen, metrics, memorisation and pictures)
+        return {**found, "attention": attention.Evaluator(test, conditional)} if pictures else found
 
     @functools.cache
     def interim() -> Mapping[str, measured.Evaluator]:

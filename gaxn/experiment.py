@@ -9,6 +9,7 @@ import flax.linen as nn
 from gaxn.data import Source
 from gaxn.evaluations import Plan
 from gaxn.mesh import Placement
+from gaxn.population import Member
 from gaxn.state import GanState
 from gaxn.step import Step, Turn
 from gaxn.types import Batch, PRNGKey, Subject, require
@@ -21,7 +22,7 @@ class Experiment:
     Attributes:
         name: of the config file.
         config: resolved, ready for JSON.
-        key: the root key.
+        key: the root key; one a member of several.
         train: the training split.
         test: the test split.
         conditional: whether the players take labels.
@@ -31,9 +32,11 @@ class Experiment:
         step: one training step.
         feed: step -> its placed batches.
         placement: how the step runs on the devices.
-        subject: host state -> what pictures are drawn from, the running mean.
+        subject: host state (and the number of a member) -> what pictures are drawn from, the
+            running mean.
         evaluation: what is measured, when and of which checkpoint.
         watch: host state -> what tells of a collapse, whenever samples are drawn.
+        members: the runs that are trained at once; one, but for a population.
         batch: examples a turn.
         steps: length of the run.
         log_every, sample_every, checkpoint_every: in steps.
@@ -53,9 +56,10 @@ class Experiment:
     step: Step
     feed: Callable[[int], Batch]
     placement: Placement
-    subject: Callable[[GanState], Subject]
+    subject: Callable[..., Subject]
     evaluation: Plan
     watch: Callable[[GanState], dict[str, float]]
+    members: tuple[Member, ...]
     batch: int
     steps: int
     log_every: int

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grain
 import jax
@@ -17,7 +17,8 @@ from absl import flags
 from gaxn import keys
 from gaxn.data import Source, Stream
 from gaxn.mesh import Placement
-from gaxn.types import Batch, PRNGKey
+from gaxn.population import Member
+from gaxn.types import Batch, PRNGKey, require
 
 THREADS = 4
 """Steps that one process reads at a time."""
@@ -29,25 +30,32 @@ FOREVER = 2**40
 
 
 def make_feed(
-    source: Source, key: PRNGKey, turns: int, batch: int, placement: Placement
+    source: Source, members: Sequence[Member], turns: int, batch: int, placement: Placement
 ) -> Callable[[int], Batch]:
-    """step -> its placed batches, [turns, batch, ...] each.
+    """step -> its placed batches, [turns, batch, ...] each; [members, ...] of several.
 
     All batches together are one stream of examples: the source in a new order each epoch,
     without gaps or repeats at the seams. They are the same whether the source's table lives
     on the devices or its examples are read ahead, by however many workers and processes.
+
+    Raises:
+        InputError: several members cannot share examples that are read ahead.
     """
-    data_key = keys.stream(key, "data")
+    data_keys = [keys.stream(member.key, "data") for member in members]
     if source.table is None:
+        valid = "1 where the images do not fit data.resident_bytes"
+        require("config.population", len(members), len(members) == 1, valid)
+        (data_key,) = data_keys
         rows = placement.rows(batch)
         own = _Rows(source, np.asarray(jax.random.key_data(data_key)), turns, batch, rows)
         read = _read_ahead(own, source.workers)
         return lambda step: placement.assemble(read(step))
-    order_of_epoch = make_order(data_key, len(source))
+    orders = [make_order(data_key, len(source)) for data_key in data_keys]
     draw = placement.source(source.look_up, source.table)
 
     def feed(step: int) -> Batch:
-        return draw(indices_of_step(order_of_epoch, len(source), step, turns, batch))
+        indices = [indices_of_step(order, len(source), step, turns, batch) for order in orders]
+        return draw(indices[0] if len(members) == 1 else np.stack(indices))
 
     return feed
 

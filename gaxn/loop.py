@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import math
 import signal
 from collections import deque
 from collections.abc import Mapping
@@ -10,10 +9,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gaxn import outputs, sentinels, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.experiment import Experiment
-from gaxn.state import GanState
+from gaxn.state import GanState, steps_done
 from gaxn.types import InputError, Scalars
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def advance(
     """
     placement = experiment.placement
     program = placement.step(experiment.step)
-    done = int(state.step)
+    done = steps_done(state)
     lines = _Log(experiment, workdir / "metrics.jsonl", done)
     if done == 0:
         outputs.draw_samples(experiment, workdir, state)
@@ -121,7 +122,8 @@ class _Log:
         self._experiment = experiment
         self._path = path
         self._pending: deque[tuple[int, Scalars]] = deque()
-        self._progress = sinks.Progress(first, experiment.steps, experiment.batch)
+        images = experiment.batch * len(experiment.members)
+        self._progress = sinks.Progress(first, experiment.steps, images)
         self._watched = [line for line in sinks.read_lines(path) if sentinels.DIVERSITY in line]
 
     def add(self, step: int, scalars: Scalars) -> None:
@@ -158,14 +160,15 @@ class _Log:
         self._progress.close()
 
     def _finite(self, step: int, scalars: Scalars) -> tuple[int, dict[str, float]]:
-        values = {name: float(value) for name, value in self._read(scalars).items()}
-        for name, value in values.items():
-            if not math.isfinite(value):
+        read = {name: np.asarray(value) for name, value in self._read(scalars).items()}
+        for name, values in read.items():
+            if not np.isfinite(values).all():
                 raise InputError(
-                    f"{name} is {value} at step {step}; the checkpoints before it stay; "
+                    f"{name} is {values} at step {step}; the checkpoints before it stay; "
                     "a lower learning rate may help"
                 )
-        return step, values
+        # Of several members, their mean.
+        return step, {name: float(values.mean()) for name, values in read.items()}
 
     def _read(self, scalars: Scalars) -> Mapping[str, Any]:
         if all(isinstance(value, float) for value in scalars.values()):

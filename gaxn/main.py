@@ -24,9 +24,10 @@ def main(argv: Sequence[str]) -> int:
         given = arguments.parse(argv, modes.MODES)
         if given.config is None:
             return compare(given.runs, given.workdir)
-        batch = given.config.get("batch")
-        if isinstance(batch, int):
-            mesh.use_cores(batch)
+        batch, members = given.config.get("batch"), given.config.get("population", 1)
+        if isinstance(batch, int) and isinstance(members, int):
+            # A member is worth a core whatever its batch.
+            mesh.use_cores(batch if members == 1 else members * mesh.ROWS_A_CORE)
         return modes.start(given.mode, build(given.config, given.name), given.workdir)
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)

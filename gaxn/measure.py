@@ -68,13 +68,13 @@ class ImageSet(NamedTuple):
 
     Attributes:
         count: how many.
-        shape: (height, width, channels).
+        shape: (height, width, channels), or (features,) of points.
         labels: number of labels; 0 where there are none.
         read: int [n] in [0, count) -> uint8 images [n, ...] and their labels, or None.
     """
 
     count: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     labels: int
     read: Callable[[np.ndarray], tuple[HostPixels, HostLabels | None]]
 
@@ -204,7 +204,9 @@ def outline(images: ImageSet, extractor: Extractor) -> Outline:
     """
     seen = extractor.outline(images.shape)
     classes = 0 if seen.logits is None else seen.logits.shape[-1]
-    return Outline(images.count, seen.features.shape[-1], classes, extractor.modes, images.labels)
+    pictures = int(len(images.shape) == 3)
+    width = seen.features.shape[-1]
+    return Outline(images.count, width, classes, extractor.modes, images.labels, pictures)
 
 
 def looking(extractor: Extractor, size: int = BATCH) -> Callable[[HostPixels], Any]:
@@ -351,7 +353,12 @@ def load(content: Mapping[str, np.ndarray], metrics: Metrics) -> tuple[Statistic
 
 
 def _has(whole: Outline, field: str) -> bool:
-    counts = {"logits": whole.classes, "modes": whole.modes, "labels": whole.labels}
+    counts = {
+        "images": whole.pictures,
+        "logits": whole.classes,
+        "modes": whole.modes,
+        "labels": whole.labels,
+    }
     return counts.get(field, 1) > 0
 
 

@@ -5,6 +5,7 @@ one device or sharded over several; `pmapped` under the per-device view. Both gi
 same trajectory.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -128,6 +129,36 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
     return Placement(wrap_step, wrap_source, rows, assemble, place, to_host)
 
 
+def populated(devices: Sequence[jax.Device], members: int) -> Placement:
+    """One program over all members of a population, each whole on one device.
+
+    As many devices are used as can share the members evenly. States, batches and keys have a
+    leading axis of members.
+    """
+    used = devices[: math.gcd(len(devices), members)]
+    mesh = jax.make_mesh((len(used),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=used)
+    by_member = NamedSharding(mesh, PartitionSpec(axis.DATA))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def wrap_step(step: Program) -> Program:
+        return jax.jit(
+            jax.vmap(step),
+            in_shardings=by_member,
+            out_shardings=by_member,
+            donate_argnums=0,
+        )
+
+    def wrap_source(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
+        draw = jax.jit(look_up, in_shardings=(everywhere, by_member), out_shardings=by_member)
+        placed = jax.device_put(table, everywhere)
+        return lambda indices: draw(placed, jax.device_put(indices, by_member))
+
+    def place(tree: PyTree) -> PyTree:
+        return jax.device_put(tree, by_member)
+
+    return Placement(wrap_step, wrap_source, np.arange, place, place, jax.device_get)
+
+
 def rows_of(owners: Iterable[int], process: int, batch: int) -> np.ndarray:
     """The rows of a global batch that lie on the devices of one process: int [rows], ascending.
 
@@ -198,8 +229,8 @@ def gather(content: bytes) -> list[bytes]:
 PARALLEL = {"auto": jitted, "pmap": pmapped}
 
 
-def placement(parallel: str, batch: int) -> Placement:
-    """The placement that a config names, over all devices.
+def placement(parallel: str, batch: int, members: int = 1) -> Placement:
+    """The placement that a config names, over all devices; several members share them.
 
     Raises:
         InputError: no such placement, or a batch that the devices cannot share evenly.
@@ -207,6 +238,8 @@ def placement(parallel: str, batch: int) -> Placement:
     if parallel not in PARALLEL:
         raise InputError(f"config.parallel is {parallel!r}; valid are {', '.join(PARALLEL)}")
     devices = jax.devices()
+    if members > 1:
+        return populated(devices, members)
     if batch % len(devices):
         raise InputError(
             f"config.batch is {batch}; it has to be a multiple of the {len(devices)} devices"

@@ -15,7 +15,7 @@ from gaxn.experiment import Experiment
 from gaxn.extractors import classifier
 from gaxn.labs import LabRun
 from gaxn.loop import Signals, advance
-from gaxn.state import GanState
+from gaxn.state import GanState, steps_done
 from gaxn.types import InputError, require
 
 FREE = {"steps", "parallel", "evaluation", "run", "data.directory", "data.workers"}
@@ -38,13 +38,14 @@ def train(experiment: Experiment, workdir: Path) -> int:
         state = checkpoints.restore(_blank(experiment))
         if state is None:
             state = jax.device_get(experiment.create(experiment.key))
-        if state.step >= experiment.steps and outputs.is_evaluated(workdir, int(state.step)):
-            print(f"{workdir} is done: {state.step} steps, evaluated")
+        done = steps_done(state)
+        if done >= experiment.steps and outputs.is_evaluated(workdir, done):
+            print(f"{workdir} is done: {done} steps, evaluated")
             return 0
         with Signals() as signals:
             state = advance(experiment, workdir, state, checkpoints, best, signals)
     if signals.caught:
-        print(f"stopped and saved at step {state.step}; the same command goes on")
+        print(f"stopped and saved at step {steps_done(state)}; the same command goes on")
         return STATUS[signals.caught]
     outputs.draw_training(workdir)
     outputs.evaluate(experiment, workdir, state)

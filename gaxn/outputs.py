@@ -1,7 +1,7 @@
 """What a run leaves to look at: evaluations, sample grids, curves, an animation."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import jax
 import numpy as np
 
 from gaxn import cost, figures, pictures, provenance, sinks
-from gaxn.data import outline
+from gaxn.data import outline, reader
 from gaxn.evaluators import Evaluator
 from gaxn.experiment import Experiment
-from gaxn.state import GanState
+from gaxn.state import GanState, steps_done
+from gaxn.statistics import jackknife
+from gaxn.types import Report
 
 CURVES = {
     "losses": ("d/adversarial", "g/loss"),
@@ -20,11 +22,15 @@ CURVES = {
     "gradient norms": ("d/gradient_norm", "g/gradient_norm"),
 }
 
+SCATTERED = 2_500
+"""Points that are shown."""
+
 _DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "density", "coverage")
 
 OVER_TRAINING = {
     "classifier": ("conditional_accuracy", *_DISTANCES),
     "inception": _DISTANCES,
+    "mixture": ("modes", "modes_quality", "modes_reverse_kl", *_DISTANCES),
 }
 """Figures worth a curve over training, by the part of the evaluation that has them."""
 
@@ -71,7 +77,7 @@ def evaluate_interim(
         keep()
     sinks.append(workdir / "evaluations.jsonl", document)
     told = "there is none" if value is None else f"{value:.4f}"
-    print(f"step {int(state.step)}: {plan.best.partition(' ')[2]} {told}", flush=True)
+    print(f"step {steps_done(state)}: {plan.best.partition(' ')[2]} {told}", flush=True)
 
 
 def draw_evaluations(workdir: Path) -> None:
@@ -106,12 +112,17 @@ def _measured(
     experiment: Experiment, evaluators: Mapping[str, Evaluator], state: GanState, chosen: str
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, np.ndarray]]]:
     """The document of one evaluation, and the pictures of its parts."""
-    subject = experiment.evaluation.subject(state)
-    subject = subject._replace(facts={**subject.facts, "chosen_by": chosen or "nothing"})
-    document: dict[str, Any] = {"name": experiment.name, "step": int(state.step)}
+    subjects = [
+        experiment.evaluation.subject(state, index) for index in range(len(experiment.members))
+    ]
+    subjects = [
+        subject._replace(facts={**subject.facts, "chosen_by": chosen or "nothing"})
+        for subject in subjects
+    ]
+    document: dict[str, Any] = {"name": experiment.name, "step": steps_done(state)}
     shown = {}
     for part, evaluator in evaluators.items():
-        report = evaluator(subject)
+        report = _over_members([evaluator(subject) for subject in subjects])
         document[part] = {
             "figures": report.figures,
             "tables": report.tables,
@@ -123,9 +134,48 @@ def _measured(
     return document, shown
 
 
+def _over_members(reports: Sequence[Report]) -> Report:
+    """The means over the members of a population, their standard errors, and each one's figures.
+
+    Pictures and the other tables are those of the first member.
+    """
+    first = reports[0]
+    if len(reports) == 1:
+        return first
+    each = {
+        name: [report.figures.get(name) for report in reports]
+        for name in dict.fromkeys(name for report in reports for name in report.figures)
+        if not name.endswith(figures.ERROR)
+    }
+    means = {}
+    for name, values in each.items():
+        there = np.array([value for value in values if value is not None])
+        means[name] = float(there.mean())
+        if not name.endswith(figures.FLOOR):
+            means[f"{name}{figures.ERROR}"] = jackknife.of_mean(there)
+    protocol = {
+        **first.protocol,
+        "errors": f"standard errors of the mean over {len(reports)} seeds",
+        "seed": f"{first.protocol['seed']} to {reports[-1].protocol['seed']}",
+    }
+    seconds = sum(report.timing.get("seconds", 0.0) for report in reports)
+    return Report(
+        protocol,
+        means,
+        {**first.tables, "members": each},
+        first.pictures,
+        {**first.timing, "seconds": round(seconds, 2)},
+    )
+
+
 def costs(experiment: Experiment) -> dict[str, Any]:
-    """Parameters by player, and the operations of one step on the batches of all devices."""
+    """Parameters by player, and the operations of one step on the batches of all devices.
+
+    Of a population, those of one member.
+    """
     state = jax.eval_shape(experiment.create, experiment.key)
+    if len(experiment.members) > 1:
+        state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
     batches = outline(experiment.train, (len(experiment.turns), experiment.batch))
     key = jax.ShapeDtypeStruct((), experiment.key.dtype)
     return {
@@ -143,8 +193,19 @@ def is_evaluated(workdir: Path, step: int) -> bool:
 def draw_samples(experiment: Experiment, workdir: Path, state: GanState) -> Path:
     """The sample grid, of the same latents through the whole run.
 
-    With labels a row is a class and a column a latent; without, it is a square of latents.
+    With labels a row is a class and a column a latent; without, it is a square of latents. Points
+    are scattered over those of the data, a panel a member; of pictures it is the first member's.
     """
+    path = workdir / "samples" / f"step_{steps_done(state):08d}.png"
+    if len(experiment.train.image_shape) == 1:
+        shown = [
+            experiment.subject(state, index).sample(np.arange(SCATTERED), None)
+            for index in range(len(experiment.members))
+        ]
+        real = jax.device_get(reader(experiment.test)(np.arange(SCATTERED))).images
+        titles = [f"seed {member.seed}" for member in experiment.members]
+        sinks.write_picture(path, pictures.scatter(dict(zip(titles, shown, strict=True)), real))
+        return path
     subject = experiment.subject(state)
     columns = np.arange(experiment.sample_columns)
     if experiment.conditional:
@@ -152,7 +213,6 @@ def draw_samples(experiment: Experiment, workdir: Path, state: GanState) -> Path
         rows = [subject.sample(columns, np.full_like(columns, label)) for label in classes]
     else:
         rows = [subject.sample(row * len(columns) + columns, None) for row in columns]
-    path = workdir / "samples" / f"step_{int(state.step):08d}.png"
     sinks.write_picture(path, pictures.grid(np.stack(rows)))
     return path
 

@@ -89,6 +89,27 @@ def side_by_side(shown: Mapping[str, Picture], gap: int = 16, title: int = 48) -
     return whole
 
 
+def scatter(
+    sets: Mapping[str, Float[np.ndarray, "points features"]],
+    real: Float[np.ndarray, "points features"],
+) -> Picture:
+    """The first two coordinates of points, a panel a set, over real points in grey."""
+    columns = min(len(sets), 5)
+    rows = -(-len(sets) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    reach = 1.25 * np.abs(real[:, :2]).max()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, (title, points) in zip(panels, sets.items(), strict=False):
+        axes.set_axis_on()
+        axes.plot(*real[:, :2].T, ".", color="lightgrey", markersize=6)
+        axes.plot(*points[:, :2].T, ".", color="crimson", markersize=1.5)
+        axes.set(title=title, xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+        axes.tick_params(labelsize="x-small")
+    return _render(figure)
+
+
 def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str]) -> Picture:
     """Row = the label asked for, column = the class seen; shares of the row, counts beneath."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

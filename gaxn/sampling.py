@@ -1,6 +1,6 @@
 """From a trained state to the `Subject` that evaluators and pictures see."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ import numpy as np
 from gaxn import keys, mesh, pixels
 from gaxn.games.image_gan import draw_latents
 from gaxn.nn import norms
+from gaxn.population import Member, member_of
 from gaxn.state import GanState
 from gaxn.types import PRNGKey, PyTree, Subject, Variables, require
 
@@ -32,14 +33,15 @@ class Choice(NamedTuple):
 
 
 def make_subject(
-    game: nn.Module, key: PRNGKey, seed: int, classes: int | None, choice: Choice
-) -> Callable[[GanState], Subject]:
-    """A function of a host state; what it compiles is shared by all its subjects.
+    game: nn.Module, members: Sequence[Member], classes: int | None, choice: Choice
+) -> Callable[..., Subject]:
+    """A function of a host state, and of the number of a member where there are several.
+
+    What it compiles is shared by all its subjects.
 
     Args:
         game: the players.
-        key: the run's root key.
-        seed: what that key came from, for the record.
+        members: the runs that the state is of.
         classes: number of labels, None for an unconditional game.
         choice: which of its weights and statistics.
 
@@ -49,8 +51,6 @@ def make_subject(
     for field, valid in (("weights", ("ema", "raw")), ("statistics", ("standing", "running"))):
         value = getattr(choice, field)
         require(f"config.evaluation.{field}", value, value in valid, " or ".join(valid))
-    sample_key = keys.stream(key, "sample")
-    standing_key = keys.stream(key, "standing statistics")
 
     def generate(variables, key, indices, labels, train):
         latents = draw_latents(key, indices, game.latent)
@@ -58,45 +58,52 @@ def make_subject(
         return game.apply(variables, latents, labels, train, method="generate", mutable=mutable)
 
     @jax.jit
-    def accumulate(variables, indices):
+    def accumulate(variables, key, indices):
         labels = None if classes is None else indices % classes
-        return generate(variables, standing_key, indices, labels, True)[1][norms.COLLECTION]
+        return generate(variables, key, indices, labels, True)[1][norms.COLLECTION]
 
     @jax.jit
-    def sample(variables, indices, labels):
-        return pixels.encode(generate(variables, sample_key, indices, labels, False)[0])
+    def sample(fixed, indices, labels):
+        found = generate(*fixed, indices, labels, False)[0]
+        # Points are no pixels.
+        return pixels.encode(found) if found.ndim == 4 else found
 
     @jax.jit
-    def generator_attention(variables, indices, labels):
-        return _sown(generate(variables, sample_key, indices, labels, False)[1])
+    def generator_attention(fixed, indices, labels):
+        return _sown(generate(*fixed, indices, labels, False)[1])
 
     @jax.jit
-    def discriminator_attention(variables, images, labels):
+    def discriminator_attention(fixed, images, labels):
+        variables, _ = fixed
         _, found = game.apply(
             variables, pixels.decode(images), labels, method="judge", mutable=["intermediates"]
         )
         return _sown(found)
 
-    def with_statistics(variables: Variables) -> Variables:
+    def with_statistics(variables: Variables, key: PRNGKey) -> Variables:
         if norms.COLLECTION not in variables or choice.statistics == "running":
             return variables
         statistics = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION])
         for index in range(STANDING_PASSES):
             indices = index * STANDING_BATCH + jnp.arange(STANDING_BATCH)
-            statistics = accumulate({**variables, norms.COLLECTION: statistics}, indices)
+            statistics = accumulate({**variables, norms.COLLECTION: statistics}, key, indices)
         weight = 1 - norms.MOMENTUM**STANDING_PASSES
         return {
             **variables,
             norms.COLLECTION: jax.tree.map(lambda total: total / weight, statistics),
         }
 
-    def of_state(state: GanState) -> Subject:
+    def of_state(state: GanState, member: int = 0) -> Subject:
+        seed, key = members[member]
+        state = member_of(state, len(members), member)
         generator = state.ema if choice.weights == "ema" else state.params["generator"]
         params = {**state.params, "generator": generator}
-        variables = with_statistics({"params": params, **state.collections})
+        standing_key = keys.stream(key, "standing statistics")
+        variables = with_statistics({"params": params, **state.collections}, standing_key)
+        sample_key = keys.stream(key, "sample")
 
         def bound(program: Callable) -> Callable:
-            return mesh.spread(program, variables)
+            return mesh.spread(program, (variables, sample_key))
 
         def attention(program: Callable, player: str) -> Callable:
             return lambda *inputs: _weights(bound(program)(*inputs).get(player, {}))

@@ -23,12 +23,15 @@ def with_variant(
 ) -> ConfigDict:
     """The config under `--config FILE:variant`, some of its fields set anew.
 
+    Several variants, joined by "+", are applied in turn.
+
     Raises:
         InputError: no such variant.
     """
-    if variant and variant not in variants:
-        raise InputError(f"variant is {variant!r}; this config has {nearest(variant, variants)}")
-    config.update(ConfigDict(variants.get(variant, {})))
+    for part in filter(None, variant.split("+")):
+        if part not in variants:
+            raise InputError(f"variant is {part!r}; this config has {nearest(part, variants)}")
+        config.update(ConfigDict(variants[part]))
     return config
 
 

@@ -14,11 +14,13 @@ from gaxn import keys, pixels
 from gaxn.data import Source, reader
 from gaxn.games.image_gan import draw_latents
 from gaxn.nn import spectral
+from gaxn.population import Member, member_of
 from gaxn.sampling import gammas
 from gaxn.state import GanState
 from gaxn.types import PRNGKey
 
-EXAMPLES = 64
+EXAMPLES = 60
+"""A multiple of every packing from 2 to 6."""
 SILENT = 0.01
 """A logit whose gradient is below this, in absolute value, teaches the discriminator nothing."""
 
@@ -28,24 +30,24 @@ DIVERSITY, SATURATION, SINGULAR = "watch/diversity", "watch/saturation", "watch/
 
 
 def make_watch(
-    game: nn.Module, key: PRNGKey, train: Source, conditional: bool
+    game: nn.Module, members: Sequence[Member], train: Source, conditional: bool
 ) -> Callable[[GanState], dict[str, float]]:
     """A function of a host state that gives figures by name.
 
-    `watch/diversity` is the mean distance between two of 64 samples, in pixels, over that of 64
-    training images: 1 is as diverse, 0 is collapsed. `watch/saturation` is the share of 64
+    `watch/diversity` is the mean distance between two of 60 samples, in pixels, over that of 60
+    training images: 1 is as diverse, 0 is collapsed. `watch/saturation` is the share of 60
     pairs of images from which the discriminator learns nothing: the gradient of its loss to
     both logits is below 0.01. `watch/singular_value/LAYER` is the largest singular value, by
     an exact decomposition, of a spectrally normalised kernel: 1 if the power iteration keeps
-    up. `watch/gamma/LAYER` is the learnt scale of an attention layer.
+    up. `watch/gamma/LAYER` is the learnt scale of an attention layer. Of several members it is
+    the mean of each.
     """
     read = reader(train)
     numbers = np.random.RandomState(0).permutation(len(train))[:EXAMPLES]
-    watch_key = keys.stream(key, "watch")
 
     @jax.jit
-    def look(variables, real, labels, indices):
-        latents = draw_latents(watch_key, indices, game.latent)
+    def look(key, variables, real, labels, indices):
+        latents = draw_latents(keys.stream(key, "watch"), indices, game.latent)
         # The statistics of this batch: those that run lag behind the weights.
         fake, _ = game.apply(
             variables, latents, labels, True, method="generate", mutable=nn.DenyList("params")
@@ -59,15 +61,22 @@ def make_watch(
             SATURATION: silent.mean(),
         }
 
-    def watch(state: GanState) -> dict[str, float]:
+    def watch_one(state: GanState, key: PRNGKey) -> dict[str, float]:
         real, labels = read(numbers)
         labels = labels if conditional else None
-        found = look({"params": state.params, **state.collections}, real, labels, numbers)
+        found = look(key, {"params": state.params, **state.collections}, real, labels, numbers)
         return {
             **{name: float(value) for name, value in jax.device_get(found).items()},
             **{f"{SINGULAR}{name}": value for name, value in singular_values(state).items()},
             **{f"watch/gamma/{name}": value for name, value in gammas(state.params).items()},
         }
+
+    def watch(state: GanState) -> dict[str, float]:
+        each = [
+            watch_one(member_of(state, len(members), index), member.key)
+            for index, member in enumerate(members)
+        ]
+        return {name: float(np.mean([found[name] for found in each])) for name in each[0]}
 
     return watch
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -29,6 +30,11 @@ class GanState(struct.PyTreeNode):
     collections: dict[str, dict[str, PyTree]]
     opt_state: dict[str, PyTree]
     ema: PyTree
+
+
+def steps_done(state: GanState) -> int:
+    """How many steps a host state has seen; the members of a population are equally far."""
+    return int(np.ravel(state.step)[0])
 
 
 def create(

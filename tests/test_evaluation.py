@@ -116,7 +116,7 @@ def test_raw_weights_are_those_that_train(tiny):
     indices, labels = np.arange(4), np.zeros(4, np.int32)
 
     def sample(choice, state):
-        subject = make_subject(experiment.game, experiment.key, 0, 3, choice)
+        subject = make_subject(experiment.game, experiment.members, 3, choice)
         return subject(state).sample(indices, labels).astype(int)
 
     for statistics in ("standing", "running"):

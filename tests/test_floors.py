@@ -16,6 +16,7 @@ FLOORS = [
         "keys",
         "pixels",
         "pictures",
+        "population",
         "preprocessing",
         "provenance",
         "schema",

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import jaxtyped
 
 from gaxn import axis, losses
+from gaxn.build import build
 from gaxn.losses import (
     hinge,
     least_squares,
@@ -260,3 +261,25 @@ def test_the_mean_of_the_relativistic_average_is_that_of_the_global_batch():
     for part, side in zip(slopes, whole, strict=True):
         # The mean over devices is that of the global batch.
         np.testing.assert_allclose(part.reshape(-1) / 4, side, rtol=1e-5, atol=1e-8)
+
+
+NEW_LOSS = """
+def discriminator(real, fake, *, scale: float = 1.0):
+    return scale * (fake - real) ** 3
+
+
+def generator(real, fake):
+    return -fake
+"""
+
+
+def test_a_new_loss_is_one_file_on_the_path(tmp_path, monkeypatch, tiny):
+    (tmp_path / "cubic.py").write_text(NEW_LOSS)
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+    config = tiny()
+    config.loss = {"name": "cubic", "scale": 2.0}
+    loss = build(config, "tiny").game.loss
+    np.testing.assert_allclose(loss.discriminator(jnp.ones(2), jnp.full(2, 3.0)), 16)
+    config.loss = {"name": "cubik"}
+    with pytest.raises(InputError, match="gaxn/losses has cubic"):
+        build(config, "tiny")

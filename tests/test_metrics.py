@@ -319,13 +319,6 @@ def test_modes_and_reverse_kl_by_hand():
     np.testing.assert_allclose(result.tables["mode_shares"], share)
 
 
-def test_points_of_a_mixture_go_to_the_nearest_centre_within_three_deviations():
-    angles = np.arange(8) * np.pi / 4
-    centres = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    points = centres[[0, 5, 5, 2]] + [[0.02, 0], [0, 0.029], [0, 0.031], [0, 0]]
-    np.testing.assert_array_equal(modes.assign(points, centres, 0.01), [0, 5, -1, 2])
-
-
 def _answers(seed):
     """Labels without class 3 and predictions without class 4, of five classes."""
     random = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ class Source(Protocol):
 
     Attributes:
         split: "train" or "test".
-        image_shape: (height, width, channels).
+        image_shape: (height, width, channels), uint8; or (features,), float32, of points.
         class_names: a name for each label; empty where there are no labels.
         identity: what the images are, whatever the split and how many.
         table: what `look_up` reads, arrays that live on every device; an empty tree where
@@ -36,7 +36,7 @@ class Source(Protocol):
     split: str
 
     @property
-    def image_shape(self) -> tuple[int, int, int]: ...
+    def image_shape(self) -> tuple[int, ...]: ...
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -70,6 +70,19 @@ class Stream(Source, Protocol):
         Raises:
             InputError: one of them cannot be read.
         """
+
+
+@runtime_checkable
+class Mixture(Protocol):
+    """A source of points whose modes are known.
+
+    Attributes:
+        centres: of the modes.
+        deviation: around each of them.
+    """
+
+    centres: tuple[tuple[float, ...], ...]
+    deviation: float
 
 
 @runtime_checkable
@@ -135,7 +148,8 @@ def find(path: str) -> Path:
 
 def outline(source: Source, shape: tuple[int, ...]) -> Batch:
     """Shapes and types of a batch of [*shape] examples; reads none."""
-    images = jax.ShapeDtypeStruct((*shape, *source.image_shape), np.uint8)
+    dtype = np.uint8 if len(source.image_shape) == 3 else np.float32
+    images = jax.ShapeDtypeStruct((*shape, *source.image_shape), dtype)
     return Batch(images, jax.ShapeDtypeStruct(shape, np.int32) if source.class_names else None)
 
 

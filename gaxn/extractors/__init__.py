@@ -50,7 +50,7 @@ class Extractor:
     classes: tuple[str, ...] = ()
     channels: int | None = None
 
-    def outline(self, image_shape: tuple[int, int, int]) -> Seen:
+    def outline(self, image_shape: tuple[int, ...]) -> Seen:
         """The shapes and types of what is seen in one image.
 
         Raises:
@@ -61,13 +61,13 @@ class Extractor:
                 f"the images have {image_shape[-1]} channels; valid for the extractor "
                 f"{self.card['extractor']} is {self.channels}"
             )
+        dtype = np.uint8 if len(image_shape) == 3 else np.float32
         try:
             return jax.eval_shape(
-                self.apply, self.params, jax.ShapeDtypeStruct((1, *image_shape), np.uint8)
+                self.apply, self.params, jax.ShapeDtypeStruct((1, *image_shape), dtype)
             )
         except (TypeError, ZeroDivisionError, flax.errors.ScopeParamShapeError):
-            height, width, channels = image_shape
             raise InputError(
                 f"the extractor {self.card['extractor']} was not made for images of "
-                f"{height}x{width}x{channels}"
+                f"{'x'.join(map(str, image_shape))}"
             ) from None

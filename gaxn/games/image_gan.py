@@ -11,7 +11,17 @@ from gaxn import axis, keys, pixels
 from gaxn.losses import Loss
 from gaxn.nn import norms
 from gaxn.penalties import Term
-from gaxn.types import Batch, Images, InputError, Labels, Latents, Logits, PRNGKey, Scalars
+from gaxn.types import (
+    Batch,
+    Images,
+    InputError,
+    Labels,
+    Latents,
+    Logits,
+    PRNGKey,
+    Scalars,
+    require,
+)
 
 Augmentation = Callable[[Images, jax.Array, jax.Array], Images]
 
@@ -28,6 +38,8 @@ class ImageGan(nn.Module):
         loss: the adversarial loss.
         latent: size of the latent, drawn from N(0, I).
         penalties: gradient penalties of the discriminator.
+        packing: examples that one logit is of, side by side in the last axis (Lin et al., 2018,
+            algorithm 1); a divisor of the batch, 1 with labels.
         augmentations: applied in order to all that the discriminator sees, real and
             generated, each (images, keys, step) -> images.
     """
@@ -36,12 +48,14 @@ class ImageGan(nn.Module):
     discriminator: nn.Module
     loss: Loss
     latent: int
+    packing: int = 1
     penalties: tuple[Term, ...] = ()
     augmentations: tuple[Augmentation, ...] = ()
 
     def __call__(self, batch: Batch, key: PRNGKey) -> Logits:
         """Runs both players once, so that Flax can create their variables."""
-        return self.discriminator(self._generate(batch, key), batch.labels, train=True)
+        images = self._pack(self._generate(batch, key), batch.labels)
+        return self.discriminator(images, batch.labels, train=True)
 
     def discriminator_loss(
         self, batch: Batch, key: PRNGKey, step: jax.Array
@@ -78,8 +92,8 @@ class ImageGan(nn.Module):
         return self.generator(latents, labels, train=train)
 
     def judge(self, images: Images, labels: Labels | None) -> Logits:
-        """Logits by the discriminator at rest."""
-        return self.discriminator(images, labels, train=False)
+        """Logits by the discriminator at rest, one a pack."""
+        return self.discriminator(self._pack(images, labels), labels, train=False)
 
     def _generate(self, batch: Batch, key: PRNGKey) -> Images:
         indices = axis.example_indices(batch.images.shape[0])
@@ -90,9 +104,20 @@ class ImageGan(nn.Module):
         """Real and generated images as the discriminator sees them."""
         real, fake = pixels.decode(batch.images), self._generate(batch, key)
         return (
-            self._augment(real, keys.stream(key, "augment real"), step),
-            self._augment(fake, keys.stream(key, "augment fake"), step),
+            self._pack(self._augment(real, keys.stream(key, "augment real"), step), batch.labels),
+            self._pack(self._augment(fake, keys.stream(key, "augment fake"), step), batch.labels),
         )
+
+    def _pack(self, images: Images, labels: Labels | None) -> Images:
+        """Neighbours side by side: [batch, ..., channels] -> [packs, ..., packing channels]."""
+        if self.packing == 1:
+            return images
+        holds = labels is None and self.packing > 1 and images.shape[0] % self.packing == 0
+        valid = f"a divisor of the {images.shape[0]} examples, and 1 with labels"
+        require("config.game.packing", self.packing, holds, valid)
+        packs = images.reshape(-1, self.packing, *images.shape[1:])
+        packs = jnp.moveaxis(packs, 1, -2)
+        return packs.reshape(*packs.shape[:-2], -1)
 
     def _augment(self, images: Images, key: PRNGKey, step: jax.Array) -> Images:
         indices = axis.example_indices(images.shape[0])

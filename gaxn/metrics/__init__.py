@@ -41,6 +41,7 @@ class Outline(NamedTuple):
         classes: number of logits.
         modes: number of known modes.
         labels: number of labels; 0 where there are none. So for the others.
+        pictures: 1, or 0 where the data are points.
     """
 
     count: int
@@ -48,6 +49,7 @@ class Outline(NamedTuple):
     classes: int = 0
     modes: int = 0
     labels: int = 0
+    pictures: int = 1
 
 
 class Result(NamedTuple):

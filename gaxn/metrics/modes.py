@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from gaxn.metrics import Outline, Result
 
@@ -45,25 +45,17 @@ def merge(a: State, b: State) -> State:
 
 def compute(state: State, _: State | None = None) -> Result:
     """Modes with a sample or more; KL(samples || uniform over the modes), in nats; the share
-    of the samples that are of some mode ("high quality"). The KL is over those alone.
+    of the samples that are of some mode ("high quality"). The KL is over those alone, and there is
+    none where there are none.
     """
     inside = state.counts.sum()
     share = state.counts / max(inside, 1)
     there = share[share > 0]
     figures = {
         "modes": float(len(there)),
-        "modes_reverse_kl": float((there * np.log(there * len(share))).sum()),
         "modes_quality": float(inside / max(inside + state.outside, 1)),
     }
+    if inside:
+        figures["modes_reverse_kl"] = float((there * np.log(there * len(share))).sum())
     small = len(share) <= LISTED
     return Result(figures, {"mode_shares": share.tolist()} if small else {})
-
-
-def assign(
-    points: Float[np.ndarray, "batch size"],
-    centres: Float[np.ndarray, "modes size"],
-    deviation: float,
-) -> Int[np.ndarray, "batch"]:
-    """The nearest centre of a mixture's, or -1 beyond three standard deviations."""
-    apart = np.linalg.norm(points[:, None] - centres, axis=-1)
-    return np.where(apart.min(axis=1) <= 3 * deviation, apart.argmin(axis=1), -1)

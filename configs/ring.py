@@ -1,0 +1,82 @@
+"""Eight modes on a ring (Lin et al., 2018, section 4.1): which games find them all, how evenly.
+
+    python -m gaxn.main --config configs/ring.py:pacgan2 --workdir runs/ring/pacgan2
+
+Ten seeds are trained at once. Rows are variants: gan, pacgan2, pacgan4, hinge (with R1),
+wgan_gp (one critic turn a step), r3gan (relativistic with R1 and R2). `+short` is 5,000 steps of
+4 seeds instead of 400,000 of 10: what a CPU does in minutes, and no published protocol.
+
+The published protocol: 100,000 points, batch 100, Adam 1e-4 with b1 0.8, both players at once,
+400 hidden units twice in the generator, three maxout layers of 200 units and 5 pieces in the
+discriminator; 2,500 samples, of which those within 3 deviations of a mode count for it.
+"""
+
+import math
+
+from ml_collections import ConfigDict
+
+from gaxn.schema import with_variant
+
+CENTRES = tuple(
+    (round(math.cos(math.tau * k / 8), 12), round(math.sin(math.tau * k / 8), 12)) for k in range(8)
+)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """A row, and how much of it, joined by "+"; `tiny` runs in seconds and learns nothing."""
+    adam = {"name": "adam", "learning_rate": 1e-4, "b1": 0.8, "b2": 0.999}
+    config = ConfigDict(
+        {
+            "seed": 0,
+            "steps": 400_000,
+            "batch": 100,
+            "critic_turns": 1,
+            "ema_decay": 0.999,
+            "conditional": False,
+            "population": 10,
+            "parallel": "auto",
+            "data": {
+                "name": "mixture",
+                "centres": CENTRES,
+                "deviation": 0.01,
+                "examples": 100_000,
+            },
+            "updates": {"name": "simultaneous"},
+            "game": {"name": "image_gan.ImageGan", "latent": 2, "packing": 1},
+            "generator": {"name": "mlp.Generator", "widths": (400, 400)},
+            "discriminator": {"name": "mlp.Discriminator", "widths": (200, 200, 200), "pieces": 5},
+            "loss": {"name": "non_saturating"},
+            "penalties": {},
+            "augmentations": {},
+            "optimizers": {"generator": dict(adam), "discriminator": dict(adam)},
+            "evaluation": {"samples": 2_500, "weights": "raw"},
+            "run": {
+                "log_every": 1_000,
+                "sample_every": 20_000,
+                "checkpoint_every": 20_000,
+                "keep": 3,
+                "sample_columns": 8,
+            },
+        }
+    )
+    rows = {
+        "gan": {},
+        "pacgan2": {"game": {"packing": 2}},
+        "pacgan4": {"game": {"packing": 4}},
+        "hinge": {"loss": {"name": "hinge"}, "penalties": {"r1": 1.0}},
+        "wgan_gp": {"loss": {"name": "wasserstein"}, "penalties": {"wgan_gp": 0.1}},
+        "r3gan": {"loss": {"name": "relativistic"}, "penalties": {"r1": 1.0, "r2": 1.0}},
+    }
+    run = {"log_every": 250, "sample_every": 500, "checkpoint_every": 1_000}
+    short = {"steps": 5_000, "population": 4, "run": run}
+    tiny = {
+        "steps": 8,
+        "batch": 8,
+        "population": 2,
+        "data": {"examples": 64},
+        "generator": {"widths": (8, 8)},
+        "discriminator": {"widths": (4, 4)},
+        "evaluation": {"samples": 60},
+        "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
+    }
+    return with_variant(config, variant, {**rows, "short": short, "tiny": tiny})

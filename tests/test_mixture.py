@@ -1,0 +1,80 @@
+"""Mixtures of Gaussians, what counts as a mode, and packs of examples."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gaxn.data import Mixture, mixture, outline, reader
+from gaxn.extractors import mixture as modes_of
+from gaxn.games.image_gan import ImageGan
+from gaxn.models import mlp
+from gaxn.types import InputError
+
+CENTRES = ((0.0, 1.0), (2.0, -1.0), (-3.0, 0.5))
+
+
+def test_points_lie_around_their_centres_each_equally_often():
+    source = mixture.Source("train", CENTRES, 0.05, 30_000)
+    assert isinstance(source, Mixture) and not source.class_names
+    batch = reader(source)(np.arange(len(source)))
+    assert batch.labels is None and batch.images.dtype == np.float32
+    points = np.asarray(batch.images, np.float64).reshape(-1, 3, 2)
+    # 10,000 points a mode: standard errors of 0.0005 and 0.00035.
+    np.testing.assert_allclose(points.mean(axis=0), CENTRES, atol=2.5e-3)
+    np.testing.assert_allclose(points.std(axis=0), np.full((3, 2), 0.05), atol=1.5e-3)
+    shape = outline(source, (4, 5)).images
+    assert shape.shape == (4, 5, 2) and shape.dtype == np.float32
+
+
+def test_the_splits_share_no_point():
+    train, test = (mixture.Source(split, CENTRES, 0.05, 3_000) for split in mixture.SPLITS)
+    assert len(test) == mixture.TEST_EXAMPLES and train.identity == test.identity
+    both = [set(map(tuple, source.table.images.tolist())) for source in (train, test)]
+    assert not both[0] & both[1]
+
+
+@pytest.mark.parametrize(
+    "options, field",
+    [
+        ({"centres": ()}, "centres"),
+        ({"centres": ((0.0,), (1.0, 2.0))}, "centres"),
+        ({"centres": CENTRES, "deviation": 0.0}, "deviation"),
+        ({"centres": CENTRES, "examples": 0}, "examples"),
+        ({"centres": CENTRES, "split": "all"}, "split"),
+    ],
+)
+def test_fields_out_of_range_are_refused(options, field):
+    with pytest.raises(InputError, match=f"{field} is"):
+        mixture.Source(**options)
+
+
+def test_a_mode_ends_three_deviations_from_its_centre():
+    extractor = modes_of.of(CENTRES, 0.1)
+    points = np.array([[0, 1], [0, 1.29], [0, 1.31], [2.2, -1.2], [1.7, -0.9]], np.float32)
+    seen = extractor.apply(extractor.params, points)
+    np.testing.assert_array_equal(seen.features, points)
+    np.testing.assert_array_equal(seen.modes, [0, 0, -1, 1, -1])
+    assert extractor.modes == 3 and extractor.outline((2,)).features.shape == (1, 2)
+
+
+def test_a_pack_holds_neighbours_side_by_side():
+    game = ImageGan(mlp.Generator(2), mlp.Discriminator(), None, 2, packing=3)
+    points = jnp.arange(12.0).reshape(6, 2)
+    np.testing.assert_array_equal(game._pack(points, None), np.arange(12).reshape(2, 6))
+    images = np.arange(6 * 2 * 2 * 2).reshape(6, 2, 2, 2)
+    expected = [np.concatenate(images[k : k + 3], axis=-1) for k in (0, 3)]
+    np.testing.assert_array_equal(game._pack(jnp.asarray(images), None), expected)
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    network = mlp.Discriminator(widths=(4,), pieces=3)
+    points = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    variables = network.init(jax.random.key(0), points, None, True)
+    first, last = (variables["params"][f"Dense_{k}"] for k in range(2))
+    pieces = (points @ first["kernel"] + first["bias"]).reshape(5, 3, 4)
+    expected = pieces.max(axis=1) @ last["kernel"] + last["bias"]
+    found = network.apply(variables, points, None, True)
+    np.testing.assert_allclose(found, expected[:, 0], rtol=1e-5)
+    with pytest.raises(InputError, match="False with the networks of mlp"):
+        network.apply(variables, points, jnp.zeros(5, jnp.int32), True)
