@@ -68,7 +68,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "r3gan": {"loss": {"name": "relativistic"}, "penalties": {"r1": 1.0, "r2": 1.0}},
     }
     run = {"log_every": 250, "sample_every": 500, "checkpoint_every": 1_000}
-    short = {"steps": 5_000, "population": 4, "run": run}
+    quick = {"metrics": ("modes", "frechet", "sliced_wasserstein")}
+    short = {"steps": 5_000, "population": 4, "run": run, "evaluation": quick}
     tiny = {
         "steps": 8,
         "batch": 8,

@@ -27,6 +27,11 @@ def mean_over_devices(tree: PyTree) -> PyTree:
     return jax.lax.pmean(tree, DATA) if bound() else tree
 
 
+def gather(values: jax.Array) -> jax.Array:
+    """The values of the global batch, [batch, ...], on every device."""
+    return jax.lax.all_gather(values, DATA, tiled=True) if bound() else values
+
+
 def example_indices(batch: int) -> Indices:
     """The global indices of this program's examples: int32, shape [batch]."""
     first = jax.lax.axis_index(DATA) * batch if bound() else 0

@@ -19,8 +19,8 @@ class GanState(struct.PyTreeNode):
     Attributes:
         step: steps done, int32.
         params: parameters by player.
-        collections: every mutable Flax collection, each by player (or by what the game
-            itself keeps).
+        collections: every mutable Flax collection, each by player; what the game itself
+            keeps belongs to the player whose name it begins with.
         opt_state: optimiser state by player.
         ema: the running mean of the generator's parameters.
     """

@@ -40,16 +40,19 @@ class Found(NamedTuple):
     scalars: Scalars
 
 
-def gradient_of(game: nn.Module, turn: Turn, state: GanState, batch: Batch, key: PRNGKey) -> Found:
-    """The gradient by which a player would move."""
+def loss_of(
+    game: nn.Module, turn: Turn, state: GanState, own: PyTree, batch: Batch, key: PRNGKey
+) -> tuple[jax.Array, tuple[Scalars, dict[str, Any]]]:
+    """A player's loss under parameters of its own; scalars, and the collections as it left them."""
+    variables = {"params": {**state.params, turn.player: own}, **state.collections}
+    (loss, scalars), changed = game.apply(
+        variables, batch, key, state.step, method=turn.loss, mutable=list(state.collections)
+    )
+    return loss, (scalars, changed)
 
-    def objective(mover: PyTree):
-        variables = {"params": {**state.params, turn.player: mover}, **state.collections}
-        (loss, scalars), changed = game.apply(
-            variables, batch, key, state.step, method=turn.loss, mutable=list(state.collections)
-        )
-        return loss, (scalars, changed)
 
+def gradient_by(objective: Callable[[PyTree], Any], turn: Turn, state: GanState) -> Found:
+    """The gradient of an objective, like `loss_of`, in a player's parameters."""
     value_and_grad = jax.value_and_grad(objective, has_aux=True)
     (loss, (scalars, changed)), gradient = value_and_grad(state.params[turn.player])
     gradient = axis.mean_over_devices(gradient)
@@ -60,13 +63,20 @@ def gradient_of(game: nn.Module, turn: Turn, state: GanState, batch: Batch, key:
     return Found(gradient, changed, named)
 
 
+def gradient_of(game: nn.Module, turn: Turn, state: GanState, batch: Batch, key: PRNGKey) -> Found:
+    """The gradient by which a player would move."""
+    return gradient_by(lambda own: loss_of(game, turn, state, own, batch, key), turn, state)
+
+
 def move(turn: Turn, state: GanState, found: Found) -> GanState:
     """Moves one player; the rival's parameters and statistics stay bit-equal."""
     mover = state.params[turn.player]
     updates, opt_state = turn.optimizer.update(found.gradient, state.opt_state[turn.player], mover)
-    rivals = state.params.keys() - {turn.player}
     collections = {
-        name: {owner: (held if owner in rivals else found.changed[name])[owner] for owner in held}
+        name: {
+            owner: (found.changed[name] if _belongs(owner, turn.player) else held)[owner]
+            for owner in held
+        }
         for name, held in state.collections.items()
     }
     return state.replace(
@@ -82,3 +92,8 @@ def take_turn(
     """Finds a player's gradient and moves it."""
     found = gradient_of(game, turn, state, batch, key)
     return move(turn, state, found), found.scalars
+
+
+def _belongs(owner: str, player: str) -> bool:
+    """Whether what a collection holds is a player's: its own, or the game's by such a name."""
+    return owner == player or owner.startswith(f"{player}_")

@@ -37,3 +37,15 @@ def tiny():
         return arguments.parse(["gaxn", file, *flags], MODES).config
 
     return config
+
+
+@pytest.fixture(scope="session")
+def ring():
+    """A function from overrides to the config of ring:tiny, or of another row and config."""
+
+    def config(*overrides: str, variant: str = "pacgan2+tiny", name: str = "ring"):
+        file = f"--config={CONFIGS / name}.py:{variant}"
+        flags = [f"--config.{override}" for override in overrides]
+        return arguments.parse(["gaxn", file, *flags], MODES).config
+
+    return config

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gaxn import augmentations
-from gaxn.augmentations import instance_noise, translation
+from gaxn.augmentations import colour, cutout, instance_noise, translation
 from gaxn.types import InputError
 
 FILES = [
@@ -52,7 +52,9 @@ def test_each_example_is_changed_by_its_own_key(file):
     assert (changed != images).any()
     assert (augment(images, keys[::-1], STEP) != changed).any()
     order = np.array([3, 15, 0])
-    np.testing.assert_array_equal(augment(images[order], keys[order], STEP), changed[order])
+    # Means are summed in another order in another batch.
+    alone = augment(images[order], keys[order], STEP)
+    np.testing.assert_allclose(alone, changed[order], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("file", FILES, ids=_name)
@@ -127,3 +129,50 @@ def test_noise_out_of_range_is_refused(options):
     (field,) = options
     with pytest.raises(InputError, match=f"{field} is -"):
         instance_noise.Augmentation(**options)
+
+
+def test_cutout_takes_one_rectangle_and_reaches_every_edge():
+    count = 500
+    images = jnp.ones((count, HEIGHT, WIDTH, 3))
+    cut = np.asarray(jax.jit(cutout.Augmentation(ratio=0.5))(images, _keys(count), STEP))[..., 0]
+    whole = 0
+    for image in cut:
+        rows, columns = (np.flatnonzero((image == 0).any(axis=axis)) for axis in (1, 0))
+        # A rectangle: every row in it has the same gap.
+        assert (image[np.ix_(rows, columns)] == 0).all()
+        assert (image == 0).sum() == len(rows) * len(columns)
+        assert len(rows) <= HEIGHT // 2 and len(columns) <= WIDTH // 2
+        whole += len(rows) == HEIGHT // 2 and len(columns) == WIDTH // 2
+    # The centre is one of 9 x 13 places, of which 5 x 7 leave the rectangle whole: 0.299, and
+    # three standard errors of 0.0205.
+    assert abs(whole / count - 5 * 7 / (9 * 13)) < 0.062
+    # A corner is cut by the rectangles of 3 x 4 centres: 12 of 117, and again three errors.
+    assert abs((cut == 0).mean(axis=0)[-1, -1] - 3 * 4 / (9 * 13)) < 0.041
+
+
+def test_colour_is_brightness_saturation_and_contrast_in_turn():
+    images, keys = _images(8), _keys(8)
+    changed = colour.Augmentation(0.8, 0.6, 0.4)(images, keys, STEP)
+    for image, key, found in zip(np.asarray(images, np.float64), keys, changed, strict=True):
+        a, b, c = np.asarray(jax.random.uniform(key, (3,), jnp.float32, -1, 1), np.float64)
+        image = image + 0.4 * a
+        grey = image.mean(axis=2, keepdims=True)
+        image = grey + (1 + 0.6 * b) * (image - grey)
+        expected = image.mean() + (1 + 0.4 * c) * (image - image.mean())
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    nothing = colour.Augmentation(0.0, 0.0, 0.0)(images, keys, STEP)
+    np.testing.assert_allclose(nothing, images, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: cutout.Augmentation(1.1),
+        lambda: colour.Augmentation(brightness=-1.0),
+        lambda: colour.Augmentation(saturation=2.0),
+        lambda: colour.Augmentation(contrast=2.0),
+    ],
+)
+def test_options_out_of_range_are_refused(make):
+    with pytest.raises(InputError, match="valid is 0"):
+        make()

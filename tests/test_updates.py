@@ -20,7 +20,7 @@ from gaxn.games.image_gan import ImageGan
 from gaxn.step import make_step
 from gaxn.turns import Turn
 from gaxn.types import Batch, InputError
-from gaxn.updates import alternating, consensus, extragradient, simultaneous
+from gaxn.updates import alternating, consensus, extragradient, simultaneous, unrolled
 
 RATE = 0.2
 FILES = [
@@ -50,7 +50,9 @@ class Slope(nn.Module):
 
 def _game(loss="non_saturating", penalties=None, augmentations=()):
     terms = tuple(parts.make_penalty(name, spec) for name, spec in (penalties or {}).items())
-    return ImageGan(Point(), Slope(), parts.make_loss({"name": loss}), 1, terms, augmentations)
+    adversarial = parts.make_loss({"name": loss})
+    parts_of = {"penalties": terms, "augmentations": augmentations}
+    return ImageGan(Point(), Slope(), adversarial, latent=1, **parts_of)
 
 
 def _step(game, update, optimizer=None, critic_turns=1, batch=1):
@@ -143,6 +145,15 @@ def test_extragradient_and_consensus_contract_as_their_closed_forms_say():
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [1, 5])
+def test_unrolling_damps_as_its_closed_form_says(steps):
+    # The generator's loss at psi - steps h theta has a term steps h theta^2.
+    expected = np.array([[1 - 2 * steps * RATE**2, RATE], [-RATE, 1]])
+    of_point, _, _ = _step(_game("wasserstein"), unrolled.Update(steps))
+    np.testing.assert_allclose(jax.jacobian(of_point)(jnp.ones(2)), expected, rtol=1e-12)
+    assert np.abs(np.linalg.eigvals(expected)).max() < 1
+
+
 def test_optimistic_steps_contract_as_their_recurrence_says():
     options = {"game": _game("wasserstein"), "update": simultaneous.Update()}
     path = _path(optimizer=optax.optimistic_gradient_descent(RATE), **options)
@@ -217,12 +228,14 @@ def test_every_update_moves_both_players_once(file):
     assert (of_point(jnp.ones(2)) != 1).all()
 
 
-@pytest.mark.parametrize("file", [simultaneous, extragradient, consensus])
+@pytest.mark.parametrize("file", [simultaneous, extragradient, consensus, unrolled])
 def test_updates_at_once_refuse_several_critic_turns(file):
     with pytest.raises(InputError, match=r"critic_turns is 2; valid is 1"):
         _step(_game(), file.Update(), critic_turns=2)[1](_step(_game(), file.Update())[2])
 
 
-def test_a_negative_weight_is_refused():
+def test_options_out_of_range_are_refused():
     with pytest.raises(InputError, match="weight is -1"):
         consensus.Update(-1.0)
+    with pytest.raises(InputError, match="steps is 0"):
+        unrolled.Update(0)

@@ -26,6 +26,9 @@ from gaxn.types import (
 Augmentation = Callable[[Images, jax.Array, jax.Array], Images]
 
 
+LECAM_DECAY = 0.99
+
+
 class ImageGan(nn.Module):
     """The classic game (Goodfellow et al., 2014; conditional: Mirza & Osindero, 2014).
 
@@ -40,6 +43,10 @@ class ImageGan(nn.Module):
         penalties: gradient penalties of the discriminator.
         packing: examples that one logit is of, side by side in the last axis (Lin et al., 2018,
             algorithm 1); a divisor of the batch, 1 with labels.
+        top_share: the share of generated examples, those that look most real, that the generator
+            learns from at the end (Sinha et al., 2020); 1 for all.
+        top_until: the step by which it has fallen from 1 to there, in a line.
+        lecam: weight of the LeCam regulariser (Tseng et al., 2021, eq. 4); 0 for none.
         augmentations: applied in order to all that the discriminator sees, real and
             generated, each (images, keys, step) -> images.
     """
@@ -49,8 +56,18 @@ class ImageGan(nn.Module):
     loss: Loss
     latent: int
     packing: int = 1
+    top_share: float = 1.0
+    top_until: int = 1
+    lecam: float = 0.0
     penalties: tuple[Term, ...] = ()
     augmentations: tuple[Augmentation, ...] = ()
+
+    def setup(self):
+        require("config.game.top_share", self.top_share, 0 < self.top_share <= 1, "0 < share <= 1")
+        require("config.game.top_until", self.top_until, self.top_until >= 1, "1 step or more")
+        require("config.game.lecam", self.lecam, self.lecam >= 0, "a weight, 0 or more")
+        if self.lecam:
+            self.anchors = self.variable("lecam", "discriminator_anchors", jnp.zeros, (2,))
 
     def __call__(self, batch: Batch, key: PRNGKey) -> Logits:
         """Runs both players once, so that Flax can create their variables."""
@@ -72,6 +89,10 @@ class ImageGan(nn.Module):
             "real": real_logits.mean(),
             "fake": fake_logits.mean(),
         }
+        if self.lecam:
+            found = self._hold(real_logits, fake_logits)
+            values += self.lecam * found
+            scalars["lecam"] = found.mean()
         for term in self.penalties:
             found = self._penalise(term, real, fake, batch.labels, key, step)
             values += term.weight * term.every * found
@@ -85,7 +106,10 @@ class ImageGan(nn.Module):
         real, fake = self._seen(batch, key, step)
         real_logits = self.discriminator(real, batch.labels, train=True)
         fake_logits = self.discriminator(fake, batch.labels, train=True)
-        return self.loss.generator(real_logits, fake_logits).mean(), {}
+        values = self.loss.generator(real_logits, fake_logits)
+        if self.top_share < 1:
+            values *= self._top(fake_logits, step)
+        return values.mean(), {}
 
     def generate(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         """Images in [-1, 1]; at rest (`train` false) by running statistics."""
@@ -107,6 +131,24 @@ class ImageGan(nn.Module):
             self._pack(self._augment(real, keys.stream(key, "augment real"), step), batch.labels),
             self._pack(self._augment(fake, keys.stream(key, "augment fake"), step), batch.labels),
         )
+
+    def _top(self, logits: Logits, step: jax.Array) -> Logits:
+        """A weight an example: 0 where it looks least real, and 1 on average over the batch."""
+        everyone = axis.gather(jax.lax.stop_gradient(logits))
+        share = jnp.maximum(self.top_share, 1 - (1 - self.top_share) * step / self.top_until)
+        count = jnp.maximum(jnp.round(share * everyone.size).astype(int), 1)
+        least = jnp.sort(everyone)[everyone.size - count]
+        kept = everyone >= least
+        return (logits >= least) * (everyone.size / kept.sum())
+
+    def _hold(self, real: Logits, fake: Logits) -> Logits:
+        """The squared distance of each side's logits to the other side's running mean."""
+        means = jnp.stack([real.mean(), fake.mean()])
+        means = jax.lax.stop_gradient(axis.mean_over_devices(means))
+        anchors = LECAM_DECAY * self.anchors.value + (1 - LECAM_DECAY) * means
+        if self.is_mutable_collection("lecam"):
+            self.anchors.value = anchors
+        return jnp.square(real - anchors[1]) + jnp.square(fake - anchors[0])
 
     def _pack(self, images: Images, labels: Labels | None) -> Images:
         """Neighbours side by side: [batch, ..., channels] -> [packs, ..., packing channels]."""

@@ -23,11 +23,21 @@ def gradients(
     Raises:
         InputError: a player has more than one turn.
     """
-    require("config.critic_turns", len(turns) - 1, len(turns) == 2, "1, where players move at once")
+    require_one_turn_each(turns)
     return [
         gradient_of(game, turn, state, *of_turn(batches, key, index))
         for index, turn in enumerate(turns)
     ]
+
+
+def require_one_turn_each(turns: Sequence[Turn]) -> None:
+    """Refuses several turns of one player.
+
+    Raises:
+        InputError: there are.
+    """
+    valid = "1 with this config.updates, or another number with alternating"
+    require("config.critic_turns", len(turns) - 1, len(turns) == 2, valid)
 
 
 def of_turn(batches: Batch, key: PRNGKey, index: int) -> tuple[Batch, PRNGKey]:

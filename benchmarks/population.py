@@ -1,0 +1,66 @@
+"""A population's step against the steps of as many separate runs.
+
+    python benchmarks/population.py [--config configs/NAME.py:VARIANT] [--config.key=value ...]
+                                    [--rounds 7] [--steps 20]
+
+The default is configs/ring.py:gan+short. Each side does what advances every member by one step,
+batches included: the population in one program, its members shared by the cores; separate runs
+one after the other, once with the batch shared by the cores, as such a run does by itself, and
+once on one core. Ratios above 1 are the population's speed-up. The machine has to be idle.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+from timing import Side, alternate, report
+
+from gaxn import arguments, mesh
+from gaxn.build import build
+
+CONFIG = Path(__file__).parents[1] / "configs" / "ring.py:gan+short"
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
+    parser.add_argument("--steps", type=int, default=20, help="steps in a turn")
+    options, rest = parser.parse_known_args(argv[1:])
+    config = arguments.parse([argv[0], f"--config={CONFIG}", *rest], ["train"]).config
+    count = config.population
+    mesh.use_cores(count * mesh.ROWS_A_CORE)
+    devices = jax.devices()
+    single = ConfigDict({**config, "population": 1})
+    sides = {
+        f"population of {count}, {len(devices)} devices": side(
+            config, mesh.populated(devices, count), 1
+        ),
+        f"{count} runs, {len(devices)} devices": side(single, mesh.jitted(devices), count),
+        f"{count} runs, 1 device": side(single, mesh.jitted(devices[:1]), count),
+    }
+    report(alternate(sides, options.rounds, options.steps))
+    return 0
+
+
+def side(config: ConfigDict, placement: mesh.Placement, repeats: int) -> Side:
+    """So many steps a call; they go on from call to call."""
+    experiment = build(config, "population", placement)
+    program = placement.step(experiment.step)
+    state = placement.place(jax.device_get(experiment.create(experiment.key)))
+    done = 0
+
+    def run(calls: int) -> None:
+        nonlocal state, done
+        for _ in range(calls * repeats):
+            state, _ = program(state, experiment.feed(done), experiment.key)
+            done += 1
+        jax.block_until_ready(state)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
