@@ -120,15 +120,16 @@ def facts(run: Run) -> dict[str, Any]:
     config, step = run.record["config"], run.evaluation["step"]
     cost = run.evaluation.get("cost", {})
     history = [line for line in run.history if line["step"] <= step]
-    trained = seconds_trained(history, config["batch"])
-    steps = [_seconds(config["batch"], line["images_per_second"]) for line in history]
+    images = _images_a_turn(config)
+    trained = seconds_trained(history, images)
+    steps = [_seconds(images, line["images_per_second"]) for line in history]
     return {
         "workdir": str(run.workdir),
         "name": run.evaluation["name"],
         "seed": config["seed"],
         "step": step,
         "batch": config["batch"],
-        "images": step * config["batch"],
+        "images": step * images,
         "devices": run.record["devices"],
         "parameters": cost.get("parameters", {}),
         "flops_a_step": cost.get("flops_a_step"),
@@ -151,6 +152,11 @@ def seconds_trained(history: Sequence[Mapping[str, float]], batch: int) -> list[
             for before, step, line in zip([0, *steps], steps, history, strict=False)
         )
     )
+
+
+def _images_a_turn(config: Mapping[str, Any]) -> int:
+    """Those of all members of a population."""
+    return config["batch"] * config.get("population", 1)
 
 
 def tabulate(runs: Mapping[str, Run]) -> dict[str, Any]:
@@ -260,5 +266,5 @@ def _difference(field: str, values: Mapping[str, Any]) -> str:
 
 def _timed(run: Run) -> list[dict[str, float]]:
     """The history with the minutes trained up to each line."""
-    seconds = seconds_trained(run.history, run.record["config"]["batch"])
+    seconds = seconds_trained(run.history, _images_a_turn(run.record["config"]))
     return [{**line, MINUTES: then / 60} for line, then in zip(run.history, seconds, strict=True)]

@@ -435,7 +435,7 @@ def test_parameters_are_counted_by_player():
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()[:1]))
     unseen = Subject(None, None, None, {}, {})
-    nothing = dataclasses.replace(experiment.evaluation, subject=lambda _: unseen, evaluators=dict)
+    nothing = dataclasses.replace(experiment.evaluation, subject=lambda *_: unseen, evaluators=dict)
     bare = dataclasses.replace(experiment, evaluation=nothing)
     outputs.evaluate(bare, tmp_path, SimpleNamespace(step=8))
     found = sinks.read_json(tmp_path / "evaluation.json")["cost"]

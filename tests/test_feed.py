@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from gaxn import data, feed, keys, mesh
+from gaxn import data, feed, keys, mesh, population
 from gaxn.data import shapes
 
 SIZE, TURNS, BATCH = 50, 2, 6
@@ -48,7 +48,7 @@ def test_the_fed_images_are_those_of_the_indices(place):
     source = shapes.Source(examples=SIZE, size=16)
     key = jax.random.key(3)
     placement = place(jax.devices())
-    batch = feed.make_feed(source, key, TURNS, 8, placement)(5)
+    batch = feed.make_feed(source, population.members(3, 1), TURNS, 8, placement)(5)
     order = feed.make_order(keys.stream(key, "data"), SIZE)
     expected = data.reader(source)(feed.indices_of_step(order, SIZE, 5, TURNS, 8))
     images = np.asarray(batch.images)

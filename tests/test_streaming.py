@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaxn import data, feed, keys, mesh
+from gaxn import data, feed, keys, mesh, population
 from gaxn.data import folder, idx, shapes
 from gaxn.types import Batch, InputError
 
@@ -46,7 +46,7 @@ def _source(root: Path, streamed: bool, **options) -> folder.Source:
 
 
 def _feed(source, placement):
-    return feed.make_feed(source, jax.random.key(3), TURNS, BATCH, placement)
+    return feed.make_feed(source, population.members(3, 1), TURNS, BATCH, placement)
 
 
 def _assert_same_batches(streamed: Batch, resident: Batch):
@@ -124,7 +124,7 @@ class Noted:
 def test_steps_in_a_row_are_read_once_each_and_ahead():
     source = Noted([])
     one = mesh.jitted(jax.devices()[:1])
-    fed = feed.make_feed(source, jax.random.key(1), 1, 1, one)
+    fed = feed.make_feed(source, population.members(1, 1), 1, 1, one)
     order = feed.make_order(keys.stream(jax.random.key(1), "data"), 40)(0)
     broken = int(np.flatnonzero(order == 9)[0])
     for step in range(broken):
@@ -192,14 +192,14 @@ port, process, root = sys.argv[1:]
 jax.config.update("jax_num_cpu_devices", 2)
 address = f"127.0.0.1:{port}"
 jax.distributed.initialize(address, 2, int(process), coordinator_bind_address=address)
-from gaxn import feed, mesh
+from gaxn import feed, mesh, population
 from gaxn.data import folder
 found = {}
 for name, place in {"jitted": mesh.jitted, "pmapped": mesh.pmapped}.items():
     placement = place(jax.devices())
     def batch_of(resident_bytes):
         source = folder.Source("train", root, 8, resident_bytes=resident_bytes)
-        batch = feed.make_feed(source, jax.random.key(3), 2, 8, placement)(4)
+        batch = feed.make_feed(source, population.members(3, 1), 2, 8, placement)(4)
         return [np.asarray(shard.data).tolist() for shard in batch.images.addressable_shards]
     streamed = batch_of(0)
     assert streamed == batch_of(2**20), name
@@ -243,11 +243,11 @@ def test_two_processes_place_the_batch_of_one(pictures):
 FEEDING = """
 import sys, time
 import jax
-from gaxn import feed, mesh
+from gaxn import feed, mesh, population
 from gaxn.data import folder
 if __name__ == "__main__":
     source = folder.Source("train", sys.argv[1], 8, resident_bytes=0, workers=1)
-    fed = feed.make_feed(source, jax.random.key(3), 2, 8, mesh.jitted(jax.devices()))
+    fed = feed.make_feed(source, population.members(3, 1), 2, 8, mesh.jitted(jax.devices()))
     for step in range(10_000):
         fed(step)
         print(step, flush=True)
