@@ -3,15 +3,19 @@
 import dataclasses
 import logging
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.spatial
 
-from gaxn import mesh, modes, sentinels, sinks
+from gaxn import mesh, modes, parts, sentinels, sinks
 from gaxn.build import build
 from gaxn.data import reader
-from gaxn.sentinels import DIVERSITY, EXAMPLES, SATURATION, SINGULAR
+from gaxn.games.image_gan import ImageGan
+from gaxn.sentinels import DIVERSITY, EXAMPLES, SATURATION, SINGULAR, make_watch
+from gaxn.state import GanState
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +52,41 @@ def test_spread_is_the_mean_over_pairs(started):
     np.testing.assert_allclose(sentinels._spread(images), expected, rtol=1e-5)
 
 
-def test_a_discriminator_that_is_sure_is_saturated(tiny, started):
-    experiment, state = started
-    assert experiment.watch(state)[SATURATION] == 0
-    # The loss of pairs is flat where the real logit is far above the other.
-    sure = build(tiny("loss={'name': 'hinge'}"), "tiny", mesh.jitted(jax.devices()[:1]))
-    params = jax.tree.map(np.array, state.params)
-    for layer in params["discriminator"].values():
-        for name in ("kernel", "embedding"):
-            if isinstance(layer, dict) and name in layer:
-                layer[name] *= 100
-    share = sure.watch(state.replace(params=params))[SATURATION]
-    assert 0 < share <= 1 and round(share * EXAMPLES, 6) == int(round(share * EXAMPLES, 6))
+class Grey(nn.Module):
+    """A generator of mid-grey, whatever it is asked for."""
+
+    @nn.compact
+    def __call__(self, latents, labels, train):
+        shade = self.param("shade", nn.initializers.zeros, ())
+        return jnp.broadcast_to(shade, (latents.shape[0], 32, 32, 3))
+
+
+class Contrast(nn.Module):
+    """A discriminator that asks how far an image is from mid-grey."""
+
+    slope: float
+
+    @nn.compact
+    def __call__(self, images, labels, train):
+        bias = self.param("bias", nn.initializers.constant(-self.slope), ())
+        return 2 * self.slope * jnp.abs(images).mean(axis=(1, 2, 3)) + bias
+
+
+def test_a_discriminator_is_saturated_where_its_loss_is_flat(started):
+    experiment, _ = started
+    chosen = np.random.RandomState(0).permutation(len(experiment.train))[:EXAMPLES]
+    pictures = reader(experiment.train)(chosen).images
+    distances = np.abs(np.asarray(pictures, np.float64) / 127.5 - 1).mean(axis=(1, 2, 3))
+    threshold = np.median(distances)
+    # Hinge: flat where the real logit is above 1 and the other, here the bias, below -1.
+    for slope in (0.5, 1 / (2 * threshold - 1)):
+        game = ImageGan(Grey(), Contrast(slope), parts.make_loss({"name": "hinge"}), latent=1)
+        watch = make_watch(game, experiment.members, experiment.train, False)
+        params = {"generator": {"shade": 0.0}, "discriminator": {"bias": -slope}}
+        found = watch(GanState(0, params, {}, {}, {}))[SATURATION]
+        sure = (slope * (2 * distances - 1) > 1) & (-slope < -1)
+        np.testing.assert_allclose(found, sure.mean(), atol=1 / EXAMPLES / 2)
+    assert sure.mean() == 0.5
 
 
 def test_singular_values_are_those_of_the_kernel_in_use(tiny):
