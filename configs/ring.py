@@ -56,12 +56,13 @@ def get_config(variant: str = "") -> ConfigDict:
                 "examples": 100_000,
             },
             "updates": {"name": "simultaneous"},
-            "game": {"name": "image_gan.ImageGan", "latent": 2, "packing": 1},
+            "game": {"name": "image_gan.ImageGan", "latent": 2},
             "generator": {"name": "mlp.Generator", "widths": (400, 400)},
             "discriminator": {"name": "mlp.Discriminator", "widths": (200, 200, 200), "pieces": 5},
             "loss": {"name": "non_saturating"},
             "penalties": {},
             "augmentations": {},
+            "objective": {"packing": 1},
             "optimizers": {"generator": dict(adam), "discriminator": dict(adam)},
             "evaluation": {"samples": 2_500, "weights": "raw"},
             "run": {
@@ -75,8 +76,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     rows = {
         "gan": {},
-        "pacgan2": {"game": {"packing": 2}},
-        "pacgan4": {"game": {"packing": 4}},
+        "pacgan2": {"objective": {"packing": 2}},
+        "pacgan4": {"objective": {"packing": 4}},
         "hinge": {"loss": {"name": "hinge"}, "penalties": {"r1": 1.0}},
         "wgan_gp": {"loss": {"name": "wasserstein"}, "penalties": {"wgan_gp": 0.1}},
         "r3gan": {"loss": {"name": "relativistic"}, "penalties": {"r1": 1.0, "r2": 1.0}},

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from gaxn import build, evaluations, sinks
+from gaxn import build, evaluations, parts, sinks
 from gaxn.schema import defaults, nearest
 from gaxn.types import InputError
 
@@ -96,8 +96,9 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
     # What a config leaves out can still be set here.
     if "lab" not in config:
         config = ConfigDict({**build.optional(), **config})
-    if isinstance(config.get("evaluation"), ConfigDict):
-        config.evaluation = {**defaults(evaluations.plan), **config.evaluation}
+    for field, make in (("evaluation", evaluations.plan), ("objective", parts.make_objective)):
+        if isinstance(config.get(field), ConfigDict):
+            config[field] = {**defaults(make), **config[field]}
     for path, value in overrides.items():
         _override(config, path, value)
     return Arguments(name, config, Path(values.workdir or f"runs/{name}"), values.mode)
@@ -165,6 +166,10 @@ def _load(values: flags.FlagValues) -> ConfigDict:
 
 def _override(config: ConfigDict, path: str, text: str) -> None:
     *parents, last = path.split(".")
+    if len(parents) == 1 and isinstance(config.get(parents[0]), ConfigDict):
+        there = build.optional_within(parents[0], config[parents[0]])
+        if last in there and last not in config[parents[0]]:
+            config[parents[0]] = {**config[parents[0]], last: there[last]}
     for index, name in enumerate([*parents, last]):
         if not isinstance(config, ConfigDict) or name not in config:
             known = config.keys() if isinstance(config, ConfigDict) else ()

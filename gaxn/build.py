@@ -6,6 +6,7 @@ fields of that lab instead.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,16 +21,34 @@ from gaxn.feed import make_feed
 from gaxn.labs import LabRun
 from gaxn.population import members, together
 from gaxn.sampling import Choice, make_subject
-from gaxn.schema import bind, defaults, instance, resolve
+from gaxn.schema import bind, defaults, instance, named, resolve
 from gaxn.sentinels import make_watch
 from gaxn.step import make_step
 from gaxn.turns import Turn
 from gaxn.types import InputError, require
 
+PLACES = {
+    "data": ("data", "Source"),
+    "updates": ("updates", "Update"),
+    "game": ("games", ""),
+    "generator": ("models", ""),
+    "discriminator": ("models", ""),
+}
+"""Where the name within a field of a config resolves: a folder, and what its files all offer."""
+
 
 def optional() -> dict[str, Any]:
     """The fields that a config may leave out, with what they are then."""
     return defaults(_experiment)
+
+
+def optional_within(field: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of what stands in a field: those that its constructor has defaults for.
+
+    Raises:
+        InputError: the spec names nothing that there is.
+    """
+    return defaults(named(*PLACES[field], spec, f"config.{field}")) if field in PLACES else {}
 
 
 def build(
@@ -77,7 +96,9 @@ def _experiment(
     discriminator: dict,
     loss: dict,
     penalties: dict,
+    regularizers: dict = {},  # noqa: B006 (never changed)
     augmentations: dict,
+    objective: dict = defaults(parts.make_objective),  # noqa: B008
     optimizers: dict,
     evaluation: dict,
     run: dict,
@@ -89,22 +110,24 @@ def _experiment(
     require("config.ema_decay", ema_decay, 0 <= ema_decay < 1, "0 or more and below 1")
     require("config.population", population, population >= 1, "1 or more")
     placement = given_placement or mesh.placement(parallel, batch, population)
-    train, test = (
-        instance("data", data, "config.data", "Source", split=split) for split in ("train", "test")
-    )
+    train, test = (_part("data", data, split=split) for split in ("train", "test"))
     derived = _derived(train, conditional)
     if isinstance(train, Counted) and isinstance(test, Counted):
         print(f"{name}: {describe(train, test)}", flush=True)
-    players = instance(
-        "games",
+    adversarial = parts.make_loss(loss)
+    players = _part(
+        "game",
         game,
-        "config.game",
-        generator=instance("models", generator, "config.generator", **derived),
-        discriminator=instance("models", discriminator, "config.discriminator", **derived),
-        loss=parts.make_loss(loss),
-        penalties=tuple(parts.make_penalty(name, weight) for name, weight in penalties.items()),
-        augmentations=tuple(
-            parts.make_augmentation(name, options) for name, options in augmentations.items()
+        generator=_part("generator", generator, **derived),
+        discriminator=_part("discriminator", discriminator, **derived),
+        objective=bind(
+            parts.make_objective,
+            objective,
+            "config.objective",
+            loss=adversarial,
+            penalties=tuple(itertools.starmap(parts.make_penalty, penalties.items())),
+            regularizers=tuple(itertools.starmap(parts.make_regularizer, regularizers.items())),
+            augmentations=tuple(itertools.starmap(parts.make_augmentation, augmentations.items())),
         ),
     )
     moves = {player: parts.make_optimizer(optimizers, player) for player in parts.PLAYERS}
@@ -113,7 +136,7 @@ def _experiment(
         for player in parts.PLAYERS
     )
     turns = (d_turn,) * critic_turns + (g_turn,)
-    update = instance("updates", updates, "config.updates", "Update")
+    update = _part("updates", updates)
     runs = members(seed, population)
     key = together(runs)
     create = _creator(players, moves, train, batch)
@@ -146,11 +169,17 @@ def _experiment(
             conditional=conditional,
             subject=subject,
         ),
-        watch=make_watch(players, runs, train, conditional),
+        watch=make_watch(players, adversarial, runs, train, conditional),
         members=runs,
         batch=batch,
         steps=steps,
     )
+
+
+def _part(field: str, spec: Mapping[str, Any], **derived: Any) -> Any:
+    """What a field of a config names."""
+    folder, attribute = PLACES[field]
+    return instance(folder, spec, f"config.{field}", attribute, **derived)
 
 
 def _derived(source: Source, conditional: bool) -> dict[str, int | None]:

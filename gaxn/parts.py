@@ -1,22 +1,26 @@
-"""The smaller parts that a config names: losses, penalties, augmentations, optimisers.
+"""The smaller parts that a config names: losses, penalties, regularisers, optimisers and so on.
 
 Each function raises InputError where a name or an option is wrong.
 """
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from gaxn import transforms
+from gaxn.augmentations import Augment
 from gaxn.losses import Loss
+from gaxn.objective import Objective
 from gaxn.penalties import Term
+from gaxn.regularizers import Base
 from gaxn.schema import bind, instance, nearest, resolve
-from gaxn.types import InputError, require
+from gaxn.types import Images, InputError, require
 
 PLAYERS = ("discriminator", "generator")
 
@@ -68,11 +72,73 @@ def make_penalty(name: str, spec: Any) -> Term:
     return Term(name, bound, float(weight), every)
 
 
-def make_augmentation(name: str, options: Any) -> Callable:
+def make_regularizer(name: str, spec: Any) -> tuple[str, Callable[[], Base]]:
+    """A regulariser's name, and what makes it afresh: a discriminator has its own.
+
+    Args:
+        name: of its file.
+        spec: a dict of its options; those of an `augmentations` of its own as in a config.
+    """
+    field = f"config.regularizers.{name}"
+    require(field, spec, isinstance(spec, Mapping), "a dict of options")
+    options = dict(spec)
+    make = resolve("regularizers", f"{name}.Regularizer", field)
+    derived = {}
+    if "augment" in inspect.signature(make).parameters:
+        chosen = options.pop("augmentations", None)
+        valid = "a dict of augmentations, one or more"
+        holds = isinstance(chosen, Mapping) and bool(chosen)
+        require(f"{field}.augmentations", chosen, holds, valid)
+        derived["augment"] = in_turn([make_augmentation(own, of) for own, of in chosen.items()])
+    bound = functools.partial(bind, make, options, field, **derived)
+    bound()
+    return name, bound
+
+
+def in_turn(augmentations: Sequence[Augment]) -> Callable[[Images, jax.Array], Images]:
+    """Several augmentations as one, (images, keys) -> images, as they are at step 0."""
+
+    def augment(images: Images, keys: jax.Array) -> Images:
+        for place, augmentation in enumerate(augmentations):
+            own = jax.vmap(lambda key, place=place: jax.random.fold_in(key, place))(keys)
+            images = augmentation(images, own, jnp.int32(0))
+        return images
+
+    return augment
+
+
+def make_augmentation(name: str, options: Any) -> Augment:
     """An augmentation with its options."""
     field = f"config.augmentations.{name}"
     require(field, options, isinstance(options, dict), "a dict of options")
     return instance("augmentations", {**options, "name": name}, field, "Augmentation")
+
+
+def make_objective(
+    loss: Loss,
+    penalties: tuple[Term, ...],
+    regularizers: tuple[tuple[str, Callable[[], Base]], ...],
+    augmentations: tuple[Augment, ...],
+    *,
+    packing: int = Objective.packing,
+    top_share: float = Objective.top_share,
+    top_until: int = Objective.top_until,
+    ada_target: float = Objective.ada_target,
+    ada_images: int = Objective.ada_images,
+) -> Callable[[nn.Module], Objective]:
+    """discriminator -> its objective; the keyword parameters are the fields of a config."""
+    return functools.partial(
+        Objective,
+        loss=loss,
+        penalties=penalties,
+        regularizers=regularizers,
+        augmentations=augmentations,
+        packing=packing,
+        top_share=top_share,
+        top_until=top_until,
+        ada_target=ada_target,
+        ada_images=ada_images,
+    )
 
 
 def make_optimizer(optimizers: Mapping[str, Any], player: str) -> optax.GradientTransformation:

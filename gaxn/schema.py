@@ -72,11 +72,20 @@ def instance(
     Raises:
         InputError: the name or a field is wrong.
     """
-    spec = dict(spec)
-    name = spec.pop("name", None)
+    make = named(folder, attribute, spec, field)
+    rest = {name: value for name, value in spec.items() if name != "name"}
+    return bind(make, rest, field, **derived)
+
+
+def named(folder: str, attribute: str, spec: Mapping[str, Any], field: str) -> Any:
+    """The constructor that `spec["name"]` names; the arguments are those of `instance`.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = spec.get("name")
     require(f"{field}.name", name, isinstance(name, str), f"a name in gaxn/{folder}")
-    make = resolve(folder, f"{name}.{attribute}" if attribute else name, f"{field}.name")
-    return bind(make, spec, field, **derived)
+    return resolve(folder, f"{name}.{attribute}" if attribute else name, f"{field}.name")
 
 
 def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) -> Any:

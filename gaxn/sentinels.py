@@ -13,6 +13,7 @@ import numpy as np
 from gaxn import keys, pixels
 from gaxn.data import Source, reader
 from gaxn.games.image_gan import draw_latents
+from gaxn.losses import Loss
 from gaxn.nn import spectral
 from gaxn.population import Member, member_of
 from gaxn.sampling import gammas
@@ -30,7 +31,7 @@ DIVERSITY, SATURATION, SINGULAR = "watch/diversity", "watch/saturation", "watch/
 
 
 def make_watch(
-    game: nn.Module, members: Sequence[Member], train: Source, conditional: bool
+    game: nn.Module, loss: Loss, members: Sequence[Member], train: Source, conditional: bool
 ) -> Callable[[GanState], dict[str, float]]:
     """A function of a host state that gives figures by name.
 
@@ -54,7 +55,7 @@ def make_watch(
         )
         real = pixels.decode(real)
         logits = [game.apply(variables, images, labels, method="judge") for images in (real, fake)]
-        slopes = jax.grad(lambda pair: game.loss.discriminator(*pair).sum())(logits)
+        slopes = jax.grad(lambda pair: loss.discriminator(*pair).sum())(logits)
         silent = jnp.maximum(*map(jnp.abs, slopes)) < SILENT
         return {
             DIVERSITY: _spread(fake) / jnp.maximum(_spread(real), 1e-12),

@@ -51,6 +51,18 @@ class Report(NamedTuple):
     timing: Mapping[str, float] = {}
 
 
+class Verdict(NamedTuple):
+    """What a discriminator says of images.
+
+    Attributes:
+        logits: real or generated, one an image or a pack.
+        class_logits: of the classes, where it names them.
+    """
+
+    logits: Logits
+    class_logits: Float[Array, "batch classes"] | None = None
+
+
 HostPixels = UInt8[np.ndarray, "batch height width channels"]
 HostLabels = Int[np.ndarray, "batch"]
 AttentionMaps = Mapping[str, Float[np.ndarray, "batch heads queries keys"]]

@@ -25,6 +25,8 @@ FLOORS = [
         "torch_weights",
     },
     {"losses", "penalties", "augmentations", "nn", "metrics", "grammar", "markdown", "transforms"},
+    {"regularizers"},
+    {"objective"},
     {"models", "games", "data", "parts", "labs"},
     {"state", "mesh", "extractors"},
     {"turns", "feed", "checkpoint", "measure", "sampling"},

@@ -278,7 +278,7 @@ def test_a_new_loss_is_one_file_on_the_path(tmp_path, monkeypatch, tiny):
     monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
     config = tiny()
     config.loss = {"name": "cubic", "scale": 2.0}
-    loss = build(config, "tiny").game.loss
+    loss = build(config, "tiny").game.objective(None).loss
     np.testing.assert_allclose(loss.discriminator(jnp.ones(2), jnp.full(2, 3.0)), 16)
     config.loss = {"name": "cubik"}
     with pytest.raises(InputError, match="gaxn/losses has cubic"):

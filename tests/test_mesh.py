@@ -34,8 +34,17 @@ def _after(config, placement, steps=5):
         [],
         ["penalties={'wgan_gp': 10.0}", "loss={'name': 'wasserstein'}"],
         ["discriminator.spectral_norm=True", "augmentations={'translation': {}}"],
+        [
+            "discriminator.auxiliary=True",
+            "augmentations={'colour': {}}",
+            "objective.ada_target=0.5",
+            "objective.ada_images=100",
+            "objective.top_share=0.5",
+            "regularizers={'lecam': {}, 'bcr': {'augmentations': {'cutout': {}}}, 'zcr': {}, "
+            "'auxiliary': {}}",
+        ],
     ],
-    ids=["config", "wgan_gp", "spectral_norm and augmentation"],
+    ids=["config", "wgan_gp", "spectral_norm and augmentation", "regularisers"],
 )
 def test_devices_do_not_change_the_trajectory(tiny, options):
     config = tiny(*SGD, *options)

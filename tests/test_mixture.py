@@ -7,7 +7,6 @@ import pytest
 
 from gaxn.data import Mixture, mixture, outline, reader
 from gaxn.extractors import mixture as modes_of
-from gaxn.games.image_gan import ImageGan
 from gaxn.models import mlp
 from gaxn.types import InputError
 
@@ -56,15 +55,6 @@ def test_a_mode_ends_three_deviations_from_its_centre():
     np.testing.assert_array_equal(seen.features, points)
     np.testing.assert_array_equal(seen.modes, [0, 0, -1, 1, -1])
     assert extractor.modes == 3 and extractor.outline((2,)).features.shape == (1, 2)
-
-
-def test_a_pack_holds_neighbours_side_by_side():
-    game = ImageGan(mlp.Generator(2), mlp.Discriminator(), None, 2, packing=3)
-    points = jnp.arange(12.0).reshape(6, 2)
-    np.testing.assert_array_equal(game._pack(points, None), np.arange(12).reshape(2, 6))
-    images = np.arange(6 * 2 * 2 * 2).reshape(6, 2, 2, 2)
-    expected = [np.concatenate(images[k : k + 3], axis=-1) for k in (0, 3)]
-    np.testing.assert_array_equal(game._pack(jnp.asarray(images), None), expected)
 
 
 def test_maxout_is_the_largest_of_its_pieces():

@@ -97,8 +97,11 @@ def test_the_grid_is_the_ring_with_other_modes(ring):
     [
         ("population=0", "config.population is 0; valid is 1 or more"),
         ("conditional=True", "config.conditional is True; valid is False with points"),
-        ("game.packing=3", "config.game.packing is 3; valid is a divisor of the 8 examples"),
-        ("game.packing=0", "config.game.packing is 0"),
+        (
+            "objective.packing=3",
+            "config.objective.packing is 3; valid is a divisor of the 8 examples",
+        ),
+        ("objective.packing=0", "config.objective.packing is 0"),
     ],
 )
 def test_mistakes_are_told(ring, override, message):
@@ -107,8 +110,7 @@ def test_mistakes_are_told(ring, override, message):
 
 
 def test_labels_are_not_packed(tiny):
-    config = tiny()
-    config.game = {**config.game, "packing": 2}
+    config = tiny("objective.packing=2")
     with pytest.raises(InputError, match="and 1 with labels"):
         build(config, "tiny")
 

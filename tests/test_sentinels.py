@@ -80,8 +80,9 @@ def test_a_discriminator_is_saturated_where_its_loss_is_flat(started):
     threshold = np.median(distances)
     # Hinge: flat where the real logit is above 1 and the other, here the bias, below -1.
     for slope in (0.5, 1 / (2 * threshold - 1)):
-        game = ImageGan(Grey(), Contrast(slope), parts.make_loss({"name": "hinge"}), latent=1)
-        watch = make_watch(game, experiment.members, experiment.train, False)
+        loss = parts.make_loss({"name": "hinge"})
+        game = ImageGan(Grey(), Contrast(slope), parts.make_objective(loss, (), (), ()), latent=1)
+        watch = make_watch(game, loss, experiment.members, experiment.train, False)
         params = {"generator": {"shade": 0.0}, "discriminator": {"bias": -slope}}
         found = watch(GanState(0, params, {}, {}, {}))[SATURATION]
         sure = (slope * (2 * distances - 1) > 1) & (-slope < -1)

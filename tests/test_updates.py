@@ -51,8 +51,8 @@ class Slope(nn.Module):
 def _game(loss="non_saturating", penalties=None, augmentations=()):
     terms = tuple(parts.make_penalty(name, spec) for name, spec in (penalties or {}).items())
     adversarial = parts.make_loss({"name": loss})
-    parts_of = {"penalties": terms, "augmentations": augmentations}
-    return ImageGan(Point(), Slope(), adversarial, latent=1, **parts_of)
+    objective = parts.make_objective(adversarial, terms, (), augmentations)
+    return ImageGan(Point(), Slope(), objective, latent=1)
 
 
 def _step(game, update, optimizer=None, critic_turns=1, batch=1):

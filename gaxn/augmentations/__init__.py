@@ -3,3 +3,11 @@
 An augmentation is a frozen dataclass; called with images in [-1, 1], one key an example and
 the step, it gives images of the same shape, differentiably.
 """
+
+from collections.abc import Callable
+
+import jax
+
+from gaxn.types import Images
+
+Augment = Callable[[Images, jax.Array, jax.Array], Images]

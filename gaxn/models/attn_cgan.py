@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gaxn.nn import norms, spectral
 from gaxn.nn.attention import SelfAttention
-from gaxn.nn.conditioning import LabelMap, Projection
+from gaxn.nn.conditioning import ClassHead, LabelMap, Projection
 from gaxn.nn.coordinates import coordinates
 from gaxn.nn.resampling import (
     ResizedConvolution,
@@ -15,7 +15,7 @@ from gaxn.nn.resampling import (
     TransposedConvolution,
     resolutions,
 )
-from gaxn.types import Images, InputError, Labels, Latents, Logits
+from gaxn.types import Images, InputError, Labels, Latents, Logits, Verdict
 
 
 class Generator(nn.Module):
@@ -102,6 +102,7 @@ class Discriminator(nn.Module):
         attention_pool: how far keys and values are pooled (see `SelfAttention`).
         hidden: features of the hidden layer, which sees the whole last map; 0 for none.
         projection: condition by projection (true) or by a label map at the input.
+        auxiliary: it names the class of an image (Odena et al., 2017) instead of seeing it.
         spectral_norm: whether every layer is spectrally normalised.
     """
 
@@ -112,15 +113,16 @@ class Discriminator(nn.Module):
     attention_pool: int = 1
     hidden: int = 0
     projection: bool = False
+    auxiliary: bool = False
     spectral_norm: bool = True
 
     @nn.compact
-    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
+    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits | Verdict:
         """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
         halved = resolutions(images.shape[1], len(self.widths))[-2::-1]
         _require_resolutions(self.attention_at, halved)
         wrap = partial(spectral.wrap, self.spectral_norm)
-        conditional = self.classes is not None
+        conditional = self.classes is not None and not self.auxiliary
         x = images
         if conditional and not self.projection:
             x = LabelMap(self.classes)(x, labels)
@@ -140,6 +142,8 @@ class Discriminator(nn.Module):
         logits = wrap(nn.Dense(1))(features, train)[:, 0]
         if conditional and self.projection:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
+        if self.auxiliary:
+            return Verdict(logits, ClassHead(self.classes, self.spectral_norm)(features, train))
         return logits
 
 

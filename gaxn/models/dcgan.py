@@ -4,9 +4,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.nn import norms
-from gaxn.nn.conditioning import LabelMap
+from gaxn.nn.conditioning import ClassHead, LabelMap
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
-from gaxn.types import Images, Labels, Latents, Logits
+from gaxn.types import Images, Labels, Latents, Logits, Verdict
 
 INITIAL = nn.initializers.normal(0.02)
 """Every kernel at the start (Radford et al., 2016, section 4)."""
@@ -60,22 +60,28 @@ class Discriminator(nn.Module):
         widths: channels after each halving.
         batch_norm: BatchNorm after each convolution but the first, as in the paper; it
             couples the images of a batch, so that no gradient penalty is possible.
+        auxiliary: it names the class of an image (Odena et al., 2017) instead of seeing it.
     """
 
     classes: int | None
     widths: tuple[int, ...] = (32, 64)
     batch_norm: bool = False
+    auxiliary: bool = False
 
     @nn.compact
-    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
+    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits | Verdict:
         """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
         resolutions(images.shape[1], len(self.widths))
         x = images
-        if self.classes is not None:
+        if self.classes is not None and not self.auxiliary:
             x = LabelMap(self.classes)(x, labels)
         for index, width in enumerate(self.widths):
             x = StridedConvolution(width, INITIAL)(x)
             if self.batch_norm and index:
                 x = norms.batch_norm(train)(x)
             x = nn.leaky_relu(x, 0.2)
-        return nn.Dense(1, kernel_init=INITIAL)(x.reshape(x.shape[0], -1))[:, 0]
+        features = x.reshape(x.shape[0], -1)
+        logits = nn.Dense(1, kernel_init=INITIAL)(features)[:, 0]
+        if self.auxiliary:
+            return Verdict(logits, ClassHead(self.classes)(features, train))
+        return logits

@@ -1,11 +1,11 @@
-"""Two ways for a discriminator to see the label of an image."""
+"""How a discriminator sees the label of an image, or names it."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gaxn.nn import spectral
-from gaxn.types import Images, Labels
+from gaxn.types import Images, InputError, Labels
 
 
 class LabelMap(nn.Module):
@@ -42,3 +42,28 @@ class Projection(nn.Module):
         one_hot = jax.nn.one_hot(labels, self.classes)
         layer = spectral.wrap(self.spectral_norm, nn.Dense(features.shape[-1], use_bias=False))
         return jnp.sum(layer(one_hot, train) * features, axis=-1)
+
+
+class ClassHead(nn.Module):
+    """Class logits beside the logit (Odena et al., 2017).
+
+    Attributes:
+        classes: number of labels.
+        spectral_norm: whether the kernel is spectrally normalised.
+    """
+
+    classes: int | None
+    spectral_norm: bool = False
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool) -> jax.Array:
+        """Features, [batch, features] -> [batch, classes].
+
+        Raises:
+            InputError: there are no classes.
+        """
+        if self.classes is None:
+            raise InputError(
+                "config.discriminator.auxiliary is True; valid is False, or config.conditional=True"
+            )
+        return spectral.wrap(self.spectral_norm, nn.Dense(self.classes))(features, train)
