@@ -31,6 +31,8 @@ def _discriminator(classes=players.CLASSES, widths=(8, 16), attention_at=(16,), 
         (32, 1, True, {"transposed": False, "modulated": True, "coordinates": True}),
         (28, 3, True, {"classes": None, "attention_at": (14,), "heads": 2, "attention_pool": 2}),
         (28, 1, False, {"classes": None, "attention_at": (), "modulated": True}),
+        (30, 3, True, {"attention_at": (15,), "coordinates": True}),
+        (30, 3, True, {"attention_at": (30,), "transposed": False, "coordinates": True}),
     ],
 )
 def test_the_generator_gives_images_in_range(size, channels, train, options):
@@ -43,6 +45,7 @@ def test_the_generator_gives_images_in_range(size, channels, train, options):
         (32, 3, {"projection": True, "hidden": 12}),
         (28, 1, {"attention_at": (14,), "heads": 2, "attention_pool": 2}),
         (28, 3, {"classes": None, "attention_at": (), "spectral_norm": False}),
+        (30, 3, {"attention_at": (15, 8), "projection": True}),
     ],
 )
 def test_the_discriminator_gives_a_logit_an_image(size, channels, options):
@@ -95,9 +98,9 @@ def test_a_resolution_has_its_attention_or_is_refused(player, draw, resolution):
     assert own > players.count(player.clone(attention_at=()), draw())
 
 
-@pytest.mark.parametrize("player", [_generator(size=30), _discriminator(attention_at=())])
-def test_a_size_that_does_not_halve_is_refused(player):
-    x = players.draw_latents() if isinstance(player, Generator) else players.draw_images(30)
+@pytest.mark.parametrize("player", [_generator(size=2), _discriminator(attention_at=())])
+def test_a_size_that_cannot_be_halved_so_often_is_refused(player):
+    x = players.draw_latents() if isinstance(player, Generator) else players.draw_images(2)
     with pytest.raises(InputError, match="widths has 2 entries"):
         players.count(player, x)
 
@@ -245,13 +248,13 @@ def test_coordinates_run_from_corner_to_corner():
 def test_a_convolution_of_the_place_is_two_more_channels(layer):
     x, place = jnp.asarray(players.draw_images(4)), coordinates(4)
     wide = jnp.concatenate([x, jnp.broadcast_to(place, (players.BATCH, 4, 4, 2))], axis=-1)
-    variables = players.fill(layer, wide)
+    variables = players.fill(layer, wide, 8)
     inputs = 3 if isinstance(layer, TransposedConvolution) else 2
     own = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[0], variables)
     of_place = jax.tree.map(lambda kernel: np.split(kernel, [3], axis=inputs)[1], variables)
-    parts = layer.apply(own, x) + layer.apply(of_place, place)
+    parts = layer.apply(own, x, 8) + layer.apply(of_place, place, 8)
     # Float32 sums of at most 45 products.
-    np.testing.assert_allclose(parts, layer.apply(variables, wide), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(parts, layer.apply(variables, wide, 8), rtol=1e-5, atol=1e-5)
 
 
 def test_modulated_batch_norm_scales_each_example_by_its_condition():

@@ -8,7 +8,13 @@ import pytest
 from jax import lax
 
 from gaxn.nn import convolution
-from gaxn.nn.resampling import ResizedConvolution, StridedConvolution, TransposedConvolution
+from gaxn.nn.resampling import (
+    ResizedConvolution,
+    StridedConvolution,
+    TransposedConvolution,
+    resolutions,
+)
+from gaxn.types import InputError
 
 BATCH, HEIGHT, WIDTH, WIDE, NARROW = 3, 3, 5, 4, 6
 FULL = (BATCH, 2 * HEIGHT, 2 * WIDTH, WIDE)
@@ -113,45 +119,59 @@ def _randomise(variables):
     return jax.tree.unflatten(structure, [_draw(i, leaf.shape) for i, leaf in enumerate(leaves)])
 
 
-@pytest.mark.parametrize(
-    "ours, theirs, shape",
-    [
-        (StridedConvolution(NARROW), nn.Conv(NARROW, (4, 4), strides=2, padding=1), FULL),
-        (
-            TransposedConvolution(WIDE),
-            nn.ConvTranspose(
-                WIDE, (4, 4), (2, 2), padding="SAME", use_bias=False, transpose_kernel=True
-            ),
-            HALF,
-        ),
-    ],
-    ids=["strided", "transposed"],
-)
-def test_layers_have_the_parameters_and_values_of_flax(ours, theirs, shape):
-    x = _draw(3, shape)
-    own, other = (jax.eval_shape(layer.init, jax.random.key(0), x) for layer in (ours, theirs))
-    assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, other)
-    variables = _randomise(own)
-    _assert_close(ours.apply(variables, x), theirs.apply(variables, x))
+@pytest.mark.parametrize("odd", [0, 1])
+def test_the_strided_layer_is_that_of_flax_with_a_zero_at_the_end_of_odd_sides(odd):
+    ours = StridedConvolution(NARROW)
+    theirs = nn.Conv(NARROW, (4, 4), strides=2, padding=((1, 1 + odd), (1, 1 + odd)))
+    x = _draw(3, FULL)[:, odd:, odd:]
+    variables = _randomise(_parameters(ours, x))
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, _parameters(theirs, x))
+    found = ours.apply(variables, x)
+    assert found.shape == HALF
+    _assert_close(found, theirs.apply(variables, x))
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_the_transposed_layer_is_that_of_flax_less_the_end_of_odd_sides(odd):
+    ours = TransposedConvolution(WIDE)
+    theirs = nn.ConvTranspose(
+        WIDE, (4, 4), (2, 2), padding="SAME", use_bias=False, transpose_kernel=True
+    )
+    x, size = _draw(3, HALF)[:, :, :HEIGHT], 2 * HEIGHT - odd
+    variables = _randomise(_parameters(ours, x, size))
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, _parameters(theirs, x))
+    _assert_close(ours.apply(variables, x, size), theirs.apply(variables, x)[:, :size, :size])
+
+
+def _parameters(layer, *inputs):
+    return jax.eval_shape(lambda key: layer.init(key, *inputs), jax.random.key(0))
 
 
 @pytest.mark.parametrize(
-    "layer, taps", [(StridedConvolution(48), 16), (TransposedConvolution(48), 4)]
+    "layer, taps, more", [(StridedConvolution(48), 16, ()), (TransposedConvolution(48), 4, (8,))]
 )
-def test_the_initial_variance_is_that_of_he(layer, taps):
-    kernel = layer.init(jax.random.key(0), jnp.ones((1, 4, 4, 40)))["params"]["kernel"]
+def test_the_initial_variance_is_that_of_he(layer, taps, more):
+    kernel = layer.init(jax.random.key(0), jnp.ones((1, 4, 4, 40)), *more)["params"]["kernel"]
     # 30,720 draws: a standard error of 0.4 %; a fan-in of 16 for 4 would be wrong by 100 %.
     np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (taps * 40)), rtol=0.02)
 
 
-def test_resized_convolution_repeats_then_convolves():
-    layer = ResizedConvolution(WIDE)
-    x = _draw(4, HALF)
-    variables = _randomise(jax.eval_shape(layer.init, jax.random.key(0), x))
+@pytest.mark.parametrize("odd", [0, 1])
+def test_resized_convolution_repeats_then_convolves(odd):
+    layer, size = ResizedConvolution(WIDE), 2 * HEIGHT - odd
+    x = _draw(4, HALF)[:, :, :HEIGHT]
+    variables = _randomise(_parameters(layer, x, size))
     (kernel,) = jax.tree.leaves(variables)
-    repeated = np.kron(x, np.ones((1, 2, 2, 1)))
+    repeated = np.kron(x, np.ones((1, 2, 2, 1)))[:, :size, :size]
     expected = lax.conv_general_dilated(
         repeated, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    assert expected.shape == FULL
-    _assert_close(layer.apply(variables, x), expected)
+    _assert_close(layer.apply(variables, x, size), expected)
+
+
+def test_resolutions_are_halved_and_rounded_up():
+    assert resolutions(28, 4) == (2, 4, 7, 14, 28)
+    assert resolutions(33, 6) == (1, 2, 3, 5, 9, 17, 33)
+    assert resolutions(64, 0) == (64,)
+    with pytest.raises(InputError, match=r"7 entries.* 33 pixels can be halved 6 times"):
+        resolutions(33, 7)

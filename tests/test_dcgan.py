@@ -8,15 +8,18 @@ import pytest
 from gaxn.models.dcgan import Discriminator, Generator
 from gaxn.types import InputError
 
-GENERATOR = (
-    players.LATENT * 7 * 7 * 16
-    + 2 * 16
-    + 4 * 4 * 16 * 16  # 7 -> 14
-    + 2 * 16
+GENERATOR_AFTER = (  # the first doubling
+    2 * 16
     + 4 * 4 * 16 * 8  # 14 -> 28
     + 2 * 8
     + 3 * 3 * 8 * 1
     + 1
+)
+GENERATOR = (
+    players.LATENT * 7 * 7 * 16
+    + 2 * 16
+    + 4 * 4 * 16 * 16  # 7 -> 14
+    + GENERATOR_AFTER
 )
 DISCRIMINATOR = 4 * 4 * 1 * 8 + 8 + 4 * 4 * 8 * 16 + 16 + 7 * 7 * 16 + 1
 
@@ -98,8 +101,20 @@ def test_only_batch_norm_couples_the_images(batch_norm):
     assert (np.abs(one - other)[[0, 2]].max() > 1e-4) == batch_norm
 
 
-@pytest.mark.parametrize("player", [_generator(size=30), _discriminator()])
-def test_a_size_that_does_not_halve_is_refused(player):
-    x = players.draw_latents() if isinstance(player, Generator) else players.draw_images(30, 1)
-    with pytest.raises(InputError, match="widths has 2 entries"):
+def test_an_odd_resolution_is_doubled_less_one():
+    generator = Generator(30, 1, None, (16, 8), first=4)
+    images = players.check_images(generator, 30, 1, True)
+    players.check_logits(_discriminator(None), images, {"params"})
+    # 8 -> 15 -> 30
+    expected = players.LATENT * 8 * 8 * 4 + 2 * 4 + 4 * 4 * 4 * 16 + GENERATOR_AFTER
+    assert players.count(generator, players.draw_latents()) == expected
+    assert players.count(_discriminator(None), images) == DISCRIMINATOR + (8 * 8 - 7 * 7) * 16
+
+
+@pytest.mark.parametrize(
+    "player", [Generator(4, 1, None, (8, 8, 8)), Discriminator(None, (8, 8, 8))]
+)
+def test_a_size_that_cannot_be_halved_so_often_is_refused(player):
+    x = players.draw_latents() if isinstance(player, Generator) else players.draw_images(4, 1)
+    with pytest.raises(InputError, match=r"widths has 3 entries.* 2 times"):
         players.count(player, x)

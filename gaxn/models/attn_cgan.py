@@ -67,10 +67,11 @@ class Generator(nn.Module):
         x = nn.relu(self._normalise(x, condition, train))
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
         for width, resolution in zip(self.widths, doubled, strict=True):
-            x = upsample(width)(x)
+            places = coordinates(x.shape[1])
+            x = upsample(width)(x, resolution)
             if self.coordinates:
                 # What two more channels of x would add, once for the whole batch.
-                x += upsample(width, name=f"place_{resolution}")(coordinates(resolution // 2))
+                x += upsample(width, name=f"place_{resolution}")(places, resolution)
             x = nn.relu(self._normalise(x, condition, train))
             if resolution in self.attention_at:
                 x = SelfAttention(

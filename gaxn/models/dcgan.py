@@ -16,15 +16,16 @@ class Generator(nn.Module):
     """Latent and label -> image.
 
     A dense layer to a small map, then one 4x4 transposed convolution a width, each doubling
-    the resolution, with BatchNorm and ReLU; last a 3x3 convolution and tanh. A label's
-    embedding is concatenated to the latent (Mirza & Osindero, 2014).
+    the resolution (less one, where that is odd), with BatchNorm and ReLU; last a 3x3 convolution
+    and tanh. A label's embedding is concatenated to the latent (Mirza & Osindero, 2014).
 
     Attributes:
         size: height and width of the image, in pixels.
         channels: channels of the image.
         classes: number of labels; None for an unconditional generator.
-        widths: channels after each doubling; the first map has `widths[0]`.
+        widths: channels after each doubling.
         embedding: features of the label's embedding.
+        first: channels of the first map; 0 for `widths[0]`.
     """
 
     size: int
@@ -32,19 +33,21 @@ class Generator(nn.Module):
     classes: int | None
     widths: tuple[int, ...] = (64, 32)
     embedding: int = 50
+    first: int = 0
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
-        start = resolutions(self.size, len(self.widths))[0]
+        start, *doubled = resolutions(self.size, len(self.widths))
+        first = self.first or self.widths[0]
         x = latents
         if self.classes is not None:
             x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
-        x = nn.Dense(start * start * self.widths[0], use_bias=False, kernel_init=INITIAL)(x)
-        x = x.reshape(-1, start, start, self.widths[0])
+        x = nn.Dense(start * start * first, use_bias=False, kernel_init=INITIAL)(x)
+        x = x.reshape(-1, start, start, first)
         x = nn.relu(norms.batch_norm(train)(x))
-        for width in self.widths:
-            x = TransposedConvolution(width, INITIAL)(x)
+        for width, resolution in zip(self.widths, doubled, strict=True):
+            x = TransposedConvolution(width, INITIAL)(x, resolution)
             x = nn.relu(norms.batch_norm(train)(x))
         return nn.tanh(nn.Conv(self.channels, (3, 3), kernel_init=INITIAL)(x))
 

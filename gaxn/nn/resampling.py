@@ -10,7 +10,10 @@ Initializer = nn.initializers.Initializer
 
 
 class StridedConvolution(nn.Module):
-    """Halves height and width by a learnt 4x4 kernel of stride 2, with a bias."""
+    """Halves height and width by a learnt 4x4 kernel of stride 2, with a bias.
+
+    A side of odd length has a zero more at its end, so that half of it is rounded up.
+    """
 
     features: int
     kernel_init: Initializer = nn.initializers.he_normal()
@@ -19,13 +22,15 @@ class StridedConvolution(nn.Module):
     def __call__(self, x: Images) -> Images:
         kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
         return convolution.halve(x, kernel) + bias
 
 
 class TransposedConvolution(nn.Module):
-    """Doubles height and width by a learnt 4x4 kernel of stride 2; no bias.
+    """Doubles the resolution by a learnt 4x4 kernel of stride 2; no bias.
 
-    The same as `flax.linen.ConvTranspose` with SAME padding and `transpose_kernel=True`.
+    Before it is cropped, the same as `flax.linen.ConvTranspose` with SAME padding and
+    `transpose_kernel=True`.
     Each output pixel meets 4 of the kernel's 16 taps, the fan-in of the initialisation.
     """
 
@@ -35,13 +40,14 @@ class TransposedConvolution(nn.Module):
     )
 
     @nn.compact
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Images, size: int) -> Images:
+        """To height and width `size`: twice those of `x`, or one less."""
         kernel = self.param("kernel", self.kernel_init, (4, 4, self.features, x.shape[-1]))
-        return convolution.double(x, kernel)
+        return convolution.double(x, kernel)[:, :size, :size]
 
 
 class ResizedConvolution(nn.Module):
-    """Doubles height and width by repetition, then convolves 3x3; no bias.
+    """Doubles the resolution by repetition, then convolves 3x3; no bias.
 
     Costs 2.25 times the transposed convolution and cannot leave a checkerboard
     (Odena et al., 2016).
@@ -51,8 +57,9 @@ class ResizedConvolution(nn.Module):
     kernel_init: Initializer = nn.initializers.he_normal()
 
     @nn.compact
-    def __call__(self, x: Images) -> Images:
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    def __call__(self, x: Images, size: int) -> Images:
+        """To height and width `size`: twice those of `x`, or one less."""
+        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, :size, :size]
         layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=self.kernel_init)
         return layer(x)
 
@@ -69,14 +76,14 @@ def max_pool(x: Images, size: int) -> Images:
 
 
 def resolutions(size: int, levels: int) -> tuple[int, ...]:
-    """The resolutions of so many halvings, from the smallest map to the full image.
+    """The resolutions of so many halvings, each rounded up, from the smallest to the full one.
 
     Raises:
         InputError: the size cannot be halved so often.
     """
-    if size % 2**levels:
+    if levels > (size - 1).bit_length():
         raise InputError(
             f"widths has {levels} entries, each a doubling; an image of {size} pixels "
-            f"has to be divisible by {2**levels}"
+            f"can be halved {(size - 1).bit_length()} times"
         )
-    return tuple(size >> level for level in reversed(range(levels + 1)))
+    return tuple(-(-size // 2**level) for level in reversed(range(levels + 1)))
