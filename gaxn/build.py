@@ -85,6 +85,7 @@ def _experiment(
     steps: int,
     batch: int,
     critic_turns: int,
+    generator_turns: int = 1,
     ema_decay: float,
     conditional: bool,
     population: int = 1,
@@ -107,6 +108,7 @@ def _experiment(
     require("config.steps", steps, steps >= 1, "1 or more")
     require("config.batch", batch, batch >= 1, "1 or more")
     require("config.critic_turns", critic_turns, critic_turns >= 1, "1 or more")
+    require("config.generator_turns", generator_turns, generator_turns >= 1, "1 or more")
     require("config.ema_decay", ema_decay, 0 <= ema_decay < 1, "0 or more and below 1")
     require("config.population", population, population >= 1, "1 or more")
     placement = given_placement or mesh.placement(parallel, batch, population)
@@ -135,7 +137,7 @@ def _experiment(
         Turn(player, getattr(type(players), f"{player}_loss"), moves[player])
         for player in parts.PLAYERS
     )
-    turns = (d_turn,) * critic_turns + (g_turn,)
+    turns = (d_turn,) * critic_turns + (g_turn,) * generator_turns
     update = _part("updates", updates)
     runs = members(seed, population)
     key = together(runs)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gaxn import data, feed, keys, mesh, population
+from gaxn.build import build
 from gaxn.data import shapes
 
 SIZE, TURNS, BATCH = 50, 2, 6
@@ -55,3 +56,13 @@ def test_the_fed_images_are_those_of_the_indices(place):
     if place is mesh.pmapped:
         images = images.swapaxes(0, 1).reshape(expected.images.shape)
     np.testing.assert_array_equal(images, expected.images)
+
+
+def test_each_turn_of_a_step_has_examples_of_its_own(tiny):
+    config = tiny("critic_turns=2", "generator_turns=3")
+    experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
+    players = [turn.player for turn in experiment.turns]
+    assert players == ["discriminator"] * 2 + ["generator"] * 3
+    images = np.asarray(experiment.feed(0).images)
+    assert images.shape[:2] == (5, config.batch)
+    assert len(np.unique(images.reshape(5 * config.batch, -1), axis=0)) == 5 * config.batch

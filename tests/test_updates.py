@@ -55,12 +55,12 @@ def _game(loss="non_saturating", penalties=None, augmentations=()):
     return ImageGan(Point(), Slope(), objective, latent=1)
 
 
-def _step(game, update, optimizer=None, critic_turns=1, batch=1):
+def _step(game, update, optimizer=None, critic_turns=1, generator_turns=1, batch=1):
     """A function (theta, psi) -> the same after a step; and state -> state."""
     moves = {player: optimizer or optax.sgd(RATE) for player in parts.PLAYERS}
     d_turn = Turn("discriminator", ImageGan.discriminator_loss, moves["discriminator"])
     g_turn = Turn("generator", ImageGan.generator_loss, moves["generator"])
-    turns = (d_turn,) * critic_turns + (g_turn,)
+    turns = (d_turn,) * critic_turns + (g_turn,) * generator_turns
     zeros = Batch(jnp.zeros((len(turns), batch, 1)), None)
     first = Batch(zeros.images[0], None)
     start = jax.jit(lambda key: state.create(game, moves, first, key))(jax.random.key(0))
@@ -218,6 +218,13 @@ def test_instance_noise_converges_but_for_its_own_noise():
     assert noisy[-100:].max() < 0.2 < 0.3 < noisy[:5].min()
 
 
+def test_the_generator_can_take_several_turns():
+    of_point, *_ = _step(_game("wasserstein"), alternating.Update(), generator_turns=3)
+    theta, psi = of_point(jnp.array([0.7, -0.4]))
+    np.testing.assert_allclose(psi, -0.4 - RATE * 0.7, rtol=1e-12)
+    np.testing.assert_allclose(theta, 0.7 + 3 * RATE * psi, rtol=1e-12)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
 def test_every_update_moves_both_players_once(file):
     of_point, of_state, start = _step(_game(), file.Update())
@@ -230,7 +237,7 @@ def test_every_update_moves_both_players_once(file):
 
 @pytest.mark.parametrize("file", [simultaneous, extragradient, consensus, unrolled])
 def test_updates_at_once_refuse_several_critic_turns(file):
-    with pytest.raises(InputError, match=r"critic_turns is 2; valid is 1"):
+    with pytest.raises(InputError, match=r"turns is 3; valid is 2"):
         _step(_game(), file.Update(), critic_turns=2)[1](_step(_game(), file.Update())[2])
 
 

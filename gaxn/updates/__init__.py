@@ -36,8 +36,8 @@ def require_one_turn_each(turns: Sequence[Turn]) -> None:
     Raises:
         InputError: there are.
     """
-    valid = "1 with this config.updates, or another number with alternating"
-    require("config.critic_turns", len(turns) - 1, len(turns) == 2, valid)
+    valid = "2 with this config.updates, one a player, or another number with alternating"
+    require("config.critic_turns + config.generator_turns", len(turns), len(turns) == 2, valid)
 
 
 def of_turn(batches: Batch, key: PRNGKey, index: int) -> tuple[Batch, PRNGKey]:
