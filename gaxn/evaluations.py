@@ -9,14 +9,14 @@ from typing import Any
 
 from gaxn import figures
 from gaxn import metrics as metrics_folder
-from gaxn.data import Mixture, Source
+from gaxn.data import Modal, Source
 from gaxn.evaluators import Evaluator, attention, measured
-from gaxn.extractors import Extractor, classifier, mixture
+from gaxn.extractors import Extractor, classifier
 from gaxn.extractors import inception as inception_network
 from gaxn.metrics import neighbours
 from gaxn.preprocessing import PREPROCESSINGS
 from gaxn.sampling import Choice
-from gaxn.schema import resolve
+from gaxn.schema import instance, resolve
 from gaxn.types import InputError, Subject, require
 
 FEWEST = 10
@@ -155,8 +155,8 @@ def plan(
             extractors["inception"] = inception_network.load(inception, preprocessing)
         if len(test.class_names) > 1:
             extractors = {"classifier": classifier.of(train, test), **extractors}
-        if isinstance(test, Mixture):
-            extractors = {"mixture": mixture.of(test.centres, test.deviation)}
+        if isinstance(test, Modal):
+            extractors["modes"] = instance("extractors", test.modes, "the data's modes", "load")
         files = {**chosen, **quick} if every else chosen
         most = max(samples, interim_samples, len(train), len(test))
         return {

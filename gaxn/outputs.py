@@ -30,7 +30,7 @@ _DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "densit
 OVER_TRAINING = {
     "classifier": ("conditional_accuracy", *_DISTANCES),
     "inception": _DISTANCES,
-    "mixture": ("modes", "modes_quality", "modes_reverse_kl", *_DISTANCES),
+    "modes": ("modes", "modes_quality", "modes_reverse_kl", *_DISTANCES),
 }
 """Figures worth a curve over training, by the part of the evaluation that has them."""
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaxn.data import Mixture, mixture, outline, reader
-from gaxn.extractors import mixture as modes_of
+from gaxn.data import Modal, mixture, outline, reader
 from gaxn.models import mlp
+from gaxn.schema import instance
 from gaxn.types import InputError
 
 CENTRES = ((0.0, 1.0), (2.0, -1.0), (-3.0, 0.5))
@@ -15,7 +15,7 @@ CENTRES = ((0.0, 1.0), (2.0, -1.0), (-3.0, 0.5))
 
 def test_points_lie_around_their_centres_each_equally_often():
     source = mixture.Source("train", CENTRES, 0.05, 30_000)
-    assert isinstance(source, Mixture) and not source.class_names
+    assert isinstance(source, Modal) and not source.class_names
     batch = reader(source)(np.arange(len(source)))
     assert batch.labels is None and batch.images.dtype == np.float32
     points = np.asarray(batch.images, np.float64).reshape(-1, 3, 2)
@@ -49,7 +49,8 @@ def test_fields_out_of_range_are_refused(options, field):
 
 
 def test_a_mode_ends_three_deviations_from_its_centre():
-    extractor = modes_of.of(CENTRES, 0.1)
+    source = mixture.Source("train", CENTRES, 0.1)
+    extractor = instance("extractors", source.modes, "modes", "load")
     points = np.array([[0, 1], [0, 1.29], [0, 1.31], [2.2, -1.2], [1.7, -0.9]], np.float32)
     seen = extractor.apply(extractor.params, points)
     np.testing.assert_array_equal(seen.features, points)

@@ -60,7 +60,7 @@ def run(ring, tmp_path_factory):
 
 
 def test_an_evaluation_is_the_mean_over_members_with_its_standard_error(run):
-    found = json.loads((run / "evaluation.json").read_text())["mixture"]
+    found = json.loads((run / "evaluation.json").read_text())["modes"]
     assert found["protocol"]["errors"] == "standard errors of the mean over 2 seeds"
     assert found["protocol"]["seed"] == "0 to 1"
     for name in ("frechet_distance", "modes", "modes_quality"):

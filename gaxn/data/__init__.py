@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -73,16 +73,15 @@ class Stream(Source, Protocol):
 
 
 @runtime_checkable
-class Mixture(Protocol):
-    """A source of points whose modes are known.
+class Modal(Protocol):
+    """A source whose modes are known.
 
     Attributes:
-        centres: of the modes.
-        deviation: around each of them.
+        modes: what tells them: the "name" of a file in gaxn/extractors, and what its `load` takes.
     """
 
-    centres: tuple[tuple[float, ...], ...]
-    deviation: float
+    @property
+    def modes(self) -> Mapping[str, Any]: ...
 
 
 @runtime_checkable

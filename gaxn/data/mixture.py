@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +48,11 @@ class Source:
     @property
     def identity(self) -> str:
         return f"mixture centres={self.centres} deviation={self.deviation}"
+
+    @property
+    def modes(self) -> dict[str, Any]:
+        """The centre that a point is near."""
+        return {"name": "mixture", "centres": self.centres, "deviation": self.deviation}
 
     @functools.cached_property
     def table(self) -> Batch:

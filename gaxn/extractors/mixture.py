@@ -1,9 +1,6 @@
 """Points as they are, with the mode of a mixture that each belongs to."""
 
-from collections.abc import Sequence
-
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gaxn.extractors import Extractor, Seen
@@ -12,8 +9,13 @@ REACH = 3.0
 """Standard deviations from its centre at which a mode ends (Srivastava et al., 2017)."""
 
 
-def of(centres: Sequence[Sequence[float]], deviation: float) -> Extractor:
-    """Features are the coordinates."""
+def load(centres: tuple[tuple[float, ...], ...], deviation: float) -> Extractor:
+    """Features are the coordinates.
+
+    Args:
+        centres: of the modes.
+        deviation: of each coordinate around its centre, above 0.
+    """
     places = jnp.asarray(centres, jnp.float32)
 
     def apply(_, points):
@@ -23,7 +25,7 @@ def of(centres: Sequence[Sequence[float]], deviation: float) -> Extractor:
         "extractor": f"points; modes end {REACH:g} deviations of {deviation:g} from their centres",
         "resize": "none",
     }
-    return Extractor(apply, {}, card, len(np.asarray(centres)))
+    return Extractor(apply, {}, card, len(centres))
 
 
 def assign(
