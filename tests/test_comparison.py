@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ from gaxn.games.image_gan import ImageGan
 from gaxn.losses import Loss, hinge, relativistic
 from gaxn.main import main
 from gaxn.nn import convolution
+from gaxn.objective import Objective
 from gaxn.step import make_step
 from gaxn.turns import Turn
 from gaxn.types import Batch, InputError, Subject
@@ -396,7 +398,8 @@ class Judge(nn.Module):
 
 
 def _flops_of_a_step(module, critic_turns):
-    game = ImageGan(Painter(), Judge(), Loss(module.discriminator, module.generator), LATENT)
+    adversarial = Loss(module.discriminator, module.generator)
+    game = ImageGan(Painter(), Judge(), partial(Objective, loss=adversarial), LATENT)
     sgd = optax.sgd(0.1)
     turns = (Turn("discriminator", ImageGan.discriminator_loss, sgd),) * critic_turns
     turns += (Turn("generator", ImageGan.generator_loss, sgd),)

@@ -1,4 +1,4 @@
-"""Relativistic average loss (Jolicoeur-Martineau, 2019, section 4.2, with the standard loss).
+"""Relativistic average loss (Jolicoeur-Martineau, 2019, RaSGAN).
 
 Each logit is held against the mean of the other side over the global batch.
 """
