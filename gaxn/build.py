@@ -120,6 +120,7 @@ def _experiment(
     players = _part(
         "game",
         game,
+        conditional=conditional,
         generator=_part("generator", generator, **derived),
         discriminator=_part("discriminator", discriminator, **derived),
         objective=bind(

@@ -84,7 +84,7 @@ class Objective(nn.Module):
         for term in self.terms.values():
             term(verdict, labels)
         still = self.penalties or any(term.STILL for term in self.terms.values())
-        if still and norms.COLLECTION in self.discriminator.variables:
+        if still and self._coupled():
             raise InputError(
                 "config.penalties and consistency need a discriminator without batch statistics; "
                 "each image's logit has to be its own"
@@ -100,7 +100,7 @@ class Objective(nn.Module):
         key: PRNGKey,
         step: jax.Array,
     ) -> tuple[jax.Array, Scalars]:
-        """The discriminator's turn: one pass over real and generated images together.
+        """The discriminator's turn.
 
         Args:
             real: images in [-1, 1].
@@ -113,7 +113,8 @@ class Objective(nn.Module):
         Returns: the loss and scalars for the log: penalties without their weights,
             regularisers as they are added.
         """
-        view = self._look(self._together, real, inputs, generate, labels, key, step)
+        judge_both = self._apart if self._coupled() else self._together
+        view = self._look(judge_both, real, inputs, generate, labels, key, step)
         real_logits, fake_logits = view.real_verdict.logits, view.fake_verdict.logits
         values = self.loss.discriminator(real_logits, fake_logits)
         scalars = {
@@ -154,6 +155,10 @@ class Objective(nn.Module):
         """Logits by the discriminator at rest, one a pack, of images as they are."""
         return self._verdict(self._pack(images, labels), labels, train=False).logits
 
+    def judge_alone(self, images: Images, labels: Labels | None) -> Logits:
+        """The same, one an image: of packs that hold nothing else."""
+        return self.judge(jnp.repeat(images, self.packing, axis=0), labels)
+
     def _look(
         self,
         judge_both: Callable[[Images, Images, Labels | None], tuple[Verdict, Verdict]],
@@ -181,6 +186,10 @@ class Objective(nn.Module):
             show=lambda images: show(images, "augment fake"),
         )
 
+    def _coupled(self) -> bool:
+        """Whether a logit depends on the batch, so that real and generated need each its own."""
+        return norms.COLLECTION in self.discriminator.variables
+
     def _verdict(self, images: Images, labels: Labels | None, train: bool) -> Verdict:
         return as_verdict(self.discriminator(images, labels, train=train))
 
@@ -193,7 +202,7 @@ class Objective(nn.Module):
         return jax.tree.map(lambda x: x[:, 0], pairs), jax.tree.map(lambda x: x[:, 1], pairs)
 
     def _apart(self, real: Images, fake: Images, labels: Labels | None) -> tuple:
-        """Each in a pass of its own: XLA drops the one of real images where nothing uses it."""
+        """Each in a pass of its own: XLA drops one whose logits nothing uses."""
         return tuple(self._verdict(images, labels, train=True) for images in (real, fake))
 
     def _added(self, player: str, view: View, key: PRNGKey) -> Scalars:

@@ -58,9 +58,10 @@ def make_subject(
         return game.apply(variables, latents, labels, train, method="generate", mutable=mutable)
 
     @jax.jit
-    def accumulate(variables, key, indices):
+    def accumulate(variables, key, indices, own):
         labels = None if classes is None else indices % classes
-        return generate(variables, key, indices, labels, True)[1][norms.COLLECTION]
+        variables = _with_own(variables, own)
+        return generate(variables, key, indices, labels, True)[1][norms.COLLECTION]["generator"]
 
     @jax.jit
     def sample(fixed, indices, labels):
@@ -76,22 +77,23 @@ def make_subject(
     def discriminator_attention(fixed, images, labels):
         variables, _ = fixed
         _, found = game.apply(
-            variables, pixels.decode(images), labels, method="judge", mutable=["intermediates"]
+            variables,
+            pixels.decode(images),
+            labels,
+            method="judge_alone",
+            mutable=["intermediates"],
         )
         return _sown(found)
 
     def with_statistics(variables: Variables, key: PRNGKey) -> Variables:
-        if norms.COLLECTION not in variables or choice.statistics == "running":
+        if not _has_statistics(variables) or choice.statistics == "running":
             return variables
-        statistics = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION])
+        own = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION]["generator"])
         for index in range(STANDING_PASSES):
             indices = index * STANDING_BATCH + jnp.arange(STANDING_BATCH)
-            statistics = accumulate({**variables, norms.COLLECTION: statistics}, key, indices)
+            own = accumulate(variables, key, indices, own)
         weight = 1 - norms.MOMENTUM**STANDING_PASSES
-        return {
-            **variables,
-            norms.COLLECTION: jax.tree.map(lambda total: total / weight, statistics),
-        }
+        return _with_own(variables, jax.tree.map(lambda total: total / weight, own))
 
     def of_state(state: GanState, member: int = 0) -> Subject:
         seed, key = members[member]
@@ -118,7 +120,7 @@ def make_subject(
                 "seed": seed,
                 "weights": choice.weights,
                 "batch_statistics": "none"
-                if norms.COLLECTION not in variables
+                if not _has_statistics(variables)
                 else f"standing, {STANDING_PASSES * STANDING_BATCH} samples"
                 if choice.statistics == "standing"
                 else "running",
@@ -126,6 +128,17 @@ def make_subject(
         )
 
     return of_state
+
+
+def _has_statistics(variables: Variables) -> bool:
+    """Whether the generator has batch statistics."""
+    return "generator" in variables.get(norms.COLLECTION, {})
+
+
+def _with_own(variables: Variables, own: PyTree) -> Variables:
+    """The variables with other batch statistics of the generator."""
+    statistics = {**variables[norms.COLLECTION], "generator": own}
+    return {**variables, norms.COLLECTION: statistics}
 
 
 def _sown(found: Variables) -> Variables:

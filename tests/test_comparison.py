@@ -399,7 +399,7 @@ class Judge(nn.Module):
 
 def _flops_of_a_step(module, critic_turns):
     adversarial = Loss(module.discriminator, module.generator)
-    game = ImageGan(Painter(), Judge(), partial(Objective, loss=adversarial), LATENT)
+    game = ImageGan(Painter(), Judge(), partial(Objective, loss=adversarial), LATENT, False)
     sgd = optax.sgd(0.1)
     turns = (Turn("discriminator", ImageGan.discriminator_loss, sgd),) * critic_turns
     turns += (Turn("generator", ImageGan.generator_loss, sgd),)

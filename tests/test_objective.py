@@ -1,11 +1,12 @@
 """What an objective does besides its loss: top-k, packs, and how often it augments."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaxn import axis, keys, mesh
+from gaxn import axis, keys, mesh, pixels
 from gaxn.build import build
 from gaxn.nn.adaptive import EVERY, AdaptiveProbability
 from gaxn.objective import Objective, top_weights
@@ -54,6 +55,36 @@ def test_a_pack_holds_neighbours_side_by_side():
     images = np.arange(6 * 2 * 2 * 2).reshape(6, 2, 2, 2)
     expected = [np.concatenate(images[k : k + 3], axis=-1) for k in (0, 3)]
     np.testing.assert_array_equal(objective._pack(jnp.asarray(images), None), expected)
+
+
+def test_batch_statistics_of_real_and_generated_images_are_apart(tiny):
+    """What ganhacks, DCGAN's own code and PacGAN's do: with mixed ones, the discriminator sees
+    one kind of batch in its own turn and another in the generator's."""
+    config = tiny(
+        "conditional=False",
+        "penalties={}",
+        "augmentations={}",
+        "discriminator={'name': 'dcgan.Discriminator', 'widths': (8, 8), 'batch_norm': True}",
+    )
+    experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
+    state = experiment.create(experiment.key)
+    batch = jax.tree.map(lambda leaf: leaf[0], experiment.feed(0))
+    variables = {"params": state.params, **state.collections}
+    (_, scalars), _ = experiment.game.apply(
+        variables,
+        batch,
+        experiment.key,
+        jnp.int32(0),
+        method="discriminator_loss",
+        mutable=nn.DenyList("params"),
+    )
+    own = {name: tree["discriminator"] for name, tree in variables.items() if name != "spectral"}
+    real = pixels.decode(batch.images)
+    logits, _ = experiment.game.discriminator.apply(own, real, None, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(scalars["real"], logits.mean(), rtol=1e-5)
+    mixed = jnp.concatenate([real, jnp.zeros_like(real)])
+    other, _ = experiment.game.discriminator.apply(own, mixed, None, True, mutable=["batch_stats"])
+    assert abs(other[: len(real)].mean() - logits.mean()) > 1e-2 * abs(logits.mean())
 
 
 def test_the_probability_follows_the_sign_of_real_logits():

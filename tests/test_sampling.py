@@ -1,12 +1,24 @@
 """What evaluators see of a state: samples by index, attention where there is some."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from gaxn import mesh
+from gaxn import mesh, parts, pixels, population, sampling, state
 from gaxn.build import build
+from gaxn.games.image_gan import ImageGan
+from gaxn.models import dcgan
+from gaxn.nn import norms
+from gaxn.nn.attention import SelfAttention
+from gaxn.objective import Objective
+from gaxn.types import Batch
 
+KEY = jax.random.key(0)
 OFF = ["generator.attention_at=()", "discriminator.attention_at=()"]
 
 
@@ -40,3 +52,48 @@ def test_a_sample_depends_on_its_index_and_label_alone(tiny):
     difference = together[order].astype(int) - subject.sample(order, labels[order])
     assert np.abs(difference).max() <= 1
     assert (together[0] != together[3]).any()
+
+
+class Attentive(nn.Module):
+    """Batch statistics, and attention that shows them."""
+
+    @nn.compact
+    def __call__(self, images, labels, train):
+        x = norms.batch_norm(train)(nn.Dense(8)(images))
+        return SelfAttention(1)(x, train).mean(axis=(1, 2, 3))
+
+
+def test_standing_statistics_are_the_generators_own():
+    generator = dcgan.Generator(16, 3, None, (8,))
+    game = ImageGan(generator, Attentive(), partial(Objective, loss=None), 4, False)
+    batch = Batch(jnp.zeros((2, 16, 16, 3), jnp.uint8), None)
+    start = state.create(game, dict.fromkeys(parts.PLAYERS, optax.sgd(0.1)), batch, KEY)
+    kept = jax.tree.map(lambda leaf: leaf + 0.3, start.collections["batch_stats"])
+    start = start.replace(collections={**start.collections, "batch_stats": kept})
+    standing, running = (
+        sampling.make_subject(
+            game, population.members(0, 1), None, sampling.Choice("raw", statistics)
+        )(start)
+        for statistics in ("standing", "running")
+    )
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    maps = [subject.discriminator_attention(images, None) for subject in (standing, running)]
+    jax.tree.map(np.testing.assert_array_equal, *maps)
+    assert next(iter(maps[0].values())).std() > 0
+    indices = np.arange(3)
+    assert (standing.sample(indices, None) != running.sample(indices, None)).any()
+
+
+def test_attention_in_a_pack_is_that_of_packs_of_one_image(tiny):
+    config = tiny("conditional=False", "objective.packing=4")
+    experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
+    start = jax.device_get(experiment.create(experiment.key))
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    (found,) = experiment.subject(start).discriminator_attention(images, None).values()
+    pack = np.concatenate([pixels.decode(images[1:2])] * 4, axis=-1)
+    network = experiment.game.discriminator
+    variables = {"params": start.params["discriminator"]}
+    _, sown = network.apply(variables, pack, None, False, mutable=["intermediates"])
+    (expected,) = sown["intermediates"]["attention_8"]["weights"]
+    assert found.shape[0] == 3
+    np.testing.assert_allclose(found[1], expected[0], rtol=1e-5, atol=1e-7)

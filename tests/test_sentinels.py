@@ -81,7 +81,13 @@ def test_a_discriminator_is_saturated_where_its_loss_is_flat(started):
     # Hinge: flat where the real logit is above 1 and the other, here the bias, below -1.
     for slope in (0.5, 1 / (2 * threshold - 1)):
         loss = parts.make_loss({"name": "hinge"})
-        game = ImageGan(Grey(), Contrast(slope), parts.make_objective(loss, (), (), ()), latent=1)
+        game = ImageGan(
+            Grey(),
+            Contrast(slope),
+            parts.make_objective(loss, (), (), ()),
+            latent=1,
+            conditional=False,
+        )
         watch = make_watch(game, loss, experiment.members, experiment.train, False)
         params = {"generator": {"shade": 0.0}, "discriminator": {"bias": -slope}}
         found = watch(GanState(0, params, {}, {}, {}))[SATURATION]

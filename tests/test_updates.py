@@ -52,7 +52,7 @@ def _game(loss="non_saturating", penalties=None, augmentations=()):
     terms = tuple(parts.make_penalty(name, spec) for name, spec in (penalties or {}).items())
     adversarial = parts.make_loss({"name": loss})
     objective = parts.make_objective(adversarial, terms, (), augmentations)
-    return ImageGan(Point(), Slope(), objective, latent=1)
+    return ImageGan(Point(), Slope(), objective, latent=1, conditional=False)
 
 
 def _step(game, update, optimizer=None, critic_turns=1, generator_turns=1, batch=1):

@@ -13,20 +13,21 @@ from gaxn.types import Batch, Images, Labels, Latents, Logits, PRNGKey, Scalars
 class ImageGan(nn.Module):
     """The classic game (Goodfellow et al., 2014; conditional: Mirza & Osindero, 2014).
 
-    Generated images take the labels of the batch. Without labels both players are called
-    with None.
+    Generated images take the labels of the batch.
 
     Attributes:
         generator: (latents, labels, train) -> images in [-1, 1].
         discriminator: (images, labels, train) -> logits, or a `Verdict`.
         objective: discriminator -> what both players want.
         latent: size of the latent, drawn from N(0, I).
+        conditional: whether the players see labels; else they are called with None.
     """
 
     generator: nn.Module
     discriminator: nn.Module
     objective: Callable[[nn.Module], Objective]
     latent: int
+    conditional: bool
 
     def setup(self):
         self.discriminator_objective = self.objective(self.discriminator)
@@ -34,7 +35,7 @@ class ImageGan(nn.Module):
     def __call__(self, batch: Batch, key: PRNGKey) -> Logits:
         """Runs both players once, so that Flax can create their variables."""
         latents = self._latents(batch, key)
-        return self.discriminator_objective(self._generator(batch)(latents), batch.labels)
+        return self.discriminator_objective(self._generator(batch)(latents), self._labels(batch))
 
     def discriminator_loss(
         self, batch: Batch, key: PRNGKey, step: jax.Array
@@ -56,17 +57,24 @@ class ImageGan(nn.Module):
         """Logits by the discriminator at rest, one a pack."""
         return self.discriminator_objective.judge(images, labels)
 
+    def judge_alone(self, images: Images, labels: Labels | None) -> Logits:
+        """The same, one an image: of packs that hold nothing else."""
+        return self.discriminator_objective.judge_alone(images, labels)
+
     def _turn(self, batch: Batch, key: PRNGKey, step: jax.Array) -> tuple:
         """What the objective has to know of a turn."""
         real, latents = pixels.decode(batch.images), self._latents(batch, key)
-        return real, latents, self._generator(batch), batch.labels, key, step
+        return real, latents, self._generator(batch), self._labels(batch), key, step
 
     def _latents(self, batch: Batch, key: PRNGKey) -> Latents:
         indices = axis.example_indices(batch.images.shape[0])
         return draw_latents(keys.stream(key, "latent"), indices, self.latent)
 
     def _generator(self, batch: Batch) -> Callable[[Latents], Images]:
-        return lambda latents: self.generator(latents, batch.labels, train=True)
+        return lambda latents: self.generator(latents, self._labels(batch), train=True)
+
+    def _labels(self, batch: Batch) -> Labels | None:
+        return batch.labels if self.conditional else None
 
 
 def draw_latents(key: PRNGKey, indices: jax.Array, latent: int) -> Latents:
