@@ -1,8 +1,6 @@
 """Twenty-five modes on a grid (Lin et al., 2018, section 4.1); all else as in configs/ring.py.
 
-    python -m gaxn.main --config configs/grid.py:pacgan2 --workdir runs/grid/pacgan2
-
-The generator has four hidden layers, as in the authors' own runs.
+python -m gaxn.main --config configs/grid.py:pacgan2 --workdir runs/grid/pacgan2
 """
 
 import importlib.util
@@ -21,5 +19,4 @@ def get_config(variant: str = "") -> ConfigDict:
     places = (-4.0, -2.0, 0.0, 2.0, 4.0)
     config.data.centres = tuple(itertools.product(places, places))
     config.data.deviation = 0.05
-    config.generator.widths = 2 * config.generator.widths
     return config

@@ -12,9 +12,9 @@ generator a step, Adam 2e-4 with b1 0.5, 26,000 samples; with small players 500,
 batches of 128, Adam 2e-4 and 1e-4 with b1 0.5 and b2 0.99, latents of 256, 25,600 samples.
 As the authors' code has them: the channels of every map, BatchNorm in both players.
 Not as there: kernels of 4x4 (5x5; 3x3 with small players), latents from a Gaussian (uniform in the
-large form), a 3x3 convolution from 32 channels at the end of the large generator, BatchNorm over
-real and generated images together, LeakyReLU 0.2 (0.3 with small players); small players have
-1,280,000 triples (drawn without end there), and only digits of the training set.
+large form), a 3x3 convolution from 32 channels at the end of the large generator, LeakyReLU 0.2
+(0.3 with small players) and only digits of the training set; small players have 1,280,000 triples
+(drawn without end there).
 """
 
 from ml_collections import ConfigDict
