@@ -63,6 +63,7 @@ def test_an_evaluation_is_the_mean_over_members_with_its_standard_error(run):
     found = json.loads((run / "evaluation.json").read_text())["modes"]
     assert found["protocol"]["errors"] == "standard errors of the mean over 2 seeds"
     assert found["protocol"]["seed"] == "0 to 1"
+    assert found["protocol"]["quantised"] == "no"
     for name in ("frechet_distance", "modes", "modes_quality"):
         a, b = found["tables"]["members"][name]
         np.testing.assert_allclose(found["figures"][name], (a + b) / 2)
@@ -89,7 +90,10 @@ def test_the_grid_is_the_ring_with_other_modes(ring):
     config = ring(name="grid", variant="short+wgan_gp")
     assert len(config.data.centres) == 25 and config.data.deviation == 0.05
     assert config.population == 4 and config.penalties.wgan_gp == 0.1
-    assert config.generator.widths == (400, 400, 400, 400)
+    assert config.generator.widths == (400, 400)
+    full, short = (ring(name="grid", variant=f"pacgan4{form}") for form in ("", "+short"))
+    assert full.generator.widths == (400, 400, 400, 400)
+    assert (full.batch, short.batch) == (400, 100)
 
 
 @pytest.mark.parametrize(

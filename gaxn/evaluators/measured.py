@@ -176,6 +176,7 @@ class Evaluator:
         return found, pictures.grid(np.stack(rows))
 
     def _protocol(self, subject: Subject) -> dict[str, object]:
+        points = len(self._test.image_shape) == 1
         return {
             **self.reference.extractor.card,
             "metrics": list(self._chosen),
@@ -190,5 +191,6 @@ class Evaluator:
             if self.memorisation
             else "not looked for",
             **measure.PROTOCOL,
+            **({"quantised": "no"} if points else {}),
             **subject.facts,
         }
