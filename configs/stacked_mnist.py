@@ -13,8 +13,13 @@ batches of 128, Adam 2e-4 and 1e-4 with b1 0.5 and b2 0.99, latents of 256, 25,6
 As the authors' code has them: the channels of every map, BatchNorm in both players.
 Not as there: kernels of 4x4 (5x5; 3x3 with small players), latents from a Gaussian (uniform in the
 large form), a 3x3 convolution from 32 channels at the end of the large generator, LeakyReLU 0.2
-(0.3 with small players) and only digits of the training set; small players have 1,280,000 triples
-(drawn without end there).
+(0.3 with small players), no BatchNorm after the first convolution (there is one with small
+players), fresh latents in each turn (the same ones there) and only digits of the training set;
+small players have 1,280,000 triples (drawn without end there). A batch is of packs, as there.
+
+No row has been run in full; that needs an accelerator. On one CPU core, one seed, a step of
+quarter+dcgan takes about 0.09 s, one of dcgan 5 s. After 2,000 steps of quarter+dcgan 204 modes
+were counted (reverse KL 3.9) and no digit could be read: a classifier names whatever it is given.
 """
 
 from ml_collections import ConfigDict
@@ -104,4 +109,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "evaluation": {"samples": 60},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
-    return with_variant(config, variant, {**rows, "half": half, "quarter": quarter, "tiny": tiny})
+    config = with_variant(config, variant, {**rows, "half": half, "quarter": quarter, "tiny": tiny})
+    if "tiny" not in variant.split("+"):
+        config.batch *= config.objective.packing
+    return config

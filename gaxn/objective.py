@@ -126,10 +126,10 @@ class Objective(nn.Module):
             found = self._penalise(term, view, key, step)
             values += term.weight * term.every * found
             scalars[term.name] = found.mean()
+        added = self._added("discriminator", view, key)
         if self.ada_target:
             scalars["ada_probability"] = self.ada()
             self.ada.adjust(real_logits, axis.gather(real_logits).size * self.packing)
-        added = self._added("discriminator", view, key)
         return values.mean() + sum(added.values()), scalars | added
 
     def generator_loss(

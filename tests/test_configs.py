@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gaxn import arguments
 from gaxn.main import main
+from gaxn.modes import MODES
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 NAMES_OF_FILES = ('"idx"', '"stacked_mnist"')
@@ -35,3 +37,12 @@ def test_a_config_runs_to_its_end(config, tmp_path, capsys):
         assert document["step"] == 8
         assert (workdir / "samples" / "step_00000008.png").exists()
         assert Image.open(workdir / "samples.gif").n_frames == 3
+
+
+@pytest.mark.parametrize("size", ["", "half+", "quarter+"])
+@pytest.mark.parametrize("packing", [2, 3, 4])
+def test_a_batch_of_stacked_digits_is_one_of_packs(size, packing):
+    file = f"--config={CONFIGS[0].parent / 'stacked_mnist.py'}:{size}pacdcgan{packing}"
+    config = arguments.parse(["gaxn", file], MODES).config
+    assert config.objective.packing == packing
+    assert config.batch == packing * (128 if size else 64)

@@ -30,7 +30,9 @@ class Regularizer(Base):
 
     def discriminator(self, view: View, keys: jax.Array) -> Logits:
         sides = ((view.real, view.real_verdict), (view.fake, view.fake_verdict))
-        pairs = jax.vmap(jax.random.split)(keys[: view.real.shape[0]])
+        # A pack goes by its first example, on whichever device it is.
+        firsts = keys[:: keys.shape[0] // view.real.shape[0]]
+        pairs = jax.vmap(jax.random.split)(firsts)
         apart = [
             jnp.square(verdict.logits - view.judge(self.augment(images, pairs[:, side])).logits)
             for side, (images, verdict) in enumerate(sides)
