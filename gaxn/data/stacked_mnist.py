@@ -26,7 +26,7 @@ class Source:
     Attributes:
         split: "train" or "test".
         directory: where MNIST's files lie, as in `gaxn.data.idx`.
-        examples: size of the training set; the test set has 26,000.
+        examples: size of the training set; the test set has as many, but at most 26,000.
     """
 
     split: str = "train"
@@ -64,7 +64,7 @@ class Source:
         return np.ascontiguousarray(self._digits.table.images[..., 0])
 
     def __len__(self) -> int:
-        return self.examples if self.split == "train" else TEST_EXAMPLES
+        return self.examples if self.split == "train" else min(self.examples, TEST_EXAMPLES)
 
     def look_up(self, table: Pixels, indices: Indices) -> Batch:
         """The images of `indices`, put together where they are needed."""
