@@ -31,7 +31,7 @@ COMPARE_USAGE = f"python -m gaxn.main --mode {COMPARE} RUN RUN [RUN ...] [--work
 HELP = """\
 --config   a config file; :VARIANT is one of its smaller or larger forms, such as :tiny
 --workdir  where all is written; default: runs/NAME, or runs/compare
---mode     train (the default), evaluate, sample or classifier; or compare
+--mode     train (the default), evaluate, sample, interpolate or classifier; or compare
 --config.FIELD=VALUE  sets a field of the config; a wrong name is answered with those there are
 
 Images that others made: python -m gaxn.evaluate --help"""

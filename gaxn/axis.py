@@ -36,3 +36,10 @@ def example_indices(batch: int) -> Indices:
     """The global indices of this program's examples: int32, shape [batch]."""
     first = jax.lax.axis_index(DATA) * batch if bound() else 0
     return first + jnp.arange(batch, dtype=jnp.int32)
+
+
+def own_rows(values: jax.Array, batch: int) -> jax.Array:
+    """What of `gather`'s values is of this program's examples: [batch, ...]."""
+    if not bound():
+        return values
+    return jax.lax.dynamic_slice_in_dim(values, jax.lax.axis_index(DATA) * batch, batch)

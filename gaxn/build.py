@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from gaxn import evaluations, mesh, parts, state
-from gaxn.data import Counted, Source, describe, outline
+from gaxn.data import Counted, Source, Unpaired, describe, outline
 from gaxn.experiment import Experiment
 from gaxn.feed import make_feed
 from gaxn.labs import LabRun
@@ -35,6 +35,9 @@ PLACES = {
     "discriminator": ("models", ""),
 }
 """Where the name within a field of a config resolves: a folder, and what its files all offer."""
+
+DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
+"""What networks compute in, by its name in a config; None for what their parameters are."""
 
 
 def optional() -> dict[str, Any]:
@@ -89,6 +92,8 @@ def _experiment(
     ema_decay: float,
     conditional: bool,
     population: int = 1,
+    accumulate: int = 1,
+    dtype: str = "float32",
     parallel: str,
     data: dict,
     updates: dict,
@@ -111,7 +116,10 @@ def _experiment(
     require("config.generator_turns", generator_turns, generator_turns >= 1, "1 or more")
     require("config.ema_decay", ema_decay, 0 <= ema_decay < 1, "0 or more and below 1")
     require("config.population", population, population >= 1, "1 or more")
-    placement = given_placement or mesh.placement(parallel, batch, population)
+    divides = accumulate >= 1 and batch % accumulate == 0
+    require("config.accumulate", accumulate, divides, f"a divisor of config.batch, {batch}")
+    require("config.dtype", dtype, dtype in DTYPES, " or ".join(DTYPES))
+    placement = given_placement or mesh.placement(parallel, batch, population, accumulate)
     train, test = (_part("data", data, split=split) for split in ("train", "test"))
     derived = _derived(train, conditional)
     if isinstance(train, Counted) and isinstance(test, Counted):
@@ -121,8 +129,8 @@ def _experiment(
         "game",
         game,
         conditional=conditional,
-        generator=_part("generator", generator, **derived),
-        discriminator=_part("discriminator", discriminator, **derived),
+        generator=_network("generator", generator, dtype, derived),
+        discriminator=_network("discriminator", discriminator, dtype, derived),
         objective=bind(
             parts.make_objective,
             objective,
@@ -135,7 +143,7 @@ def _experiment(
     )
     moves = {player: parts.make_optimizer(optimizers, player) for player in parts.PLAYERS}
     d_turn, g_turn = (
-        Turn(player, getattr(type(players), f"{player}_loss"), moves[player])
+        Turn(player, getattr(type(players), f"{player}_loss"), moves[player], accumulate)
         for player in parts.PLAYERS
     )
     turns = (d_turn,) * critic_turns + (g_turn,) * generator_turns
@@ -185,11 +193,27 @@ def _part(field: str, spec: Mapping[str, Any], **derived: Any) -> Any:
     return instance(folder, spec, f"config.{field}", attribute, **derived)
 
 
+def _network(
+    field: str, spec: Mapping[str, Any], dtype: str, derived: Mapping[str, int | None]
+) -> Any:
+    """A player, which computes in a type.
+
+    Raises:
+        InputError: this one cannot.
+    """
+    made = _part(field, spec, dtype=DTYPES[dtype], **derived)
+    holds = dtype == "float32" or hasattr(made, "dtype")
+    require("config.dtype", dtype, holds, f"float32 with the {field} {spec['name']}")
+    return made
+
+
 def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
     """What networks have to know of the data."""
     if len(source.image_shape) == 1:
         require("config.conditional", conditional, not conditional, "False with points")
         return {"features": source.image_shape[0], "classes": None}
+    if isinstance(source, Unpaired):
+        raise InputError("config.data.name is 'unpaired'; valid is a source of single images here")
     height, width, channels = source.image_shape
     require("the image's height and width", (height, width), height == width, "equal")
     classes = len(source.class_names)

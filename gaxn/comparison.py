@@ -101,7 +101,8 @@ def read(workdir: Path) -> Run:
         raise InputError(f"{workdir / 'config.json'} has no batch; valid is a run of a game")
     path = workdir / "metrics.jsonl"
     try:
-        history = sinks.read_lines(path)
+        # That of step 0 is of no training.
+        history = [line for line in sinks.read_lines(path) if line.get("step") != 0]
     except ValueError:
         history = [{}]
     if not all(line.keys() >= {"step", "images_per_second"} for line in history):

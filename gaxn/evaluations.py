@@ -105,6 +105,7 @@ def plan(
     memorisation: bool = True,
     weights: str = "ema",
     statistics: str = "standing",
+    truncation: float = 0.0,
     checkpoint: str = LAST,
     every: int = 0,
     interim_samples: int = 1_000,
@@ -125,6 +126,7 @@ def plan(
         memorisation: whether the training images nearest to samples are looked for.
         weights: "ema" or "raw".
         statistics: "standing" or "running".
+        truncation: the largest absolute value of a number of a latent; 0 for no bound.
         checkpoint: "last", "best", "all" or a step.
         every: steps between interim evaluations; 0 for none.
         interim_samples: images that one of those generates.
@@ -182,7 +184,7 @@ def plan(
     def interim() -> Mapping[str, measured.Evaluator]:
         return measure(interim_samples, quick, (), False)
 
-    makes = subject(Choice(weights, statistics))
+    makes = subject(Choice(weights, statistics, truncation))
     return Plan(makes, full, interim, every, best, checkpoint)
 
 

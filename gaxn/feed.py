@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from gaxn import keys
-from gaxn.data import Source, Stream
+from gaxn.data import Source, Stream, Unpaired
 from gaxn.mesh import Placement
 from gaxn.population import Member
 from gaxn.types import Batch, PRNGKey, require
@@ -50,14 +50,33 @@ def make_feed(
         own = _Rows(source, np.asarray(jax.random.key_data(data_key)), turns, batch, rows)
         read = _read_ahead(own, source.workers)
         return lambda step: placement.assemble(read(step))
-    orders = [make_order(data_key, len(source)) for data_key in data_keys]
+    asked = [make_indices(data_key, source, turns, batch) for data_key in data_keys]
     draw = placement.source(source.look_up, source.table)
 
     def feed(step: int) -> Batch:
-        indices = [indices_of_step(order, len(source), step, turns, batch) for order in orders]
+        indices = [of_step(step) for of_step in asked]
         return draw(indices[0] if len(members) == 1 else np.stack(indices))
 
     return feed
+
+
+def make_indices(
+    key: PRNGKey, source: Source, turns: int, batch: int
+) -> Callable[[int], np.ndarray]:
+    """step -> its examples, int32 [turns, batch]; [turns, batch, domains] of unpaired ones."""
+    if not isinstance(source, Unpaired):
+        order = make_order(key, len(source))
+        return lambda step: indices_of_step(order, len(source), step, turns, batch)
+    domains = [
+        (make_order(keys.stream(key, f"domain {place}"), size), size)
+        for place, size in enumerate(source.sizes)
+    ]
+
+    def of_step(step: int) -> np.ndarray:
+        each = [indices_of_step(order, size, step, turns, batch) for order, size in domains]
+        return np.stack(each, axis=-1)
+
+    return of_step
 
 
 def make_order(key: PRNGKey, size: int) -> Callable[[int], np.ndarray]:
@@ -108,14 +127,15 @@ class _Rows:
     rows: np.ndarray
 
     def __call__(self, step: int) -> Batch:
-        size = len(self.source)
-        indices = indices_of_step(self._order, size, step, self.turns, self.batch)[:, self.rows]
-        examples = self.source.read(indices.reshape(-1))
-        return jax.tree.map(lambda x: x.reshape(*indices.shape, *x.shape[1:]), examples)
+        indices = self._indices(step)[:, self.rows]
+        turns, rows, *domains = indices.shape
+        examples = self.source.read(indices.reshape(-1, *domains))
+        return jax.tree.map(lambda x: x.reshape(turns, rows, *x.shape[1:]), examples)
 
     @functools.cached_property
-    def _order(self) -> Callable[[int], np.ndarray]:
-        return make_order(jax.random.wrap_key_data(self.key), len(self.source))
+    def _indices(self) -> Callable[[int], np.ndarray]:
+        key = jax.random.wrap_key_data(self.key)
+        return make_indices(key, self.source, self.turns, self.batch)
 
 
 def _read_ahead(read: Callable[[int], Batch], workers: int) -> Callable[[int], Batch]:

@@ -75,6 +75,7 @@ def advance(
     lines = _Log(experiment, workdir / "metrics.jsonl", done)
     if done == 0:
         outputs.draw_samples(experiment, workdir, state)
+        sinks.append(workdir / "metrics.jsonl", {"step": 0, **experiment.watch(state)})
     host, state = state, placement.place(state)
     plan = experiment.evaluation
     sinks.rewind(workdir / "evaluations.jsonl", done)
@@ -118,13 +119,16 @@ class _Log:
     """Scalars, read one step late so that the device never waits, and checked to be finite."""
 
     def __init__(self, experiment: Experiment, path: Path, first: int):
-        sinks.rewind(path, first)
+        # A run that begins anew looks at its first state again.
+        sinks.rewind(path, first or -1)
         self._experiment = experiment
         self._path = path
         self._pending: deque[tuple[int, Scalars]] = deque()
         images = experiment.batch * len(experiment.members)
         self._progress = sinks.Progress(first, experiment.steps, images)
-        self._watched = [line for line in sinks.read_lines(path) if sentinels.DIVERSITY in line]
+        lines = sinks.read_lines(path)
+        # Samples of an untrained generator are alike, and no collapse.
+        self._watched = [line for line in lines if line["step"] and sentinels.DIVERSITY in line]
 
     def add(self, step: int, scalars: Scalars) -> None:
         """Notes what a step gave."""

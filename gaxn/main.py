@@ -24,10 +24,11 @@ def main(argv: Sequence[str]) -> int:
         given = arguments.parse(argv, modes.MODES)
         if given.config is None:
             return compare(given.runs, given.workdir)
-        batch, members = given.config.get("batch"), given.config.get("population", 1)
-        if isinstance(batch, int) and isinstance(members, int):
+        sizes = ("batch", 1), ("accumulate", 1), ("population", 1)
+        batch, parts, members = (given.config.get(*size) for size in sizes)
+        if all(isinstance(size, int) and size > 0 for size in (batch, parts, members)):
             # A member is worth a core whatever its batch.
-            mesh.use_cores(batch if members == 1 else members * mesh.ROWS_A_CORE)
+            mesh.use_cores(batch // parts if members == 1 else members * mesh.ROWS_A_CORE)
         return modes.start(given.mode, build(given.config, given.name), given.workdir)
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)

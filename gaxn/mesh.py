@@ -100,8 +100,8 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
         placed = place(table)
 
         def of_indices(indices: np.ndarray) -> Batch:
-            turns, rows = indices.shape
-            by_device = indices.reshape(turns, len(devices), rows // len(devices))
+            turns, rows, *domains = indices.shape
+            by_device = indices.reshape(turns, len(devices), rows // len(devices), *domains)
             return draw(placed, by_device.swapaxes(0, 1)[first : first + len(local)])
 
         return of_indices
@@ -229,20 +229,22 @@ def gather(content: bytes) -> list[bytes]:
 PARALLEL = {"auto": jitted, "pmap": pmapped}
 
 
-def placement(parallel: str, batch: int, members: int = 1) -> Placement:
+def placement(parallel: str, batch: int, members: int = 1, parts: int = 1) -> Placement:
     """The placement that a config names, over all devices; several members share them.
 
     Raises:
-        InputError: no such placement, or a batch that the devices cannot share evenly.
+        InputError: no such placement, or a batch that the devices cannot share evenly, each
+            its share in so many parts.
     """
     if parallel not in PARALLEL:
         raise InputError(f"config.parallel is {parallel!r}; valid are {', '.join(PARALLEL)}")
     devices = jax.devices()
     if members > 1:
         return populated(devices, members)
-    if batch % len(devices):
+    if batch % (len(devices) * parts):
         raise InputError(
             f"config.batch is {batch}; it has to be a multiple of the {len(devices)} devices"
+            + f" times config.accumulate, {parts}" * (parts > 1)
         )
     return PARALLEL[parallel](devices)
 

@@ -71,8 +71,20 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
 
 
 def sample(experiment: Experiment, workdir: Path) -> int:
-    """Draws the sample grid of the last good checkpoint, and prints where it lies."""
-    print(outputs.draw_samples(experiment, workdir, _restored(experiment, workdir, LAST)))
+    """Draws sample.png, the grid of the last good checkpoint as it is evaluated; prints where."""
+    state = _restored(experiment, workdir, LAST)
+    picture = outputs.sample_grid(experiment, experiment.evaluation.subject, state)
+    sinks.write_picture(workdir / "sample.png", picture)
+    print(workdir / "sample.png")
+    return 0
+
+
+def interpolate(experiment: Experiment, workdir: Path) -> int:
+    """Draws the ways between latents, and between classes, of the last good checkpoint."""
+    pictured = len(experiment.train.image_shape) == 3
+    require("--mode", "interpolate", pictured, "another with points, which are no pictures")
+    state = _restored(experiment, workdir, LAST)
+    print(*outputs.draw_interpolation(experiment, workdir, state), sep="\n")
     return 0
 
 
@@ -115,6 +127,7 @@ MODES_OF: Mapping[type, Mapping[str, Callable[[Any, Path], int]]] = {
         "train": train,
         "evaluate": evaluate,
         "sample": sample,
+        "interpolate": interpolate,
         "classifier": train_classifier,
     },
     LabRun: {"train": make_visible},

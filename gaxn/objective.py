@@ -20,6 +20,7 @@ from gaxn.penalties import Term
 from gaxn.regularizers import Base, View
 from gaxn.types import (
     Images,
+    Indices,
     InputError,
     Labels,
     Logits,
@@ -97,6 +98,7 @@ class Objective(nn.Module):
         inputs: Inputs,
         generate: Callable[[Inputs], Images],
         labels: Labels | None,
+        examples: Indices,
         key: PRNGKey,
         step: jax.Array,
     ) -> tuple[jax.Array, Scalars]:
@@ -107,6 +109,7 @@ class Objective(nn.Module):
             inputs: what generated images are made from.
             generate: inputs -> images in [-1, 1].
             labels: of both; None where there are none.
+            examples: their places in the global batch, which random numbers go by.
             key: of the turn.
             step: steps done.
 
@@ -114,22 +117,23 @@ class Objective(nn.Module):
             regularisers as they are added.
         """
         judge_both = self._apart if self._coupled() else self._together
-        view = self._look(judge_both, real, inputs, generate, labels, key, step)
+        view = self._look(judge_both, real, inputs, generate, labels, examples, key, step)
         real_logits, fake_logits = view.real_verdict.logits, view.fake_verdict.logits
-        values = self.loss.discriminator(real_logits, fake_logits)
+        values = per_example(self.loss.discriminator(real_logits, fake_logits))
         scalars = {
             "adversarial": values.mean(),
             "real": real_logits.mean(),
             "fake": fake_logits.mean(),
         }
         for term in self.penalties:
-            found = self._penalise(term, view, key, step)
+            found = self._penalise(term, view, examples, key, step)
             values += term.weight * term.every * found
             scalars[term.name] = found.mean()
-        added = self._added("discriminator", view, key)
+        added = self._added("discriminator", view, examples, key)
         if self.ada_target:
             scalars["ada_probability"] = self.ada()
-            self.ada.adjust(real_logits, axis.gather(real_logits).size * self.packing)
+            seen = axis.gather(per_example(real_logits)).size * self.packing
+            self.ada.adjust(per_example(real_logits), seen)
         return values.mean() + sum(added.values()), scalars | added
 
     def generator_loss(
@@ -138,17 +142,18 @@ class Objective(nn.Module):
         inputs: Inputs,
         generate: Callable[[Inputs], Images],
         labels: Labels | None,
+        examples: Indices,
         key: PRNGKey,
         step: jax.Array,
     ) -> tuple[jax.Array, Scalars]:
         """The generator's turn; takes and gives what `discriminator_loss` does."""
-        view = self._look(self._apart, real, inputs, generate, labels, key, step)
+        view = self._look(self._apart, real, inputs, generate, labels, examples, key, step)
         real_logits, fake_logits = view.real_verdict.logits, view.fake_verdict.logits
-        values = self.loss.generator(real_logits, fake_logits)
+        values = per_example(self.loss.generator(real_logits, fake_logits))
         if self.top_share < 1:
             progress = jnp.minimum(step / self.top_until, 1)
-            values *= top_weights(fake_logits, 1 - (1 - self.top_share) * progress)
-        added = self._added("generator", view, key)
+            values *= top_weights(per_example(fake_logits), 1 - (1 - self.top_share) * progress)
+        added = self._added("generator", view, examples, key)
         return values.mean() + sum(added.values()), added
 
     def judge(self, images: Images, labels: Labels | None) -> Logits:
@@ -166,11 +171,13 @@ class Objective(nn.Module):
         inputs: Inputs,
         generate: Callable[[Inputs], Images],
         labels: Labels | None,
+        examples: Indices,
         key: PRNGKey,
         step: jax.Array,
     ) -> View:
         def show(images: Images, name: str) -> Images:
-            return self._pack(self._augment(images, keys.stream(key, name), step), labels)
+            augmented = self._augment(images, keys.stream(key, name), examples, step)
+            return self._pack(augmented, labels)
 
         seen_real, seen_fake = show(real, "augment real"), show(generate(inputs), "augment fake")
         real_verdict, fake_verdict = judge_both(seen_real, seen_fake, labels)
@@ -205,9 +212,8 @@ class Objective(nn.Module):
         """Each in a pass of its own: XLA drops one whose logits nothing uses."""
         return tuple(self._verdict(images, labels, train=True) for images in (real, fake))
 
-    def _added(self, player: str, view: View, key: PRNGKey) -> Scalars:
+    def _added(self, player: str, view: View, examples: Indices, key: PRNGKey) -> Scalars:
         """What each regulariser adds to a player's loss."""
-        examples = axis.example_indices(view.inputs.shape[0])
         found = {
             name: getattr(term, player)(view, keys.per_example(keys.stream(key, name), examples))
             for name, term in self.terms.items()
@@ -225,10 +231,9 @@ class Objective(nn.Module):
         packs = jnp.moveaxis(packs, 1, -2)
         return packs.reshape(*packs.shape[:-2], -1)
 
-    def _augment(self, images: Images, key: PRNGKey, step: jax.Array) -> Images:
-        indices = axis.example_indices(images.shape[0])
+    def _augment(self, images: Images, key: PRNGKey, examples: Indices, step: jax.Array) -> Images:
         for place, augmentation in enumerate(self.augmentations):
-            own_keys = keys.per_example(jax.random.fold_in(key, place), indices)
+            own_keys = keys.per_example(jax.random.fold_in(key, place), examples)
             if not self.ada_target:
                 images = augmentation(images, own_keys, step)
                 continue
@@ -246,15 +251,17 @@ class Objective(nn.Module):
         )
 
     def _penalise(
-        self, term: Term, view: View, key: PRNGKey, step: jax.Array
+        self, term: Term, view: View, examples: Indices, key: PRNGKey, step: jax.Array
     ) -> Float[Array, "batch"]:
         """The penalty of each example; 0 where the step has none."""
         still, count = self._still(), view.real.shape[0]
-        example_keys = keys.per_example(keys.stream(key, "penalty"), axis.example_indices(count))
+        # A pack goes by its first example.
+        firsts = examples[:: examples.shape[0] // count]
+        example_keys = keys.per_example(keys.stream(key, "penalty"), firsts)
 
         def compute() -> Float[Array, "batch"]:
             return term.penalty(
-                lambda images: still(images, view.labels).logits,
+                lambda images: per_example(still(images, view.labels).logits),
                 view.real,
                 view.fake,
                 example_keys,
@@ -269,6 +276,11 @@ class Objective(nn.Module):
 def as_verdict(found: Logits | Verdict) -> Verdict:
     """What a discriminator gives, whether or not it names classes."""
     return found if isinstance(found, Verdict) else Verdict(found)
+
+
+def per_example(values: Logits) -> Float[Array, "batch"]:
+    """The mean over scales and places, where there are several."""
+    return values.reshape(values.shape[0], -1).mean(axis=1) if values.ndim > 1 else values
 
 
 def top_weights(logits: Logits, share: jax.Array) -> Logits:

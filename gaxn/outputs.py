@@ -8,19 +8,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from gaxn import cost, figures, pictures, provenance, sinks
+from gaxn import cost, figures, interpolation, pictures, provenance, sinks
 from gaxn.data import outline, reader
 from gaxn.evaluators import Evaluator
 from gaxn.experiment import Experiment
 from gaxn.state import GanState, steps_done
 from gaxn.statistics import jackknife
-from gaxn.types import Report
+from gaxn.types import Report, Subject
 
 CURVES = {
     "losses": ("d/adversarial", "g/loss"),
     "logits": ("d/real", "d/fake"),
     "gradient norms": ("d/gradient_norm", "g/gradient_norm"),
 }
+
+ATTENTION = {
+    "gamma": "gamma of each attention",
+    "entropy": "entropy of its weights, as a share of that of uniform ones",
+    "distance": "mean distance that it looks, in sides of the image",
+}
+
+FRAMES_A_SECOND = 16
 
 SCATTERED = 2_500
 """Points that are shown."""
@@ -190,35 +198,72 @@ def is_evaluated(workdir: Path, step: int) -> bool:
     return path.exists() and sinks.read_json(path).get("step") == step
 
 
-def draw_samples(experiment: Experiment, workdir: Path, state: GanState) -> Path:
-    """The sample grid, of the same latents through the whole run.
+def draw_samples(experiment: Experiment, workdir: Path, state: GanState) -> None:
+    """samples/step_XXXXXXXX.png, of the same latents through the whole run."""
+    path = workdir / "samples" / f"step_{steps_done(state):08d}.png"
+    sinks.write_picture(path, sample_grid(experiment, experiment.subject, state))
+
+
+def sample_grid(
+    experiment: Experiment, subject: Callable[..., Subject], state: GanState
+) -> pictures.Picture:
+    """What a generator makes of some latents.
 
     With labels a row is a class and a column a latent; without, it is a square of latents. Points
     are scattered over those of the data, a panel a member; of pictures it is the first member's.
     """
-    path = workdir / "samples" / f"step_{steps_done(state):08d}.png"
     if len(experiment.train.image_shape) == 1:
         shown = [
-            experiment.subject(state, index).sample(np.arange(SCATTERED), None)
+            subject(state, index).sample(np.arange(SCATTERED), None)
             for index in range(len(experiment.members))
         ]
         real = jax.device_get(reader(experiment.test)(np.arange(SCATTERED))).images
         titles = [f"seed {member.seed}" for member in experiment.members]
-        sinks.write_picture(path, pictures.scatter(dict(zip(titles, shown, strict=True)), real))
-        return path
-    subject = experiment.subject(state)
+        return pictures.scatter(dict(zip(titles, shown, strict=True)), real)
+    own = subject(state)
     columns = np.arange(experiment.sample_columns)
     if experiment.conditional:
         classes = range(len(experiment.train.class_names))
-        rows = [subject.sample(columns, np.full_like(columns, label)) for label in classes]
+        rows = [own.sample(columns, np.full_like(columns, label)) for label in classes]
     else:
-        rows = [subject.sample(row * len(columns) + columns, None) for row in columns]
-    sinks.write_picture(path, pictures.grid(np.stack(rows)))
-    return path
+        rows = [own.sample(row * len(columns) + columns, None) for row in columns]
+    return pictures.grid(np.stack(rows))
+
+
+def draw_interpolation(experiment: Experiment, workdir: Path, state: GanState) -> list[Path]:
+    """interpolation/latents.png and .gif; with labels also classes.png and .gif. Returns them."""
+    subject = experiment.evaluation.subject(state)
+    classes = len(experiment.train.class_names) if experiment.conditional else 0
+    rows = experiment.sample_columns
+    latents = subject.latents(np.arange(interpolation.needed(rows)))
+
+    def rendered(asked: interpolation.Grid) -> pictures.Picture:
+        flat = [each if each is None else each.reshape(-1, each.shape[-1]) for each in asked]
+        images = subject.render(*flat)
+        return pictures.grid(images.reshape(*asked.latents.shape[:2], *images.shape[1:]))
+
+    drawn = []
+    for name, ways in interpolation.plan(latents, classes, rows).items():
+        picture, animation = (workdir / "interpolation" / f"{name}.{end}" for end in ("png", "gif"))
+        sinks.write_picture(picture, rendered(ways.picture))
+        frames = [rendered(frame) for frame in ways.animation]
+        sinks.write_gif(animation, frames, len(frames) / FRAMES_A_SECOND, 0)
+        drawn += [picture, animation]
+    return drawn
 
 
 def draw_training(workdir: Path) -> None:
-    """curves.png and samples.gif, of all that was logged and drawn so far."""
+    """curves.png and samples.gif, and attention/training.png, of all that was logged and drawn."""
     history = sinks.read_lines(workdir / "metrics.jsonl")
     sinks.write_picture(workdir / "curves.png", pictures.curves(history, CURVES))
-    sinks.write_gif(workdir / "samples.gif", sorted((workdir / "samples").glob("step_*.png")))
+    frames = [sinks.read_picture(path) for path in sorted((workdir / "samples").glob("step_*.png"))]
+    sinks.write_gif(workdir / "samples.gif", frames)
+    known = dict.fromkeys(name for line in history for name in line)
+    panels = {
+        title: [name for name in known if name.startswith(f"watch/{kind}/")]
+        for kind, title in ATTENTION.items()
+    }
+    panels = {title: names for title, names in panels.items() if names}
+    if panels:
+        picture = pictures.curves(history, panels)
+        sinks.write_picture(workdir / "attention" / "training.png", picture)

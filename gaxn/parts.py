@@ -160,7 +160,9 @@ def make_optimizer(optimizers: Mapping[str, Any], player: str) -> optax.Gradient
         holds = isinstance(spec[beta], int | float) and 0 <= spec[beta] < 1
         require(f"{field}.{beta}", spec[beta], holds, "0 or more and below 1")
     decay = spec.pop("decay", None)
-    schedule = rate if decay is None else bind(_decayed, decay, f"{field}.decay", rate=rate)
+    schedule = (
+        rate if decay is None else bind(transforms.decayed, decay, f"{field}.decay", rate=rate)
+    )
     clip, weight = spec.pop("clip", None), spec.pop("orthogonal", None)
     chain = [bind(getattr(optax, name), spec, field, learning_rate=schedule)]
     if weight is not None:
@@ -172,14 +174,3 @@ def make_optimizer(optimizers: Mapping[str, Any], player: str) -> optax.Gradient
         require(f"{field}.clip", clip, holds, "a number above 0")
         chain = [*chain, transforms.clip_weights(clip)]
     return chain[0] if len(chain) == 1 else optax.chain(*chain)
-
-
-def _decayed(rate: float, *, begin: int, end: int, to: float) -> optax.Schedule:
-    """`rate` until step `begin`, then a line down to `to * rate` at step `end`.
-
-    The steps are the player's own, and absolute: a longer run has the same beginning.
-    """
-    require("begin", begin, begin >= 0, "0 or more")
-    require("end", end, end > begin, f"above begin, {begin}")
-    require("to", to, 0 <= to <= 1, "0 to 1")
-    return optax.linear_schedule(rate, to * rate, end - begin, begin)

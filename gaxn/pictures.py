@@ -39,7 +39,7 @@ def curves(history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(loc="upper right", fontsize="small")
+            axes.legend(loc="best", fontsize="small")
     return _render(figure)
 
 
@@ -134,28 +134,26 @@ def attention(
     queries: Sequence[tuple[float, float]],
     title: str,
 ) -> Picture:
-    """Each image, then where each query point (a cross; y and x in [0, 1]) looks.
+    """The images; beneath, a row a query point (a cross; y and x in [0, 1]): where it looks.
 
     The heat is scaled to the largest weight of its own map.
     """
-    rows, columns = len(images), 1 + len(queries)
+    rows, columns = 1 + len(queries), len(images)
     figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     extent = (0, 1, 1, 0)
-    for row, (image, maps) in enumerate(zip(images, weights, strict=True)):
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for (row, column), axes in np.ndenumerate(panels):
+        image = images[column]
         shown = image[..., 0] if image.shape[-1] == 1 else image
-        for column in range(columns):
-            axes = figure.add_subplot(rows, columns, row * columns + column + 1)
-            axes.imshow(shown, cmap="gray", extent=extent, vmin=0, vmax=255)
-            axes.set_axis_off()
-            if column:
-                y, x = queries[column - 1]
-                heat = maps[column - 1]
-                axes.imshow(
-                    heat, cmap="inferno", extent=extent, alpha=0.7, interpolation="bilinear"
-                )
-                axes.plot(x, y, "+", color="cyan", markersize=10, markeredgewidth=2)
-                axes.set(xlim=(0, 1), ylim=(1, 0))
+        axes.imshow(shown, cmap="gray", extent=extent, vmin=0, vmax=255)
+        axes.set_axis_off()
+        if row:
+            y, x = queries[row - 1]
+            heat = weights[column, row - 1]
+            axes.imshow(heat, cmap="inferno", extent=extent, alpha=0.7, interpolation="bilinear")
+            axes.plot(x, y, "+", color="cyan", markersize=10, markeredgewidth=2)
+            axes.set(xlim=(0, 1), ylim=(1, 0))
     return _render(figure)
 
 

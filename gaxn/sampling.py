@@ -26,10 +26,13 @@ class Choice(NamedTuple):
         weights: "ema", the running mean of the parameters, or "raw", as they train.
         statistics: "standing", estimated anew from 2,048 samples of those weights (Brock et
             al., 2019, section 4.1), or "running", those that training kept.
+        truncation: the largest absolute value of a number of a latent (Brock et al., 2019,
+            section 3.1): less variety and better images; 0 for no bound.
     """
 
     weights: str = "ema"
     statistics: str = "standing"
+    truncation: float = 0.0
 
 
 def make_subject(
@@ -51,11 +54,22 @@ def make_subject(
     for field, valid in (("weights", ("ema", "raw")), ("statistics", ("standing", "running"))):
         value = getattr(choice, field)
         require(f"config.evaluation.{field}", value, value in valid, " or ".join(valid))
+    holds = choice.truncation >= 0
+    require("config.evaluation.truncation", choice.truncation, holds, "above 0, or 0 for none")
 
-    def generate(variables, key, indices, labels, train):
-        latents = draw_latents(key, indices, game.latent)
+    def draw(key, indices):
+        return draw_latents(key, indices, game.latent, choice.truncation)
+
+    def of_latents(variables, latents, labels, train=False):
         mutable = nn.DenyList("params")
         return game.apply(variables, latents, labels, train, method="generate", mutable=mutable)
+
+    def generate(variables, key, indices, labels, train):
+        return of_latents(variables, draw(key, indices), labels, train)
+
+    def shown(found):
+        # Points are no pixels.
+        return pixels.encode(found) if found.ndim == 4 else found
 
     @jax.jit
     def accumulate(variables, key, indices, own):
@@ -65,13 +79,19 @@ def make_subject(
 
     @jax.jit
     def sample(fixed, indices, labels):
-        found = generate(*fixed, indices, labels, False)[0]
-        # Points are no pixels.
-        return pixels.encode(found) if found.ndim == 4 else found
+        return shown(generate(*fixed, indices, labels, False)[0])
+
+    @jax.jit
+    def latents(fixed, indices):
+        return draw(fixed[1], indices)
+
+    @jax.jit
+    def render(fixed, latents, labels):
+        return shown(of_latents(fixed[0], latents, labels)[0])
 
     @jax.jit
     def generator_attention(fixed, indices, labels):
-        return _sown(generate(*fixed, indices, labels, False)[1])
+        return sown(generate(*fixed, indices, labels, False)[1])
 
     @jax.jit
     def discriminator_attention(fixed, images, labels):
@@ -83,7 +103,7 @@ def make_subject(
             method="judge_alone",
             mutable=["intermediates"],
         )
-        return _sown(found)
+        return sown(found)
 
     def with_statistics(variables: Variables, key: PRNGKey) -> Variables:
         if not _has_statistics(variables) or choice.statistics == "running":
@@ -108,10 +128,12 @@ def make_subject(
             return mesh.spread(program, (variables, sample_key))
 
         def attention(program: Callable, player: str) -> Callable:
-            return lambda *inputs: _weights(bound(program)(*inputs).get(player, {}))
+            return lambda *inputs: attention_weights(bound(program)(*inputs).get(player, {}))
 
         return Subject(
             sample=bound(sample),
+            latents=bound(latents),
+            render=bound(render),
             generator_attention=attention(generator_attention, "generator"),
             discriminator_attention=attention(discriminator_attention, "discriminator"),
             gammas=gammas(params),
@@ -119,6 +141,7 @@ def make_subject(
                 "step": int(state.step),
                 "seed": seed,
                 "weights": choice.weights,
+                "truncation": choice.truncation or "none",
                 "batch_statistics": "none"
                 if not _has_statistics(variables)
                 else f"standing, {STANDING_PASSES * STANDING_BATCH} samples"
@@ -141,14 +164,14 @@ def _with_own(variables: Variables, own: PyTree) -> Variables:
     return {**variables, norms.COLLECTION: statistics}
 
 
-def _sown(found: Variables) -> Variables:
-    """What the layers left by the way; nothing where there is no attention."""
+def sown(found: Variables) -> Variables:
+    """What the layers left by the way, by player; nothing where there is no attention."""
     return found.get("intermediates", {})
 
 
-def _weights(sown: Variables) -> dict[str, np.ndarray]:
+def attention_weights(left: Variables) -> dict[str, np.ndarray]:
     """The attention weights among what a player left, by the path of their layer."""
-    flat = flax.traverse_util.flatten_dict(sown, sep="/")
+    flat = flax.traverse_util.flatten_dict(left, sep="/")
     return {
         name.removesuffix("/weights"): value
         for name, (value,) in flat.items()

@@ -16,12 +16,15 @@ from gaxn.games.image_gan import draw_latents
 from gaxn.losses import Loss
 from gaxn.nn import spectral
 from gaxn.population import Member, member_of
-from gaxn.sampling import gammas
+from gaxn.sampling import attention_weights, gammas, sown
 from gaxn.state import GanState
+from gaxn.statistics import attention
 from gaxn.types import PRNGKey
 
 EXAMPLES = 60
 """A multiple of every packing from 2 to 6."""
+ATTENTIVE = 8
+"""Images over which attention is averaged."""
 SILENT = 0.01
 """A logit whose gradient is below this, in absolute value, teaches the discriminator nothing."""
 
@@ -40,8 +43,10 @@ def make_watch(
     pairs of images from which the discriminator learns nothing: the gradient of its loss to
     both logits is below 0.01. `watch/singular_value/LAYER` is the largest singular value, by
     an exact decomposition, of a spectrally normalised kernel: 1 if the power iteration keeps
-    up. `watch/gamma/LAYER` is the learnt scale of an attention layer. Of several members it is
-    the mean of each.
+    up. `watch/gamma/LAYER` is the learnt scale of an attention layer, `watch/entropy/LAYER` and
+    `watch/distance/LAYER` are those of the weights of any attention, over 8 images: generated
+    ones for the generator, real ones for the discriminator (gaxn/statistics/attention.py). Of
+    several members it is the mean of each.
     """
     read = reader(train)
     numbers = np.random.RandomState(0).permutation(len(train))[:EXAMPLES]
@@ -62,10 +67,28 @@ def make_watch(
             SATURATION: silent.mean(),
         }
 
+    @jax.jit
+    def look_at_attention(key, variables, real, labels, indices):
+        latents = draw_latents(keys.stream(key, "watch"), indices, game.latent)
+        asked = {"generate": (latents, labels, False), "judge_alone": (pixels.decode(real), labels)}
+        weights = {}
+        for method, inputs in asked.items():
+            _, left = game.apply(variables, *inputs, method=method, mutable=["intermediates"])
+            weights |= attention_weights(sown(left))
+        measures = {"entropy": attention.entropy, "distance": attention.distance}
+        return {
+            f"watch/{name}/{layer}": measure(own)
+            for name, measure in measures.items()
+            for layer, own in weights.items()
+        }
+
     def watch_one(state: GanState, key: PRNGKey) -> dict[str, float]:
         real, labels = read(numbers)
         labels = labels if conditional else None
-        found = look(key, {"params": state.params, **state.collections}, real, labels, numbers)
+        variables = {"params": state.params, **state.collections}
+        found = look(key, variables, real, labels, numbers)
+        few = jax.tree.map(lambda leaf: leaf[:ATTENTIVE], (real, labels, numbers))
+        found |= look_at_attention(key, variables, *few)
         return {
             **{name: float(value) for name, value in jax.device_get(found).items()},
             **{f"{SINGULAR}{name}": value for name, value in singular_values(state).items()},

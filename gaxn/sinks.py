@@ -91,15 +91,20 @@ def read_picture(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def write_gif(path: Path, pictures: Sequence[Path], seconds: float = 6.0) -> None:
-    """PNG files of one size as an animation of about so many seconds; the last frame lingers."""
-    frames = [Image.open(picture).convert("RGB") for picture in pictures]
-    duration = max(40, int(1000 * seconds / len(frames)))
-    durations = [duration] * (len(frames) - 1) + [duration + 1500]
+def write_gif(
+    path: Path, frames: Sequence[np.ndarray], seconds: float = 6.0, lingers: float = 1.5
+) -> None:
+    """RGB frames, uint8 [height, width, 3], as an animation of about so many seconds.
+
+    The last frame lingers for some more.
+    """
+    shown = [Image.fromarray(frame) for frame in frames]
+    duration = max(40, int(1000 * seconds / len(shown)))
+    durations = [duration] * (len(shown) - 1) + [duration + int(1000 * lingers)]
     _replace(
         path,
-        lambda temporary: frames[0].save(
-            temporary, save_all=True, append_images=frames[1:], duration=durations, loop=0
+        lambda temporary: shown[0].save(
+            temporary, save_all=True, append_images=shown[1:], duration=durations, loop=0
         ),
     )
 

@@ -45,7 +45,7 @@ def create(
 ) -> GanState:
     """The state at step 0; run it under jit, or `ema` aliases the parameters."""
     variables = game.init(
-        keys.stream(key, "parameters"),
+        {"params": keys.stream(key, "parameters"), "dropout": keys.stream(key, "first dropout")},
         batch,
         keys.stream(key, "first latents"),
         mutable=nn.DenyList("intermediates"),

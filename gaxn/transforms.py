@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gaxn.types import PyTree
+from gaxn.types import PyTree, require
 
 
 def clip_weights(bound: float) -> optax.GradientTransformation:
@@ -41,3 +41,14 @@ def _overlap(kernel: jax.Array) -> jax.Array:
 
 def _is_kernel(path: tuple) -> bool:
     return getattr(path[-1], "key", None) == "kernel"
+
+
+def decayed(rate: float, *, begin: int, end: int, to: float) -> optax.Schedule:
+    """`rate` until step `begin`, then a line down to `to * rate` at step `end`.
+
+    The steps are the player's own, and absolute: a longer run has the same beginning.
+    """
+    require("begin", begin, begin >= 0, "0 or more")
+    require("end", end, end > begin, f"above begin, {begin}")
+    require("to", to, 0 <= to <= 1, "0 to 1")
+    return optax.linear_schedule(rate, to * rate, end - begin, begin)

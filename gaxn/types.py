@@ -12,7 +12,7 @@ Image = Float[Array, "height width channels"]
 Pixels = UInt8[Array, "batch height width channels"]
 Labels = Int[Array, "batch"]
 Latents = Float[Array, "batch latent"]
-Logits = Float[Array, "batch"]
+Logits = Float[Array, "batch *places"]
 Indices = Int[Array, "..."]
 PRNGKey = Key[Array, ""]
 PyTree = Any
@@ -55,7 +55,8 @@ class Verdict(NamedTuple):
     """What a discriminator says of images.
 
     Attributes:
-        logits: real or generated, one an image or a pack.
+        logits: real or generated, one an image or a pack; of several scales or places in
+            further axes, over whose mean the losses go.
         class_logits: of the classes, where it names them.
     """
 
@@ -64,6 +65,7 @@ class Verdict(NamedTuple):
 
 
 HostPixels = UInt8[np.ndarray, "batch height width channels"]
+HostLatents = Float[np.ndarray, "batch latent"]
 HostLabels = Int[np.ndarray, "batch"]
 AttentionMaps = Mapping[str, Float[np.ndarray, "batch heads queries keys"]]
 
@@ -74,6 +76,9 @@ class Subject(NamedTuple):
     Attributes:
         sample: (indices, labels) -> generated images; the latent of an index is always
             the same. Labels are None for an unconditional generator.
+        latents: indices -> the latents of those samples.
+        render: (latents, labels) -> generated images; labels may be the weights of classes
+            instead, float [batch, classes].
         generator_attention: (indices, labels) -> attention weights by layer.
         discriminator_attention: (images, labels) -> attention weights by layer.
         gammas: the learnt scale of each attention layer that has one, by "player/layer".
@@ -81,6 +86,8 @@ class Subject(NamedTuple):
     """
 
     sample: Callable[[HostLabels, HostLabels | None], HostPixels]
+    latents: Callable[[HostLabels], HostLatents]
+    render: Callable[[HostLatents, np.ndarray | None], HostPixels]
     generator_attention: Callable[[HostLabels, HostLabels | None], AttentionMaps]
     discriminator_attention: Callable[[HostPixels, HostLabels | None], AttentionMaps]
     gammas: Mapping[str, float]

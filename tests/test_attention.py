@@ -1,11 +1,14 @@
 """Self-attention against the same equation in NumPy, float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gaxn.nn.attention import SelfAttention
+from gaxn.nn.attention import SelfAttention, attend, attend_in_blocks, weigh
+from gaxn.statistics import attention as statistics
 from gaxn.types import InputError
 
 SHAPE = (3, 4, 6, 16)
@@ -121,3 +124,92 @@ def test_permuting_the_pictures_permutes_the_result(pool):
     shuffled = layer.apply({"params": params}, x[order], False)
     # Float32 products in another place of a matmul's tile.
     np.testing.assert_allclose(shuffled, y[order], rtol=1e-5, atol=1e-5)
+
+
+def _heads(dtype=np.float64, places=30, heads=2):
+    """Queries, keys and values; the pool makes keys fewer than queries."""
+    random = np.random.default_rng(3)
+    shapes = [(2, places, heads, 3), (2, 12, heads, 3), (2, 12, heads, 5)]
+    return [jnp.asarray(random.normal(size=shape), dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("block", [1, 7, 10, 30, 64])
+def test_blocks_change_nothing(block):
+    with jax.enable_x64(True):
+        operands = _heads()
+        seen = [
+            _with_derivatives(attention, operands)
+            for attention in (attend, partial(attend_in_blocks, block=block))
+        ]
+    for plain, in_blocks in zip(*map(jax.tree.leaves, seen), strict=True):
+        np.testing.assert_allclose(in_blocks, plain, rtol=1e-10, atol=1e-12)
+
+
+def _with_derivatives(attention, operands):
+    """Values, the gradient, and the gradient of its square: what a gradient penalty takes."""
+
+    def loss(*operands):
+        return (attention(*operands) ** 3).sum()
+
+    def penalty(*operands):
+        return sum((leaf**2).sum() for leaf in jax.grad(loss, (0, 1, 2))(*operands))
+
+    values = jax.jit(attention)(*operands)
+    return values, *(jax.jit(jax.grad(of, (0, 1, 2)))(*operands) for of in (loss, penalty))
+
+
+@pytest.mark.parametrize("derivative", [0, 1])
+def test_the_memory_of_blocks_does_not_grow_with_the_square(derivative):
+    def memory(attention, side):
+        shape = jax.ShapeDtypeStruct((2, side**2, 1, 8), jnp.float32)
+        of = jax.grad(lambda *o: attention(*o).sum(), (0, 1, 2)) if derivative else attention
+        compiled = jax.jit(of).lower(shape, shape, shape).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    # Four times the positions, of whose weights there are sixteen times as many.
+    plain, blocks = (
+        memory(attention, 64) / memory(attention, 32)
+        for attention in (attend, partial(attend_in_blocks, block=64))
+    )
+    assert plain > 8 and blocks < 5
+
+
+def test_the_softmax_of_bfloat16_is_wide():
+    query, key, _ = _heads(jnp.bfloat16)
+    found = weigh(query, key)
+    assert found.dtype == jnp.float32
+    wide = [np.asarray(operand, np.float64) for operand in (query, key)]
+    scores = np.einsum("bqhc,bkhc->bhqk", *wide)
+    odds = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(found, odds / odds.sum(axis=-1, keepdims=True), rtol=1e-5)
+
+
+def test_uniform_weights_have_the_entropy_of_all_and_look_half_across():
+    weights = np.full((2, 3, 256, 256), 1 / 256, np.float32)
+    np.testing.assert_allclose(statistics.entropy(weights), 1, rtol=1e-5)
+    # The mean distance of two points in a unit square (Robbins, 1978) is that of a fine grid.
+    exact = (2 + np.sqrt(2) + 5 * np.log(1 + np.sqrt(2))) / 15
+    np.testing.assert_allclose(statistics.distance(weights), exact, rtol=5e-3)
+
+
+def test_looking_at_oneself_has_no_entropy_and_no_distance():
+    weights = np.broadcast_to(np.eye(16, dtype=np.float32), (2, 3, 16, 16))
+    assert statistics.entropy(weights) == 0
+    assert statistics.distance(weights) == 0
+    assert statistics.side(16) == 4
+
+
+def test_looking_one_column_away_is_a_quarter_of_four():
+    weights = np.zeros((1, 1, 16, 16), np.float32)
+    for place in range(16):
+        weights[0, 0, place, place ^ 1] = 1
+    np.testing.assert_allclose(statistics.distance(weights), 0.25, rtol=1e-6)
+
+
+def test_pooled_keys_lie_between_the_queries():
+    weights = np.zeros((1, 1, 16, 4), np.float32)
+    for place in range(16):
+        row, column = divmod(place, 4)
+        weights[0, 0, place, 2 * (row // 2) + column // 2] = 1
+    # Each looks at the middle of its own four cells, an eighth away in both directions.
+    np.testing.assert_allclose(statistics.distance(weights), np.sqrt(2) / 8, rtol=1e-6)

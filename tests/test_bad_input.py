@@ -21,6 +21,11 @@ OVERRIDES = {
     "batch=6": ["config.batch is 6", "multiple of the 4 devices"],
     "ema_decay=1.5": ["config.ema_decay is 1.5", "below 1"],
     "parallel=pmpa": ["config.parallel is 'pmpa'", "pmap"],
+    "accumulate=3": ["config.accumulate is 3", "a divisor of config.batch, 8"],
+    "accumulate=0": ["config.accumulate is 0", "a divisor of config.batch, 8"],
+    "accumulate=4": ["config.batch is 8", "4 devices times config.accumulate, 4"],
+    "dtype=float16": ["config.dtype is 'float16'", "bfloat16"],
+    "dtype=bfloat16": ["config.dtype is 'bfloat16'", "float32"],
     "critic_turns=0": ["config.critic_turns is 0", "1 or more"],
     "generator_turns=0": ["config.generator_turns is 0", "1 or more"],
     "regularizers={'lekam': {}}": ["config.regularizers", "lecam"],
@@ -59,6 +64,7 @@ OVERRIDES = {
     "evaluation.every=-1": ["config.evaluation.every is -1", "0, for never"],
     "evaluation.interim_samples=3": ["config.evaluation.interim_samples is 3", "10 or more"],
     "evaluation.best=frechet_distance": ["config.evaluation.best", "lowest or highest"],
+    "evaluation.truncation=-1.0": ["config.evaluation.truncation is -1.0", "0 for none"],
     "run.log_every=0": ["config.run.log_every is 0", "1 or more"],
     "run.checkpoint_every=0": ["config.run.checkpoint_every is 0", "1 or more"],
     "run.keep=0": ["config.run.keep is 0", "1 or more"],
@@ -107,7 +113,7 @@ def test_a_config_that_does_not_run_is_named(capsys, tmp_path):
     assert "ZeroDivisionError" in _refused(capsys, f"--config={broken}")
 
 
-@pytest.mark.parametrize("mode", ["evaluate", "sample"])
+@pytest.mark.parametrize("mode", ["evaluate", "sample", "interpolate"])
 def test_nothing_trained_yet(capsys, tmp_path, mode):
     line = _refused(capsys, f"--config={CONFIG}:tiny", f"--workdir={tmp_path}", f"--mode={mode}")
     assert "holds no run" in line

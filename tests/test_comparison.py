@@ -351,7 +351,11 @@ PROGRAMS = {
     "exponentials": (jnp.exp, (SQUARE,), 0),
     "a convolution": (convolution.halve, (FULL, KERNEL), CONVOLUTION),
     "its transpose": (convolution.double, (HALF, KERNEL), CONVOLUTION),
-    "its filter's gradient": (convolution.filter_gradient, (FULL, HALF), CONVOLUTION),
+    "its filter's gradient": (
+        lambda x, y: convolution.filter_gradient(x, y, 4),
+        (FULL, HALF),
+        CONVOLUTION,
+    ),
     "what is not used": (lambda x: (x @ x, x + 1)[1], (SQUARE,), 64**2),
     "what is not used of a jitted function": (lambda x: jax.jit(_hidden)(x)[1], (SQUARE,), 64**2),
     "a loop's body, once": (_repeat, (SQUARE,), PRODUCT + 2),
@@ -437,7 +441,7 @@ def test_parameters_are_counted_by_player():
 
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()[:1]))
-    unseen = Subject(None, None, None, {}, {})
+    unseen = Subject(None, None, None, None, None, {}, {})
     nothing = dataclasses.replace(experiment.evaluation, subject=lambda *_: unseen, evaluators=dict)
     bare = dataclasses.replace(experiment, evaluation=nothing)
     outputs.evaluate(bare, tmp_path, SimpleNamespace(step=8))

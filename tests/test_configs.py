@@ -1,11 +1,13 @@
 """Every config, shrunk: trains, stops, goes on, evaluates and draws."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets
 from PIL import Image
 
 from gaxn import arguments
@@ -17,18 +19,38 @@ NAMES_OF_FILES = ('"idx"', '"stacked_mnist"')
 OF_FILES = {path for path in CONFIGS if any(name in path.read_text() for name in NAMES_OF_FILES)}
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of pictures of noise, of several sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(90):
+        pixels = random.integers(0, 256, (32 + index % 3, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_runs_to_its_end(config, tmp_path, capsys):
+def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos):
     if config in OF_FILES and "GAXN_DATA" not in os.environ:
         pytest.skip("GAXN_DATA names no directory")
     workdir = tmp_path / "run"
+    text = config.read_text()
     command = ["gaxn", f"--config={config}:tiny", f"--workdir={workdir}"]
-    shorter = ["--config.steps=4"] if '"steps"' in config.read_text() else []
-    assert main([*command, *shorter]) == 0
-    assert main(command) == 0
-    capsys.readouterr()
-    assert main(command) == 0
-    assert "is done" in capsys.readouterr().out
+    if '"name": "folder"' in text:
+        command.append(f"--config.data.path={photos}")
+    shorter = ["--config.steps=4"] if '"steps"' in text else []
+    of_tfds = '"name": "tfds"' in text
+    mocked = tensorflow_datasets.testing.mock_data if of_tfds else contextlib.nullcontext
+    with mocked(num_examples=90) if of_tfds else mocked():
+        assert main([*command, *shorter]) == 0
+        assert main(command) == 0
+        capsys.readouterr()
+        assert main(command) == 0
+        assert "is done" in capsys.readouterr().out
+        if config.stem in ("attn_cgan_shapes", "sagan_folder"):
+            check_interpolation(workdir, capsys)
     document = json.loads((workdir / "evaluation.json").read_text())
     assert document["name"] == config.stem
     drawn = list(workdir.rglob("*.png"))
@@ -39,6 +61,20 @@ def test_a_config_runs_to_its_end(config, tmp_path, capsys):
         assert Image.open(workdir / "samples.gif").n_frames == 3
 
 
+def check_interpolation(workdir, capsys):
+    """Ways between latents, and between classes where there are some, as grids and animations."""
+    assert main(["gaxn", f"--workdir={workdir}", "--mode=interpolate"]) == 0
+    there = sorted(path.name for path in (workdir / "interpolation").iterdir())
+    conditional = json.loads((workdir / "config.json").read_text())["config"]["conditional"]
+    names = ["classes", "latents"] if conditional else ["latents"]
+    assert there == [f"{name}.{form}" for name in names for form in ("gif", "png")]
+    printed = capsys.readouterr().out.splitlines()
+    assert sorted(Path(line).name for line in printed[-len(there) :]) == there
+    for name in names:
+        with Image.open(workdir / "interpolation" / f"{name}.gif") as animation:
+            assert animation.n_frames >= 48
+
+
 @pytest.mark.parametrize("size", ["", "half+", "quarter+"])
 @pytest.mark.parametrize("packing", [2, 3, 4])
 def test_a_batch_of_stacked_digits_is_one_of_packs(size, packing):
@@ -46,3 +82,16 @@ def test_a_batch_of_stacked_digits_is_one_of_packs(size, packing):
     config = arguments.parse(["gaxn", file], MODES).config
     assert config.objective.packing == packing
     assert config.batch == packing * (128 if size else 64)
+
+
+@pytest.mark.parametrize("name", ["sagan_celeba", "sagan_folder"])
+@pytest.mark.parametrize("variant", ["resnet64", "resnet128+bfloat16"])
+def test_the_residual_variants_are_the_paper_s(name, variant):
+    file = f"--config={CONFIGS[0].parent / name}.py:{variant}"
+    config = arguments.parse(["gaxn", file], MODES).config
+    assert config.data.size == (128 if "128" in variant else 64)
+    assert config.generator.name == "sagan_resnet.Generator"
+    assert len(config.discriminator.widths) == (5 if "128" in variant else 4)
+    rates = [config.optimizers[player].learning_rate for player in ("generator", "discriminator")]
+    assert rates == [1e-4, 4e-4]
+    assert config.dtype == ("bfloat16" if "bfloat16" in variant else "float32")

@@ -20,6 +20,7 @@ BATCH, HEIGHT, WIDTH, WIDE, NARROW = 3, 3, 5, 4, 6
 FULL = (BATCH, 2 * HEIGHT, 2 * WIDTH, WIDE)
 HALF = (BATCH, HEIGHT, WIDTH, NARROW)
 KERNEL = (4, 4, WIDE, NARROW)
+SMALL_KERNEL = (3, 3, WIDE, NARROW)
 
 # Everything below runs in float64: sums of a few thousand products of numbers near 1, and two
 # derivatives of them, agree far better than this; a wrong tap is wrong by 0.01 or more.
@@ -33,13 +34,21 @@ def _float64():
 
 
 def _strided(x, kernel):
-    layer = nn.Conv(kernel.shape[3], (4, 4), strides=2, padding=1, use_bias=False)
+    layer = nn.Conv(kernel.shape[3], kernel.shape[:2], strides=2, padding=1, use_bias=False)
     return layer.apply({"params": {"kernel": kernel}}, x)
 
 
 def _transposed(y, kernel):
+    side = kernel.shape[0]
+    # SAME has its odd zero first, the transpose of a padding of 1 last.
+    padding = "SAME" if side == 4 else ((1, 2), (1, 2))
     layer = nn.ConvTranspose(
-        kernel.shape[2], (4, 4), (2, 2), padding="SAME", use_bias=False, transpose_kernel=True
+        kernel.shape[2],
+        (side, side),
+        (2, 2),
+        padding=padding,
+        use_bias=False,
+        transpose_kernel=True,
     )
     return layer.apply({"params": {"kernel": kernel}}, y)
 
@@ -48,10 +57,16 @@ def _kernel_gradient(x, y):
     return jax.grad(lambda kernel: jnp.vdot(y, _strided(x, kernel)))(jnp.zeros(KERNEL))
 
 
+def _filter_gradient(x, y):
+    return convolution.filter_gradient(x, y, 4)
+
+
 CASES = {
     "halve": (convolution.halve, _strided, FULL, KERNEL),
     "double": (convolution.double, _transposed, HALF, KERNEL),
-    "filter_gradient": (convolution.filter_gradient, _kernel_gradient, FULL, HALF),
+    "filter_gradient": (_filter_gradient, _kernel_gradient, FULL, HALF),
+    "halve by 3x3": (convolution.halve, _strided, FULL, SMALL_KERNEL),
+    "double by 3x3": (convolution.double, _transposed, HALF, SMALL_KERNEL),
 }
 
 

@@ -13,6 +13,7 @@ FLOORS = [
         "cost",
         "figures",
         "framing",
+        "interpolation",
         "keys",
         "pixels",
         "pictures",

@@ -16,6 +16,10 @@ from gaxn.types import InputError
 
 COUNT = 450
 
+CLOSE = {"rtol": 1e-4, "atol": 1e-9}
+"""Of figures in float64 from features in float32. Where a subset of KID is all there is, their
+deviation is 0 and what is found is rounding, about 1e-10."""
+
 
 @pytest.fixture(scope="module")
 def sets():
@@ -66,7 +70,7 @@ def test_the_number_of_devices_does_not_matter(sets, extractor, expected, monkey
     monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
     alone = _result(sets, extractor, _metrics())
     for name, value in expected.figures.items():
-        np.testing.assert_allclose(alone.figures[name], value, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(alone.figures[name], value, **CLOSE, err_msg=name)
 
 
 def test_a_program_may_get_any_number_of_rows():
@@ -252,4 +256,4 @@ def test_two_processes_look_at_half_each_and_both_get_all(expected):
     )
     assert first == second
     for name, value in expected.figures.items():
-        np.testing.assert_allclose(float(first[name]), value, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(float(first[name]), value, **CLOSE, err_msg=name)

@@ -62,6 +62,42 @@ def test_devices_do_not_change_the_trajectory(tiny, options):
             np.testing.assert_allclose(value, four_scalars[name], rtol=1e-4, atol=1e-5)
 
 
+ALONE = [
+    # No example sees another: without batch statistics the parts of a batch are its whole.
+    "generator={'name': 'transformer_gan.Generator', 'patch': 8, 'width': 16, 'depth': 1, "
+    "'heads': 2}",
+    "discriminator={'name': 'transformer_gan.Discriminator', 'patch': 8, 'width': 16, "
+    "'depth': 1, 'heads': 2, 'hidden': 16}",
+    "penalties={'r1': 1.0, 'wgan_gp': 1.0}",
+    "augmentations={'translation': {}, 'colour': {}}",
+    "batch=16",
+]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_is_the_batch(tiny, parts):
+    whole, whole_scalars = _after(tiny(*SGD, *ALONE), mesh.jitted(jax.devices()[:1]))
+    config = tiny(*SGD, *ALONE, f"accumulate={parts}")
+    for place in (lambda devices: mesh.jitted(devices[:1]), *PLACEMENTS.values()):
+        state, scalars = _after(config, place(jax.devices()))
+        for a, b in _pairs(whole, state):
+            np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
+        for name, value in whole_scalars.items():
+            np.testing.assert_allclose(value, scalars[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_in_parts_goes_from_statistics_to_statistics(tiny):
+    options = [*SGD, "discriminator.spectral_norm=True"]
+    config, at_once = tiny(*options, "accumulate=2", "batch=16"), tiny(*options, "batch=16")
+    one, whole = (_after(own, mesh.jitted(jax.devices()[:1]))[0] for own in (config, at_once))
+    apart = [np.abs(a - b).max() for a, b in _pairs(one.collections, whole.collections)]
+    assert max(apart) > 100 * TOLERANCE
+    for place in PLACEMENTS.values():
+        four, _ = _after(config, place(jax.devices()))
+        for a, b in _pairs(one, four):
+            np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
+
+
 def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
     from gaxn.types import InputError
 

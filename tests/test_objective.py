@@ -42,7 +42,7 @@ def test_the_share_falls_in_a_line(ring):
         config.objective.top_until = until
         game = build(config, "tiny", mesh.jitted(jax.devices()[:1])).game
         step = jnp.int32(step)
-        of_turn = (variables, batch, experiment.key, step)
+        of_turn = (variables, batch, jnp.arange(8), experiment.key, step)
         (loss, _), _ = game.apply(*of_turn, method="generator_loss", mutable=mutable)
         expected = np.log1p(np.exp(-logits[-kept:].astype(np.float64))).mean()
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -73,6 +73,7 @@ def test_batch_statistics_of_real_and_generated_images_are_apart(tiny):
     (_, scalars), _ = experiment.game.apply(
         variables,
         batch,
+        jnp.arange(8),
         experiment.key,
         jnp.int32(0),
         method="discriminator_loss",
@@ -124,6 +125,7 @@ def test_each_image_is_augmented_with_the_probability(tiny):
             {"params": {}, "ada": held},
             images,
             jax.random.key(0),
+            jnp.arange(2_000),
             jnp.int32(0),
             method=lambda game, *of: game.discriminator_objective._augment(*of),
         )

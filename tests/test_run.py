@@ -108,8 +108,8 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     for picture in ("curves.png", "confusion.png", "samples/step_00000060.png"):
         assert np.asarray(Image.open(uninterrupted / picture)).std() > 0
     assert Image.open(uninterrupted / "samples.gif").n_frames == 4
-    assert len(list((uninterrupted / "attention").iterdir())) == 3
-    assert [row["step"] for row in _history(uninterrupted)] == list(range(2, 61, 2))
+    assert len(list((uninterrupted / "attention").iterdir())) == 4
+    assert [row["step"] for row in _history(uninterrupted)] == list(range(0, 61, 2))
 
 
 def test_the_same_command_again_says_that_it_is_done(uninterrupted, environment):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 from gaxn import mesh, parts, pixels, population, sampling, state
 from gaxn.build import build
@@ -52,6 +53,43 @@ def test_a_sample_depends_on_its_index_and_label_alone(tiny):
     difference = together[order].astype(int) - subject.sample(order, labels[order])
     assert np.abs(difference).max() <= 1
     assert (together[0] != together[3]).any()
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_truncation_bounds_every_number_of_a_latent(tiny, bound):
+    config = tiny("game.latent=64")
+    experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
+    start = jax.device_get(experiment.create(experiment.key))
+    members = population.members(0, 1)
+    narrow, full = (
+        sampling.make_subject(experiment.game, members, 3, sampling.Choice(truncation=truncation))(
+            start
+        )
+        for truncation in (bound, 0.0)
+    )
+    indices = np.arange(500)
+    latents, unbounded = (np.asarray(subject.latents(indices)) for subject in (narrow, full))
+    assert np.abs(latents).max() <= bound < np.abs(unbounded).max()
+    # The variance of a standard normal cut at both sides, over 32,000 numbers.
+    cut = stats.truncnorm(-bound, bound)
+    np.testing.assert_allclose(latents.std(), cut.std(), rtol=0.02)
+    assert stats.kstest(latents.ravel(), cut.cdf).pvalue > 1e-3
+    labels = np.zeros(3, np.int32)
+    assert (narrow.sample(indices[:3], labels) != full.sample(indices[:3], labels)).any()
+    assert (narrow.facts["truncation"], full.facts["truncation"]) == (bound, "none")
+
+
+def test_rendering_the_latents_of_samples_is_sampling_them(tiny):
+    subject = _subject(tiny())
+    indices, labels = np.arange(6), np.array([0, 1, 2, 0, 1, 2], np.int32)
+    images = subject.render(subject.latents(indices), labels)
+    np.testing.assert_array_equal(images, subject.sample(indices, labels))
+    weights = np.eye(3, dtype=np.float32)[labels]
+    of_weights = subject.render(subject.latents(indices), weights).astype(int)
+    # An embedding read, or summed with weights of 0 and 1.
+    assert np.abs(of_weights - images).max() <= 1
+    mixed = subject.render(subject.latents(indices), np.full((6, 3), 1 / 3, np.float32))
+    assert np.abs(mixed.astype(int) - images).max() > 1
 
 
 class Attentive(nn.Module):

@@ -173,5 +173,5 @@ def test_a_run_that_collapses_says_so_and_logs_what_it_saw(tiny, tmp_path, caplo
     (line,) = [record.message for record in caplog.records if "alike" in record.message]
     assert line.startswith("step 6: ")
     history = sinks.read_lines(tmp_path / "metrics.jsonl")
-    assert [line["step"] for line in history] == [2, 3, 4, 6]
-    assert [line.get(DIVERSITY) for line in history] == [0.9, None, 0.01, 0.01]
+    assert [line["step"] for line in history] == [0, 2, 3, 4, 6]
+    assert [line.get(DIVERSITY) for line in history] == [0.01, 0.9, None, 0.01, 0.01]

@@ -36,12 +36,12 @@ class DiracGan(nn.Module):
     def __call__(self, batch, key):
         return self.generator() + self.discriminator()
 
-    def discriminator_loss(self, batch, key, step):
+    def discriminator_loss(self, batch, examples, key, step):
         noise = jax.random.normal(key)
         scalars = {"noise": noise, "image": batch.images.astype(jnp.float32).mean()}
         return self.discriminator() * self.generator(), scalars
 
-    def generator_loss(self, batch, key, step):
+    def generator_loss(self, batch, examples, key, step):
         return -self.discriminator() * self.generator(), {"noise": jax.random.normal(key)}
 
 

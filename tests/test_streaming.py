@@ -315,7 +315,8 @@ def test_every_data_set_offers_a_source():
         assert fields["split"] == "train"
         for offered in ("image_shape", "class_names", "identity", "table", "look_up", "__len__"):
             assert hasattr(source, offered), f"{name} offers no {offered}"
-        assert hasattr(source, "read") == ("resident_bytes" in fields) == ("workers" in fields)
+        streams = hasattr(source, "read")
+        assert streams == hasattr(source, "resident_bytes") == hasattr(source, "workers")
 
 
 def test_the_reader_of_a_stream_gives_what_the_table_holds(pictures):

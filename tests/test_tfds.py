@@ -159,6 +159,30 @@ def test_a_mocked_set_in_colour():
         np.testing.assert_array_equal(image, resized)
 
 
+@pytest.mark.parametrize("label", ["attributes/Smiling", "attributes/Male"])
+def test_faces_have_their_attributes_as_classes(label):
+    with tensorflow_datasets.testing.mock_data(num_examples=12):
+        source = tfds.Source("train", "celeb_a", size=64, crop=178, label=label)
+        expected = tensorflow_datasets.data_source("celeb_a", split="train")
+        assert source.image_shape == (64, 64, 3)
+        assert source.class_names == ("no", "yes")
+        batch = source.read(np.arange(12))
+        for image, own, example in zip(batch.images, batch.labels, expected, strict=True):
+            assert example["image"].shape == (218, 178, 3)
+            square = Image.fromarray(example["image"][20:198])
+            resized = square.resize((64, 64), Image.Resampling.BICUBIC)
+            np.testing.assert_array_equal(image, resized)
+            assert own == example["attributes"][label.partition("/")[2]]
+        assert set(batch.labels) == {0, 1}
+
+
+def test_faces_without_an_attribute_have_no_classes():
+    with tensorflow_datasets.testing.mock_data(num_examples=3):
+        assert tfds.Source("test", "celeb_a", size=64, crop=178, label="").class_names == ()
+        with pytest.raises(InputError, match=r"attributes/Smilin'; valid is .*attributes/Smiling"):
+            tfds.Source("test", "celeb_a", size=64, label="attributes/Smilin")
+
+
 REFUSED = {
     # options: what the line has to say
     "size": ({"size": 0}, "size is 0; the images of gaxn_dots are not all squares"),

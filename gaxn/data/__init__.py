@@ -96,6 +96,18 @@ class Counted(Protocol):
     def counts(self) -> Mapping[str, int]: ...
 
 
+@runtime_checkable
+class Unpaired(Protocol):
+    """A source whose examples are each of several domains, which have an order of their own.
+
+    Attributes:
+        sizes: examples of each domain; an index has one number a domain, in its last axis.
+    """
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+
+
 def reader(source: Source) -> Callable[[np.ndarray], Batch]:
     """indices, int [n] -> their examples, on the default device or still on the host."""
     table = source.table

@@ -64,6 +64,9 @@ class Source:
             the largest.
         channels: 3 for RGB, 1 for grey.
         test_share: of the pictures that are kept for tests, above 0 and below 1.
+        classes: the folders whose pictures are meant; () for all.
+        train_folder, test_folder: the folders that are the splits, such as trainA and testA,
+            whatever `test_share` is; pictures then have no labels. "" for none.
         resident_bytes: what all images may take together, decoded, to live on every device;
             beyond that they are read as they are needed.
         workers: processes that then read ahead; 0 for threads of this one.
@@ -75,6 +78,9 @@ class Source:
     crop: int = 0
     channels: int = 3
     test_share: float = 0.1
+    classes: tuple[str, ...] = ()
+    train_folder: str = ""
+    test_folder: str = ""
     resident_bytes: int = 2**30
     workers: int = 0
 
@@ -85,6 +91,10 @@ class Source:
         require("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
         require("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
         require("workers", self.workers, self.workers >= 0, "0 or more")
+        both = bool(self.train_folder) == bool(self.test_folder)
+        require("test_folder", self.test_folder, both, "a folder if train_folder is one")
+        valid = "() with train_folder"
+        require("classes", self.classes, not (self.classes and self.train_folder), valid)
         if not self._files:
             raise InputError(
                 f"test_share is {self.test_share}; of the {len(self._places)} pictures in "
@@ -105,6 +115,8 @@ class Source:
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
+        if self.train_folder:
+            return ()
         return tuple(sorted({place.of_class for place in self._places.values()} - {""}))
 
     @functools.cached_property
@@ -116,6 +128,10 @@ class Source:
             f"{self._root.resolve().name.removesuffix('.zip')} {digest:08x} "
             f"{framing.describe(self.size, self.crop)} channels={self.channels}"
         )
+        if self.classes:
+            name += f" classes={','.join(sorted(self.classes))}"
+        if self.train_folder:
+            return f"{name} train={self.train_folder} test={self.test_folder}"
         return name if self.split == "all" else f"{name} test_share={self.test_share}"
 
     @functools.cached_property
@@ -194,7 +210,20 @@ class Source:
 
     @functools.cached_property
     def _places(self) -> Mapping[str, _Place]:
-        return _arrange(self._root, self._sizes)
+        places = _arrange(self._root, self._sizes)
+        folders = tuple(filter(None, (self.train_folder, self.test_folder)))
+        chosen = self.classes or folders
+        if not chosen:
+            return places
+        there = {place.of_class for place in places.values()} - {""}
+        for field, own in zip(
+            ("train_folder", "test_folder") if folders else ["classes"] * len(chosen),
+            chosen,
+            strict=True,
+        ):
+            valid = f"a folder with pictures in {self._root}: {', '.join(sorted(there)) or 'none'}"
+            require(field, own, own in there, valid)
+        return {name: place for name, place in places.items() if place.of_class in chosen}
 
     @functools.cached_property
     def _files(self) -> tuple[_File, ...]:
@@ -203,8 +232,13 @@ class Source:
         return tuple(
             _File(name, label.get(place.of_class, 0))
             for name, place in sorted(self._places.items(), key=lambda item: item[1])
-            if self.split in ("all", SPLITS[_is_test(place.within, self.test_share)])
+            if self.split in ("all", self._split_of(place))
         )
+
+    def _split_of(self, place: _Place) -> str:
+        if self.train_folder:
+            return SPLITS[place.of_class == self.test_folder]
+        return SPLITS[_is_test(place.within, self.test_share)]
 
 
 def _is_test(within: str, share: float) -> bool:

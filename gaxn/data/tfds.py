@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +55,8 @@ class Source:
         train_split: what of the data set is for training, such as "train" or "train[:90%]".
         test_split: what of it is for tests, such as "test" or "train[90%:]".
         image: the feature that is the image.
-        label: the feature that is the label; "" for none.
+        label: the feature that is the label, of classes or, then "no" and "yes", a truth value;
+            "attributes/Smiling" is one within another; "" for none.
         size: height and width of the images, in pixels; 0 for their own, where all are
             squares of one size.
         crop: side of the centred square that is cut out, in pixels of the picture; 0 for
@@ -142,7 +143,7 @@ class Source:
             pixels = record[self.image]
             picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
             image = framing.frame(picture, size, self.crop, channels)
-            return image, int(record[self.label]) if self.label else 0
+            return image, int(_within(record, self.label)) if self.label else 0
         except Exception as error:  # noqa: BLE001
             # Decoders fail on damaged files in every way there is.
             reason = _in_line(error)
@@ -156,17 +157,17 @@ class Source:
         builder = _builder(self.dataset, self.directory)
         features = dict(builder.info.features)
         image = features.get(self.image)
-        _require_feature("image", self.image, tfds.features.Image, features, "")
-        if self.label:
-            _require_feature(
-                "label", self.label, tfds.features.ClassLabel, features, ", '' for none"
-            )
+        images = [own for own, kind in features.items() if isinstance(kind, tfds.features.Image)]
+        require("image", self.image, self.image in images, ", ".join(images) or "no image there")
+        labels = _labels(features)
+        valid = ", ".join([*labels, "'' for none"])
+        require("label", self.label, self.label in ("", *labels), valid)
         valid = image.np_dtype == np.uint8
         require("image", self.image, valid, f"a feature of type uint8, not {image.np_dtype}")
         return _Opened(
             builder.info.full_name,
             image.shape,
-            tuple(features[self.label].names) if self.label else (),
+            labels.get(self.label, ()),
             self._records(builder),
         )
 
@@ -215,11 +216,24 @@ def _builder(dataset: str, directory: str) -> tfds.core.DatasetBuilder:
         raise InputError(f"dataset is {dataset!r}; {_in_line(error)}") from None
 
 
-def _require_feature(
-    field: str, name: str, kind: type, features: dict[str, Any], also: str
-) -> None:
-    known = [own for own, feature in features.items() if isinstance(feature, kind)]
-    require(field, name, name in known, (", ".join(known) or f"no {kind.__name__} there") + also)
+def _labels(features: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """The names of the classes of each feature that can be a label, by its path."""
+    found = {}
+    for name, feature in features.items():
+        path = f"{prefix}{name}"
+        if isinstance(feature, tfds.features.FeaturesDict):
+            found |= _labels(feature, f"{path}/")
+        elif isinstance(feature, tfds.features.ClassLabel):
+            found[path] = tuple(feature.names)
+        elif feature.shape == () and feature.np_dtype == np.bool_:
+            found[path] = ("no", "yes")
+    return found
+
+
+def _within(record: Mapping[str, Any], path: str) -> Any:
+    for name in path.split("/"):
+        record = record[name]
+    return record
 
 
 def _command(dataset: str, directory: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from gaxn import pictures
 from gaxn.data import Source, reader
+from gaxn.statistics import attention
 from gaxn.types import HostPixels, Report, Subject
 
 IMAGES = 6
@@ -15,9 +16,9 @@ QUERIES = ((0.5, 0.5), (0.5, 0.3), (0.3, 0.5), (0.1, 0.1))
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """A picture a layer and kind of image, and the entropy of each layer's weights.
+    """A picture a layer and kind of image; entropy and distance of each layer's weights.
 
-    Entropy is a share of its largest value, log(keys): 1 is uniform attention.
+    They are those of gaxn/statistics/attention.py, averaged over queries, heads and images.
 
     Attributes:
         test: the split that real images come from.
@@ -51,19 +52,15 @@ class Evaluator:
                 shown[f"attention/{view}_{layer.replace('/', '_')}"] = _picture(
                     images, weights, title
                 )
-                figures[f"entropy/{view}_{layer}"] = _entropy(weights)
+                figures[f"entropy/{view}_{layer}"] = float(attention.entropy(weights))
+                figures[f"distance/{view}_{layer}"] = float(attention.distance(weights))
         protocol = {"images": IMAGES, "heads": "averaged in the pictures", **subject.facts}
         return Report(protocol, figures, {}, shown)
 
 
 def _picture(images: HostPixels, weights: np.ndarray, title: str) -> np.ndarray:
-    side, keys_side = (round(np.sqrt(count)) for count in weights.shape[-2:])
+    side, keys_side = (attention.side(count) for count in weights.shape[-2:])
     rows = [min(int(y * side), side - 1) * side + min(int(x * side), side - 1) for y, x in QUERIES]
     chosen = weights.mean(axis=1)[:, rows]
     maps = chosen.reshape(len(images), len(QUERIES), keys_side, keys_side)
     return pictures.attention(images, maps, QUERIES, title)
-
-
-def _entropy(weights: np.ndarray) -> float:
-    logs = np.log(np.maximum(weights, 1e-30))
-    return float(-(weights * logs).sum(axis=-1).mean() / np.log(weights.shape[-1]))

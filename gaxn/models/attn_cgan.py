@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.nn import norms, spectral
-from gaxn.nn.attention import SelfAttention
-from gaxn.nn.conditioning import ClassHead, LabelMap, Projection
+from gaxn.nn.attention import SelfAttention, require_resolutions
+from gaxn.nn.conditioning import ClassHead, LabelMap, Projection, embed
 from gaxn.nn.coordinates import coordinates
 from gaxn.nn.resampling import (
     ResizedConvolution,
@@ -15,7 +15,7 @@ from gaxn.nn.resampling import (
     TransposedConvolution,
     resolutions,
 )
-from gaxn.types import Images, InputError, Labels, Latents, Logits, Verdict
+from gaxn.types import Images, Labels, Latents, Logits, Verdict
 
 
 class Generator(nn.Module):
@@ -57,10 +57,10 @@ class Generator(nn.Module):
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
         start, *doubled = resolutions(self.size, len(self.widths))
-        _require_resolutions(self.attention_at, tuple(doubled))
+        require_resolutions(self.attention_at, doubled)
         x = latents
         if self.classes is not None:
-            x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
+            x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
         condition = x
         x = nn.Dense(start * start * self.widths[0], use_bias=False)(x)
         x = x.reshape(-1, start, start, self.widths[0])
@@ -121,7 +121,7 @@ class Discriminator(nn.Module):
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits | Verdict:
         """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
         halved = resolutions(images.shape[1], len(self.widths))[-2::-1]
-        _require_resolutions(self.attention_at, halved)
+        require_resolutions(self.attention_at, halved)
         wrap = partial(spectral.wrap, self.spectral_norm)
         conditional = self.classes is not None and not self.auxiliary
         x = images
@@ -146,11 +146,3 @@ class Discriminator(nn.Module):
         if self.auxiliary:
             return Verdict(logits, ClassHead(self.classes, self.spectral_norm)(features, train))
         return logits
-
-
-def _require_resolutions(attention_at: tuple[int, ...], there: tuple[int, ...]) -> None:
-    for resolution in attention_at:
-        if resolution not in there:
-            raise InputError(
-                f"attention_at has {resolution}; resolutions of this network are {there}"
-            )

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.nn import norms
-from gaxn.nn.conditioning import ClassHead, LabelMap
+from gaxn.nn.conditioning import ClassHead, LabelMap, embed
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
 from gaxn.types import Images, Labels, Latents, Logits, Verdict
 
@@ -42,7 +42,7 @@ class Generator(nn.Module):
         first = self.first or self.widths[0]
         x = latents
         if self.classes is not None:
-            x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
+            x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
         x = nn.Dense(start * start * first, use_bias=False, kernel_init=INITIAL)(x)
         x = x.reshape(-1, start, start, first)
         x = nn.relu(norms.batch_norm(train)(x))

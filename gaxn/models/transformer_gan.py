@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gaxn.nn.conditioning import Projection
+from gaxn.nn.conditioning import Projection, embed
 from gaxn.nn.transformer import Block, Tokens, norm
 from gaxn.types import Images, InputError, Labels, Latents, Logits
 
@@ -45,7 +45,7 @@ class Generator(nn.Module):
         side = _patches(self.size, self.patch)
         x = latents
         if self.classes is not None:
-            x = jnp.concatenate([x, nn.Embed(self.classes, self.embedding)(labels)], axis=-1)
+            x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
         condition = x if self.modulated else None
         x = nn.Dense(side * side * self.width, use_bias=False)(x)
         x = _placed(x.reshape(-1, side * side, self.width), self)

@@ -1,11 +1,28 @@
-"""How a discriminator sees the label of an image, or names it."""
+"""How the players see the label of an image, or name it."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gaxn.nn import spectral
 from gaxn.types import Images, InputError, Labels
+
+ClassWeights = Float[Array, "batch classes"]
+
+
+def class_weights(labels: Labels | ClassWeights, classes: int) -> ClassWeights:
+    """One-hot rows of labels; weights of several classes, each row's sum 1, as they are."""
+    return jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
+
+
+def embed(labels: Labels | ClassWeights, classes: int, features: int) -> jax.Array:
+    """A learnt vector a class, [batch, features]; of several classes their weighted mean.
+
+    To be called within a compact method.
+    """
+    layer = nn.Embed(classes, features)
+    return layer(labels) if labels.ndim == 1 else labels @ layer.embedding
 
 
 class LabelMap(nn.Module):
@@ -39,9 +56,8 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, labels: Labels, train: bool) -> jax.Array:
         """<embedding(label), features>, shape [batch]."""
-        one_hot = jax.nn.one_hot(labels, self.classes)
         layer = spectral.wrap(self.spectral_norm, nn.Dense(features.shape[-1], use_bias=False))
-        return jnp.sum(layer(one_hot, train) * features, axis=-1)
+        return jnp.sum(layer(class_weights(labels, self.classes), train) * features, axis=-1)
 
 
 class ClassHead(nn.Module):

@@ -1,4 +1,6 @@
-"""The 4x4 convolution of stride 2 and its transpose, fast to differentiate any number of times.
+"""The convolution of stride 2 and its transpose, fast to differentiate any number of times.
+
+Kernels are 4x4 or 3x3; both have a zero around what they read.
 
 A convolution y = C(x, w) is bilinear, so <z, C(x, w)> is linear in each of x, w and z, and
 the three partial gradients are the convolution, its transpose and its filter gradient. Each
@@ -7,13 +9,15 @@ with dilated operands instead, and on CPU the filter gradient of a dilated opera
 15 times as long; gradient penalties meet it at every strided convolution.
 """
 
+import functools
+
 import jax
 from jax import lax
 from jaxtyping import Array, Float
 
 from gaxn.types import Images
 
-Kernel = Float[Array, "4 4 wide narrow"]
+Kernel = Float[Array, "side side wide narrow"]
 """`wide` channels belong to the full resolution, `narrow` to the half, whichever way it goes."""
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
@@ -38,10 +42,10 @@ def double(y: Images, kernel: Kernel) -> Images:
     return x
 
 
-@jax.custom_vjp
-def filter_gradient(x: Images, y: Images) -> Kernel:
-    """The gradient of <y, halve(x, kernel)> in the kernel."""
-    shape = jax.ShapeDtypeStruct((4, 4, x.shape[-1], y.shape[-1]), x.dtype)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def filter_gradient(x: Images, y: Images, side: int) -> Kernel:
+    """The gradient of <y, halve(x, kernel)> in the kernel, which has `side` rows."""
+    shape = jax.ShapeDtypeStruct((side, side, x.shape[-1], y.shape[-1]), x.dtype)
     (kernel,) = jax.linear_transpose(lambda kernel: _convolve(x, kernel), shape)(y)
     return kernel
 
@@ -52,19 +56,23 @@ def _keep(function):
 
 def _halve_backward(operands, y):
     x, kernel = operands
-    return double(y, kernel), filter_gradient(x, y)
+    return double(y, kernel), filter_gradient(x, y, len(kernel))
 
 
 def _double_backward(operands, x):
     y, kernel = operands
-    return halve(x, kernel), filter_gradient(x, y)
+    return halve(x, kernel), filter_gradient(x, y, len(kernel))
 
 
-def _filter_backward(operands, kernel):
+def _filter_forward(x, y, side):
+    return filter_gradient(x, y, side), (x, y)
+
+
+def _filter_backward(side, operands, kernel):
     x, y = operands
     return double(y, kernel), halve(x, kernel)
 
 
 halve.defvjp(_keep(halve), _halve_backward)
 double.defvjp(_keep(double), _double_backward)
-filter_gradient.defvjp(_keep(filter_gradient), _filter_backward)
+filter_gradient.defvjp(_filter_forward, _filter_backward)

@@ -1,6 +1,11 @@
 """Normalisation of activations."""
 
+from functools import partial
+
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gaxn import axis
@@ -10,16 +15,18 @@ COLLECTION = "batch_stats"
 MOMENTUM = 0.9
 
 
-def batch_norm(train: bool) -> nn.BatchNorm:
+def batch_norm(train: bool, dtype: DTypeLike | None = None) -> nn.BatchNorm:
     """Batch normalisation over the global batch, on any number of devices.
 
-    Running statistics live in `batch_stats`, float32: a share of 0.1 of each new batch.
+    Running statistics live in `batch_stats`, float32: a share of 0.1 of each new batch. Those of
+    a batch are float32 too, whatever `dtype` is, the type of the result.
     """
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=MOMENTUM,
         epsilon=1e-5,
         axis_name=axis.name(),
+        dtype=dtype,
     )
 
 
@@ -28,7 +35,12 @@ class ModulatedBatchNorm(nn.Module):
 
     With the label alone it is conditional BatchNorm (Dumoulin et al., 2017); with the
     latent too, self-modulation (Chen et al., 2019, eq. 2).
+
+    Attributes:
+        dtype: of the result; None for that of x and the parameters.
     """
+
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -37,6 +49,16 @@ class ModulatedBatchNorm(nn.Module):
         """Normalises x over the global batch, then scales and shifts each example."""
         channels = x.shape[-1]
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
-        gain = 1 + nn.Dense(channels, kernel_init=small, name="gain")(condition)
-        bias = nn.Dense(channels, kernel_init=small, name="bias")(condition)
-        return batch_norm(train)(x) * gain[:, None, None] + bias[:, None, None]
+        dense = partial(nn.Dense, channels, kernel_init=small, dtype=self.dtype)
+        gain, bias = 1 + dense(name="gain")(condition), dense(name="bias")(condition)
+        return batch_norm(train, self.dtype)(x) * gain[:, None, None] + bias[:, None, None]
+
+
+def instance_norm(x: Images) -> Images:
+    """Each channel of each example over its positions: mean 0, variance 1 (Ulyanov et al., 2016).
+
+    No gain, no bias and no running statistics, as in the CycleGAN's networks.
+    """
+    mean = x.mean(axis=(1, 2), keepdims=True)
+    variance = jnp.square(x - mean).mean(axis=(1, 2), keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-5)

@@ -4,6 +4,7 @@ The power-iteration vectors live in their own mutable collection, `spectral`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
@@ -12,7 +13,7 @@ import jax
 from gaxn.types import PyTree
 
 COLLECTION = "spectral"
-Layer = Callable[[jax.Array, bool], jax.Array]
+Layer = Callable[..., jax.Array]
 
 
 class Plain(nn.Module):
@@ -20,8 +21,8 @@ class Plain(nn.Module):
 
     layer: nn.Module
 
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return self.layer(x)
+    def __call__(self, x: jax.Array, train: bool, *inputs: Any) -> jax.Array:
+        return self.layer(x, *inputs)
 
 
 class SpectralNorm(nn.Module):
@@ -33,8 +34,9 @@ class SpectralNorm(nn.Module):
     layer: nn.Module
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return nn.SpectralNorm(self.layer, collection_name=COLLECTION)(x, update_stats=train)
+    def __call__(self, x: jax.Array, train: bool, *inputs: Any) -> jax.Array:
+        normalised = nn.SpectralNorm(self.layer, collection_name=COLLECTION)
+        return normalised(x, *inputs, update_stats=train)
 
 
 def kernels(params: PyTree, vectors: PyTree) -> dict[str, tuple[jax.Array, jax.Array]]:
@@ -58,5 +60,5 @@ def kernels(params: PyTree, vectors: PyTree) -> dict[str, tuple[jax.Array, jax.A
 
 
 def wrap(normalise: bool, layer: nn.Module, name: str | None = None) -> Layer:
-    """`layer`, called as (x, train), spectrally normalised or as it is."""
+    """`layer`, called as (x, train, *inputs), spectrally normalised or as it is."""
     return (SpectralNorm if normalise else Plain)(layer, name=name)

@@ -33,6 +33,7 @@ class Update:
     ) -> tuple[GanState, Scalars]:
         require_one_turn_each(turns)
         critic, maker = turns
+        require("config.accumulate", critic.parts, critic.parts == 1, "1 with unrolled")
 
         def answered(state: GanState) -> tuple[GanState, Scalars]:
             """One step of the discriminator."""

@@ -1,0 +1,153 @@
+"""The self-attention GAN in its small form: few convolutions, attention in both players.
+
+After SAGAN (Zhang et al., 2019), with the plain convolutional players of DCGAN instead of
+residual ones, which are in `sagan_resnet`.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+from jax.typing import DTypeLike
+
+from gaxn.nn import precision, spectral
+from gaxn.nn.attention import attend_where_asked, require_resolutions
+from gaxn.nn.conditioning import Projection, class_weights
+from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
+from gaxn.nn.residual import normalise
+from gaxn.nn.scales import judge_scales
+from gaxn.types import Images, Labels, Latents, Logits
+
+
+class Generator(nn.Module):
+    """Latent and label -> image.
+
+    A dense layer to a small map, BatchNorm, ReLU; then one 4x4 transposed convolution a width,
+    BatchNorm, ReLU, and self-attention where the resolution is in `attention_at`; last a
+    transposed convolution to the channels of the image, with a bias, and tanh. A label modulates
+    every BatchNorm.
+
+    Attributes:
+        size: height and width of the image, in pixels.
+        channels: channels of the image.
+        classes: number of labels; None for an unconditional generator.
+        first: channels of the first map.
+        widths: channels after each doubling but the last.
+        attention_at: resolutions that are followed by self-attention; () for none.
+        heads, attention_pool, attention_block: of `SelfAttention`: heads, pool and block.
+        spectral_norm: whether every layer is spectrally normalised, the generator's too
+            (Zhang et al., 2019, section 3.1).
+        remat: activations within a block are computed again for the gradient.
+        dtype: of activations and products; parameters, statistics and the image are float32.
+    """
+
+    size: int
+    channels: int
+    classes: int | None
+    first: int = 256
+    widths: tuple[int, ...] = (128, 64)
+    attention_at: tuple[int, ...] = (16,)
+    heads: int = 1
+    attention_pool: int = 1
+    attention_block: int = 0
+    spectral_norm: bool = False
+    remat: bool = False
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
+        """Args: latents, float [batch, latent]; labels, int [batch], or the weights of classes,
+        float [batch, classes]. Returns images in [-1, 1]."""
+        start, *doubled = resolutions(self.size, len(self.widths) + 1)
+        require_resolutions(self.attention_at, doubled[:-1])
+        condition = None if self.classes is None else class_weights(labels, self.classes)
+        wrap = partial(spectral.wrap, self.spectral_norm)
+        dense = nn.Dense(start * start * self.first, use_bias=False, dtype=self.dtype)
+        x = wrap(dense, "dense")(latents, train).reshape(-1, start, start, self.first)
+        x = nn.relu(normalise(x, condition, train, self.dtype))
+        block = nn.remat(_Doubling, static_argnums=(3,)) if self.remat else _Doubling
+        for width, resolution in zip(self.widths, doubled, strict=False):
+            own = block(width, resolution, self.spectral_norm, self.dtype, name=f"to_{resolution}")
+            x = own(x, condition, train)
+            x = attend_where_asked(self, x, train)
+        last = TransposedConvolution(self.channels, dtype=self.dtype)
+        x = precision.widened(wrap(last, "image")(x, train, self.size))
+        return nn.tanh(x + self.param("bias", nn.initializers.zeros, (self.channels,)))
+
+
+class Discriminator(nn.Module):
+    """Image and label -> logits, without batch statistics.
+
+    One 4x4 convolution of stride 2 a width, LeakyReLU 0.2, and self-attention where the new
+    resolution is in `attention_at`; then a dense layer. A label conditions by projection.
+
+    Attributes:
+        classes: number of labels; None for an unconditional discriminator.
+        widths: channels after each halving.
+        attention_at: resolutions that self-attention works at; () for none.
+        heads, attention_pool, attention_block: of `SelfAttention`: heads, pool and block.
+        spectral_norm: whether every layer is spectrally normalised.
+        scales: networks of this kind, each looking at half the resolution of the one before
+            (Wang et al., 2018, section 3.2).
+        remat: activations within a block are computed again for the gradient.
+        dtype: of activations and products; parameters, statistics and logits are float32.
+    """
+
+    classes: int | None
+    widths: tuple[int, ...] = (64, 128, 256)
+    attention_at: tuple[int, ...] = (16,)
+    heads: int = 1
+    attention_pool: int = 1
+    attention_block: int = 0
+    spectral_norm: bool = True
+    scales: int = 1
+    remat: bool = False
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
+        """Args: images in [-1, 1]; labels, int [batch].
+
+        Returns logits, float [batch]; [batch, scales] of several scales.
+        """
+        halved = resolutions(images.shape[1], len(self.widths))[-2::-1]
+        require_resolutions(self.attention_at, halved)
+        if self.scales > 1:
+            return judge_scales(self, len(self.widths), images, labels, train)
+        block = nn.remat(_Halving, static_argnums=(2,)) if self.remat else _Halving
+        x = images
+        for width, resolution in zip(self.widths, halved, strict=True):
+            x = block(width, self.spectral_norm, self.dtype, name=f"to_{resolution}")(x, train)
+            x = attend_where_asked(self, x, train)
+        features = precision.widened(x).reshape(x.shape[0], -1)
+        logits = spectral.wrap(self.spectral_norm, nn.Dense(1), "logit")(features, train)[:, 0]
+        if self.classes is not None:
+            logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
+        return logits
+
+
+class _Doubling(nn.Module):
+    """A transposed convolution to `resolution`, BatchNorm, ReLU."""
+
+    width: int
+    resolution: int
+    spectral_norm: bool
+    dtype: DTypeLike | None
+
+    @nn.compact
+    def __call__(self, x: Images, condition, train: bool) -> Images:
+        layer = TransposedConvolution(self.width, dtype=self.dtype)
+        x = spectral.wrap(self.spectral_norm, layer)(x, train, self.resolution)
+        return nn.relu(normalise(x, condition, train, self.dtype))
+
+
+class _Halving(nn.Module):
+    """A strided convolution and LeakyReLU 0.2."""
+
+    width: int
+    spectral_norm: bool
+    dtype: DTypeLike | None
+
+    @nn.compact
+    def __call__(self, x: Images, train: bool) -> Images:
+        layer = StridedConvolution(self.width, dtype=self.dtype)
+        return nn.leaky_relu(spectral.wrap(self.spectral_norm, layer)(x, train), 0.2)
