@@ -7,23 +7,26 @@ fields of that lab instead.
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from gaxn import evaluations, mesh, parts, state
+from gaxn import evaluations, grids, mesh, parts, state
 from gaxn.data import Counted, Source, Unpaired, describe, outline
 from gaxn.experiment import Experiment
 from gaxn.feed import make_feed
+from gaxn.games.cyclegan import CycleGan
 from gaxn.labs import LabRun
-from gaxn.population import members, together
+from gaxn.losses import Loss
+from gaxn.population import Member, members, together
 from gaxn.sampling import Choice, make_subject
 from gaxn.schema import bind, defaults, instance, named, resolve
-from gaxn.sentinels import make_watch
+from gaxn.sentinels import Watch, make_translation_watch, make_watch
 from gaxn.step import make_step
+from gaxn.translation import make_translator
 from gaxn.turns import Turn
 from gaxn.types import InputError, require
 
@@ -121,7 +124,7 @@ def _experiment(
     require("config.dtype", dtype, dtype in DTYPES, " or ".join(DTYPES))
     placement = given_placement or mesh.placement(parallel, batch, population, accumulate)
     train, test = (_part("data", data, split=split) for split in ("train", "test"))
-    derived = _derived(train, conditional)
+    derived = _derived(test, conditional)
     if isinstance(train, Counted) and isinstance(test, Counted):
         print(f"{name}: {describe(train, test)}", flush=True)
     adversarial = parts.make_loss(loss)
@@ -129,6 +132,7 @@ def _experiment(
         "game",
         game,
         conditional=conditional,
+        size=derived.get("size"),
         generator=_network("generator", generator, dtype, derived),
         discriminator=_network("discriminator", discriminator, dtype, derived),
         objective=bind(
@@ -141,6 +145,11 @@ def _experiment(
             augmentations=tuple(itertools.starmap(parts.make_augmentation, augmentations.items())),
         ),
     )
+    translates = isinstance(train, Unpaired)
+    if isinstance(players, CycleGan) != translates:
+        valid = "cyclegan.cyclegan" if translates else "one of single images, or of points,"
+        name = data["name"]
+        raise InputError(f"config.game.name is {game['name']!r}; valid is {valid} with {name} data")
     moves = {player: parts.make_optimizer(optimizers, player) for player in parts.PLAYERS}
     d_turn, g_turn = (
         Turn(player, getattr(type(players), f"{player}_loss"), moves[player], accumulate)
@@ -153,7 +162,8 @@ def _experiment(
     create = _creator(players, moves, train, batch)
     create = create if population == 1 else jax.jit(jax.vmap(create))
     jax.eval_shape(create, key)
-    subject = functools.partial(make_subject, players, runs, derived["classes"])
+    make_sight = _sight_of_translation if translates else _sight_of_generation
+    sight = make_sight(players, adversarial, runs, train, test, derived["classes"])
     return bind(
         Experiment,
         run,
@@ -170,7 +180,8 @@ def _experiment(
         step=make_step(players, turns, ema_decay, update),
         feed=make_feed(train, runs, len(turns), batch, placement),
         placement=placement,
-        subject=subject(Choice()),
+        subject=sight.subject(Choice()),
+        grid=sight.grid,
         evaluation=bind(
             evaluations.plan,
             evaluation,
@@ -178,12 +189,53 @@ def _experiment(
             train=train,
             test=test,
             conditional=conditional,
-            subject=subject,
+            subject=sight.subject,
+            start=lambda: jax.device_get(create(key)),
         ),
-        watch=make_watch(players, adversarial, runs, train, conditional),
+        watch=sight.watch,
         members=runs,
         batch=batch,
         steps=steps,
+    )
+
+
+class _Sight(NamedTuple):
+    """What is seen of a state: it differs by the kind of game.
+
+    Attributes:
+        subject: a choice of weights -> what makes a `Subject`, or a `Translator`, of a state.
+        grid: the picture of a state.
+        watch: what tells of a collapse.
+    """
+
+    subject: Callable[[Choice], Callable]
+    grid: grids.Grid
+    watch: Watch
+
+
+def _sight_of_generation(
+    players: Any,
+    loss: Loss,
+    runs: Sequence[Member],
+    train: Source,
+    test: Source,
+    classes: int | None,
+) -> _Sight:
+    points = len(train.image_shape) == 1
+    return _Sight(
+        functools.partial(make_subject, players, runs, classes),
+        grids.of_points(test, runs) if points else grids.of_images(classes),
+        make_watch(players, loss, runs, train, classes is not None),
+    )
+
+
+def _sight_of_translation(
+    players: Any, loss: Loss, runs: Sequence[Member], train: Unpaired, test: Unpaired, classes: None
+) -> _Sight:
+    return _Sight(
+        functools.partial(make_translator, players, runs, test),
+        grids.of_translations(test),
+        make_translation_watch(players, loss, runs, test),
     )
 
 
@@ -212,9 +264,7 @@ def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
     if len(source.image_shape) == 1:
         require("config.conditional", conditional, not conditional, "False with points")
         return {"features": source.image_shape[0], "classes": None}
-    if isinstance(source, Unpaired):
-        raise InputError("config.data.name is 'unpaired'; valid is a source of single images here")
-    height, width, channels = source.image_shape
+    height, width, channels = source.image_shape[-3:]
     require("the image's height and width", (height, width), height == width, "equal")
     classes = len(source.class_names)
     if conditional and classes < 2:

@@ -3,20 +3,24 @@
 import dataclasses
 import functools
 import json
+import math
 import pkgutil
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gaxn import figures
 from gaxn import metrics as metrics_folder
-from gaxn.data import Modal, Source
-from gaxn.evaluators import Evaluator, attention, measured
-from gaxn.extractors import Extractor, classifier
+from gaxn.data import Modal, Source, Unpaired
+from gaxn.evaluators import Evaluator, attention, direction, measured, translation
+from gaxn.extractors import Extractor
+from gaxn.extractors import classifier as classifier_network
 from gaxn.extractors import inception as inception_network
 from gaxn.metrics import neighbours
 from gaxn.preprocessing import PREPROCESSINGS
 from gaxn.sampling import Choice
 from gaxn.schema import instance, resolve
+from gaxn.state import GanState
+from gaxn.translation import DIRECTIONS, Translator
 from gaxn.types import InputError, Subject, require
 
 FEWEST = 10
@@ -37,14 +41,16 @@ class Plan:
         every: steps between two of those; 0 for never.
         best: "lowest" or "highest", and the figure by which the best checkpoint is kept.
         checkpoint: "last", "best", "all" or a step: what `--mode evaluate` looks at.
+        labelled: the training and the test split, as a classifier of the data learns them.
     """
 
-    subject: Callable[..., Subject]
+    subject: Callable[..., Subject | Translator]
     evaluators: Callable[[], Mapping[str, Evaluator]]
-    interim: Callable[[], Mapping[str, measured.Evaluator]]
+    interim: Callable[[], Mapping[str, Any]]
     every: int
     best: str
     checkpoint: str
+    labelled: tuple[Source, Source]
 
     def check(self) -> None:
         """Finds out, before training, what could not be measured after it.
@@ -92,14 +98,42 @@ class Plan:
         return not before or (value != chosen(before) and chosen([value, *before]) == value)
 
 
+class _Aim(NamedTuple):
+    """Real images that generated ones are held against.
+
+    Attributes:
+        train: the training split.
+        test: the test split.
+        most: generated images that there are.
+        direction: of the translation that leads there; "" where nothing is translated.
+    """
+
+    train: Source
+    test: Source
+    most: float
+    direction: str
+
+    def named(self, part: str) -> str:
+        """A part of the evaluation, as evaluation.json calls it."""
+        return "_".join(filter(None, (part, self.direction)))
+
+    def evaluator(self, measurement: Any) -> Any:
+        """That takes what is measured here."""
+        if not self.direction:
+            return measurement
+        return direction.Evaluator(self.direction, measurement)
+
+
 def plan(
     train: Source,
     test: Source,
     conditional: bool,
-    subject: Callable[[Choice], Callable[..., Subject]],
+    subject: Callable[[Choice], Callable[..., Subject | Translator]],
+    start: Callable[[], GanState],
     *,
     samples: int,
     metrics: tuple[str, ...] = (),
+    classifier: bool = True,
     inception: str = "",
     preprocessing: str = "tf",
     memorisation: bool = True,
@@ -119,8 +153,12 @@ def plan(
         test: the test split.
         conditional: whether the generator takes labels.
         subject: what makes subjects, of the weights and statistics that are chosen.
-        samples: images that a full evaluation generates.
+        start: () -> the host state before the first step.
+        samples: images that a full evaluation generates, or translates each way if there are
+            as many in the test split.
         metrics: names in gaxn/metrics; none for all that apply.
+        classifier: whether a classifier of the data's classes looks at them; of unpaired data,
+            one that tells the domains apart.
         inception: "" for none; the path of the Inception network's weights; or "download".
         preprocessing: how images are resized for Inception: "tf", "torch" or "clean".
         memorisation: whether the training images nearest to samples are looked for.
@@ -149,43 +187,61 @@ def plan(
     require("best", best, holds, "lowest or highest, and part/figure, with a space between")
     chosen = choose(metrics, "config.evaluation.metrics")
     quick = choose(interim_metrics, "config.evaluation.interim_metrics")
+    translates = isinstance(train, Unpaired) and isinstance(test, Unpaired)
+    aims = [_Aim(train, test, math.inf, "")]
+    labelled = train, test
+    if translates:
+        labelled = train.labelled, test.labelled
+        domains = zip(train.still.domains, test.domains, reversed(test.sizes), strict=True)
+        aims = [_Aim(*own, way) for own, way in zip(domains, reversed(DIRECTIONS), strict=True)]
+    makes = subject(Choice(weights, statistics, truncation))
 
     @functools.cache
-    def references() -> dict[str, measured.Reference]:
+    def references() -> dict[tuple[str, _Aim], measured.Reference]:
         extractors: dict[str, Extractor] = {}
         if inception:
             extractors["inception"] = inception_network.load(inception, preprocessing)
-        if len(test.class_names) > 1:
-            extractors = {"classifier": classifier.of(train, test), **extractors}
+        if classifier and len(labelled[0].class_names) > 1:
+            extractors = {"classifier": classifier_network.of(*labelled), **extractors}
         if isinstance(test, Modal):
             extractors["modes"] = instance("extractors", test.modes, "the data's modes", "load")
         files = {**chosen, **quick} if every else chosen
         most = max(samples, interim_samples, len(train), len(test))
         return {
-            name: measured.Reference(test, extractor, files, conditional, most)
+            (name, aim): measured.Reference(aim.test, extractor, files, conditional, most)
             for name, extractor in extractors.items()
+            for aim in aims
         }
 
     def measure(
         count: int, files: Mapping[str, Any], asked: Collection[str], searches: bool
-    ) -> dict[str, measured.Evaluator]:
-        return {
-            name: measured.Evaluator(name, train, reference, files, asked, count, searches)
-            for name, reference in references().items()
-        }
+    ) -> dict[str, Any]:
+        found = {}
+        if translates:
+            untrained = functools.cache(lambda: makes(start()))
+            found["translation"] = translation.Evaluator(train.still, test, count, untrained)
+        for (name, aim), reference in references().items():
+            of = int(min(count, aim.most))
+            own = measured.Evaluator(name, aim.train, reference, files, asked, of, searches)
+            found[aim.named(name)] = aim.evaluator(own)
+        return found
 
     @functools.cache
     def full() -> Mapping[str, Evaluator]:
-        pictures = len(test.image_shape) == 3
+        pictures = len(test.image_shape) > 1
         found = measure(samples, chosen, metrics, memorisation and pictures)
-        return {**found, "attention": attention.Evaluator(test, conditional)} if pictures else found
+        shown = {
+            aim.named("attention"): aim.evaluator(attention.Evaluator(aim.test, conditional))
+            for aim in aims
+            if pictures
+        }
+        return found | shown
 
     @functools.cache
-    def interim() -> Mapping[str, measured.Evaluator]:
+    def interim() -> Mapping[str, Any]:
         return measure(interim_samples, quick, (), False)
 
-    makes = subject(Choice(weights, statistics, truncation))
-    return Plan(makes, full, interim, every, best, checkpoint)
+    return Plan(makes, full, interim, every, best, checkpoint, labelled)
 
 
 def choose(names: tuple[str, ...], field: str) -> dict[str, Any]:

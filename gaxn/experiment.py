@@ -8,10 +8,12 @@ import flax.linen as nn
 
 from gaxn.data import Source
 from gaxn.evaluations import Plan
+from gaxn.grids import Grid
 from gaxn.mesh import Placement
 from gaxn.population import Member
 from gaxn.state import GanState
 from gaxn.step import Step, Turn
+from gaxn.translation import Translator
 from gaxn.types import Batch, PRNGKey, Subject, require
 
 
@@ -33,7 +35,8 @@ class Experiment:
         feed: step -> its placed batches.
         placement: how the step runs on the devices.
         subject: host state (and the number of a member) -> what pictures are drawn from, the
-            running mean.
+            running mean: a `Subject`, or a `Translator` where images are translated.
+        grid: (subject, host state, columns) -> the picture of a state.
         evaluation: what is measured, when and of which checkpoint.
         watch: host state -> what tells of a collapse, whenever samples are drawn.
         members: the runs that are trained at once; one, but for a population.
@@ -41,7 +44,7 @@ class Experiment:
         steps: length of the run.
         log_every, sample_every, checkpoint_every: in steps.
         keep: how many checkpoints stay.
-        sample_columns: latents in a row of the sample grid.
+        sample_columns: images in a row of the sample grid.
     """
 
     name: str
@@ -56,7 +59,8 @@ class Experiment:
     step: Step
     feed: Callable[[int], Batch]
     placement: Placement
-    subject: Callable[..., Subject]
+    subject: Callable[..., Subject | Translator]
+    grid: Grid
     evaluation: Plan
     watch: Callable[[GanState], dict[str, float]]
     members: tuple[Member, ...]

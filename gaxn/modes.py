@@ -73,7 +73,8 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
 def sample(experiment: Experiment, workdir: Path) -> int:
     """Draws sample.png, the grid of the last good checkpoint as it is evaluated; prints where."""
     state = _restored(experiment, workdir, LAST)
-    picture = outputs.sample_grid(experiment, experiment.evaluation.subject, state)
+    subject = experiment.evaluation.subject
+    picture = experiment.grid(subject, state, experiment.sample_columns)
     sinks.write_picture(workdir / "sample.png", picture)
     print(workdir / "sample.png")
     return 0
@@ -90,9 +91,10 @@ def interpolate(experiment: Experiment, workdir: Path) -> int:
 
 def train_classifier(experiment: Experiment, workdir: Path) -> int:
     """Trains the classifier of the data set afresh, into the run's directory."""
-    params, accuracy = classifier.train(experiment.train, experiment.test)
+    learnt, held_out = experiment.evaluation.labelled
+    params, accuracy = classifier.train(learnt, held_out)
     path = workdir / "classifier.npz"
-    card = classifier.save(path, experiment.train, params, accuracy)
+    card = classifier.save(path, learnt, params, accuracy)
     print(f"{path}: test accuracy {accuracy:.4f}, SHA-256 {card['sha256']}")
     return 0
 

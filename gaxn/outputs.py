@@ -1,7 +1,7 @@
 """What a run leaves to look at: evaluations, sample grids, curves, an animation."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +9,26 @@ import jax
 import numpy as np
 
 from gaxn import cost, figures, interpolation, pictures, provenance, sinks
-from gaxn.data import outline, reader
+from gaxn.data import outline
 from gaxn.evaluators import Evaluator
 from gaxn.experiment import Experiment
 from gaxn.state import GanState, steps_done
 from gaxn.statistics import jackknife
-from gaxn.types import Report, Subject
+from gaxn.translation import DIRECTIONS
+from gaxn.types import Report
 
 CURVES = {
     "losses": ("d/adversarial", "g/loss"),
     "logits": ("d/real", "d/fake"),
     "gradient norms": ("d/gradient_norm", "g/gradient_norm"),
+    "cycle and identity, mean absolute difference in [-1, 1]": (
+        "g/cycle_a",
+        "g/cycle_b",
+        "g/identity_a",
+        "g/identity_b",
+    ),
 }
+"""Scalars that are drawn, by the title of their panel; a panel without any is left out."""
 
 ATTENTION = {
     "gamma": "gamma of each attention",
@@ -30,15 +38,14 @@ ATTENTION = {
 
 FRAMES_A_SECOND = 16
 
-SCATTERED = 2_500
-"""Points that are shown."""
-
 _DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "density", "coverage")
 
 OVER_TRAINING = {
     "classifier": ("conditional_accuracy", *_DISTANCES),
     "inception": _DISTANCES,
     "modes": ("modes", "modes_quality", "modes_reverse_kl", *_DISTANCES),
+    "translation": ("mae_a2b", "mae_b2a", "cycle_mae_a", "cycle_mae_b"),
+    **{f"{name}_{way}": _DISTANCES for name in ("classifier", "inception") for way in DIRECTIONS},
 }
 """Figures worth a curve over training, by the part of the evaluation that has them."""
 
@@ -121,11 +128,8 @@ def _measured(
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, np.ndarray]]]:
     """The document of one evaluation, and the pictures of its parts."""
     subjects = [
-        experiment.evaluation.subject(state, index) for index in range(len(experiment.members))
-    ]
-    subjects = [
-        subject._replace(facts={**subject.facts, "chosen_by": chosen or "nothing"})
-        for subject in subjects
+        experiment.evaluation.subject(state, index, chosen)
+        for index in range(len(experiment.members))
     ]
     document: dict[str, Any] = {"name": experiment.name, "step": steps_done(state)}
     shown = {}
@@ -201,33 +205,8 @@ def is_evaluated(workdir: Path, step: int) -> bool:
 def draw_samples(experiment: Experiment, workdir: Path, state: GanState) -> None:
     """samples/step_XXXXXXXX.png, of the same latents through the whole run."""
     path = workdir / "samples" / f"step_{steps_done(state):08d}.png"
-    sinks.write_picture(path, sample_grid(experiment, experiment.subject, state))
-
-
-def sample_grid(
-    experiment: Experiment, subject: Callable[..., Subject], state: GanState
-) -> pictures.Picture:
-    """What a generator makes of some latents.
-
-    With labels a row is a class and a column a latent; without, it is a square of latents. Points
-    are scattered over those of the data, a panel a member; of pictures it is the first member's.
-    """
-    if len(experiment.train.image_shape) == 1:
-        shown = [
-            subject(state, index).sample(np.arange(SCATTERED), None)
-            for index in range(len(experiment.members))
-        ]
-        real = jax.device_get(reader(experiment.test)(np.arange(SCATTERED))).images
-        titles = [f"seed {member.seed}" for member in experiment.members]
-        return pictures.scatter(dict(zip(titles, shown, strict=True)), real)
-    own = subject(state)
-    columns = np.arange(experiment.sample_columns)
-    if experiment.conditional:
-        classes = range(len(experiment.train.class_names))
-        rows = [own.sample(columns, np.full_like(columns, label)) for label in classes]
-    else:
-        rows = [own.sample(row * len(columns) + columns, None) for row in columns]
-    return pictures.grid(np.stack(rows))
+    drawn = experiment.grid(experiment.subject, state, experiment.sample_columns)
+    sinks.write_picture(path, drawn)
 
 
 def draw_interpolation(experiment: Experiment, workdir: Path, state: GanState) -> list[Path]:
@@ -255,15 +234,20 @@ def draw_interpolation(experiment: Experiment, workdir: Path, state: GanState) -
 def draw_training(workdir: Path) -> None:
     """curves.png and samples.gif, and attention/training.png, of all that was logged and drawn."""
     history = sinks.read_lines(workdir / "metrics.jsonl")
-    sinks.write_picture(workdir / "curves.png", pictures.curves(history, CURVES))
+    known = dict.fromkeys(name for line in history for name in line)
+    sinks.write_picture(workdir / "curves.png", pictures.curves(history, _logged(CURVES, known)))
     frames = [sinks.read_picture(path) for path in sorted((workdir / "samples").glob("step_*.png"))]
     sinks.write_gif(workdir / "samples.gif", frames)
-    known = dict.fromkeys(name for line in history for name in line)
     panels = {
         title: [name for name in known if name.startswith(f"watch/{kind}/")]
         for kind, title in ATTENTION.items()
     }
-    panels = {title: names for title, names in panels.items() if names}
+    panels = _logged(panels, known)
     if panels:
         picture = pictures.curves(history, panels)
         sinks.write_picture(workdir / "attention" / "training.png", picture)
+
+
+def _logged(panels: Mapping[str, Sequence[str]], known: Iterable[str]) -> dict[str, Sequence[str]]:
+    """The panels that have something to show."""
+    return {title: names for title, names in panels.items() if not set(known).isdisjoint(names)}

@@ -34,11 +34,19 @@ class Choice(NamedTuple):
     statistics: str = "standing"
     truncation: float = 0.0
 
+    def check(self) -> None:
+        """Raises: InputError: it is none of those there are."""
+        for field, valid in (("weights", ("ema", "raw")), ("statistics", ("standing", "running"))):
+            value = getattr(self, field)
+            require(f"config.evaluation.{field}", value, value in valid, " or ".join(valid))
+        holds = self.truncation >= 0
+        require("config.evaluation.truncation", self.truncation, holds, "above 0, or 0 for none")
+
 
 def make_subject(
     game: nn.Module, members: Sequence[Member], classes: int | None, choice: Choice
 ) -> Callable[..., Subject]:
-    """A function of a host state, and of the number of a member where there are several.
+    """A function of a host state, of the number of a member, and of why the state was chosen.
 
     What it compiles is shared by all its subjects.
 
@@ -51,11 +59,7 @@ def make_subject(
     Raises:
         InputError: the choice is none of those there are.
     """
-    for field, valid in (("weights", ("ema", "raw")), ("statistics", ("standing", "running"))):
-        value = getattr(choice, field)
-        require(f"config.evaluation.{field}", value, value in valid, " or ".join(valid))
-    holds = choice.truncation >= 0
-    require("config.evaluation.truncation", choice.truncation, holds, "above 0, or 0 for none")
+    choice.check()
 
     def draw(key, indices):
         return draw_latents(key, indices, game.latent, choice.truncation)
@@ -115,13 +119,11 @@ def make_subject(
         weight = 1 - norms.MOMENTUM**STANDING_PASSES
         return _with_own(variables, jax.tree.map(lambda total: total / weight, own))
 
-    def of_state(state: GanState, member: int = 0) -> Subject:
+    def of_state(state: GanState, member: int = 0, chosen: str = "") -> Subject:
         seed, key = members[member]
         state = member_of(state, len(members), member)
-        generator = state.ema if choice.weights == "ema" else state.params["generator"]
-        params = {**state.params, "generator": generator}
         standing_key = keys.stream(key, "standing statistics")
-        variables = with_statistics({"params": params, **state.collections}, standing_key)
+        variables = with_statistics(variables_of(state, choice), standing_key)
         sample_key = keys.stream(key, "sample")
 
         def bound(program: Callable) -> Callable:
@@ -136,11 +138,12 @@ def make_subject(
             render=bound(render),
             generator_attention=attention(generator_attention, "generator"),
             discriminator_attention=attention(discriminator_attention, "discriminator"),
-            gammas=gammas(params),
+            gammas=gammas(variables["params"]),
             facts={
                 "step": int(state.step),
                 "seed": seed,
                 "weights": choice.weights,
+                "chosen_by": chosen or "nothing",
                 "truncation": choice.truncation or "none",
                 "batch_statistics": "none"
                 if not _has_statistics(variables)
@@ -151,6 +154,12 @@ def make_subject(
         )
 
     return of_state
+
+
+def variables_of(state: GanState, choice: Choice) -> Variables:
+    """All that networks hold, the generator's parameters as chosen."""
+    generator = state.ema if choice.weights == "ema" else state.params["generator"]
+    return {"params": {**state.params, "generator": generator}, **state.collections}
 
 
 def _has_statistics(variables: Variables) -> bool:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaxn import keys, pixels
-from gaxn.data import Source, reader
+from gaxn.data import Source, Unpaired, reader
 from gaxn.games.image_gan import draw_latents
 from gaxn.losses import Loss
 from gaxn.nn import spectral
@@ -19,7 +19,7 @@ from gaxn.population import Member, member_of
 from gaxn.sampling import attention_weights, gammas, sown
 from gaxn.state import GanState
 from gaxn.statistics import attention
-from gaxn.types import PRNGKey
+from gaxn.types import Images, Logits, Pixels, PRNGKey, Variables
 
 EXAMPLES = 60
 """A multiple of every packing from 2 to 6."""
@@ -32,10 +32,14 @@ ALIKE, SATURATED, SLACK = 0.1, 0.99, 1.5
 
 DIVERSITY, SATURATION, SINGULAR = "watch/diversity", "watch/saturation", "watch/singular_value/"
 
+Watch = Callable[[GanState], dict[str, float]]
+Look = Callable[[Variables, PRNGKey], dict[str, jax.Array]]
+"""(variables, a member's key) -> figures by name."""
+
 
 def make_watch(
     game: nn.Module, loss: Loss, members: Sequence[Member], train: Source, conditional: bool
-) -> Callable[[GanState], dict[str, float]]:
+) -> Watch:
     """A function of a host state that gives figures by name.
 
     `watch/diversity` is the mean distance between two of 60 samples, in pixels, over that of 60
@@ -60,12 +64,7 @@ def make_watch(
         )
         real = pixels.decode(real)
         logits = [game.apply(variables, images, labels, method="judge") for images in (real, fake)]
-        slopes = jax.grad(lambda pair: loss.discriminator(*pair).sum())(logits)
-        silent = jnp.maximum(*map(jnp.abs, slopes)) < SILENT
-        return {
-            DIVERSITY: _spread(fake) / jnp.maximum(_spread(real), 1e-12),
-            SATURATION: silent.mean(),
-        }
+        return {DIVERSITY: _diversity(fake, real), SATURATION: _saturation(loss, logits)}
 
     @jax.jit
     def look_at_attention(key, variables, real, labels, indices):
@@ -75,20 +74,67 @@ def make_watch(
         for method, inputs in asked.items():
             _, left = game.apply(variables, *inputs, method=method, mutable=["intermediates"])
             weights |= attention_weights(sown(left))
-        measures = {"entropy": attention.entropy, "distance": attention.distance}
-        return {
-            f"watch/{name}/{layer}": measure(own)
-            for name, measure in measures.items()
-            for layer, own in weights.items()
-        }
+        return _of_attention(weights)
 
-    def watch_one(state: GanState, key: PRNGKey) -> dict[str, float]:
+    def look_at_all(variables: Variables, key: PRNGKey) -> dict[str, jax.Array]:
         real, labels = read(numbers)
         labels = labels if conditional else None
-        variables = {"params": state.params, **state.collections}
-        found = look(key, variables, real, labels, numbers)
         few = jax.tree.map(lambda leaf: leaf[:ATTENTIVE], (real, labels, numbers))
-        found |= look_at_attention(key, variables, *few)
+        found = look(key, variables, real, labels, numbers)
+        return found | look_at_attention(key, variables, *few)
+
+    return _watching(look_at_all, members)
+
+
+def make_translation_watch(
+    game: nn.Module, loss: Loss, members: Sequence[Member], test: Unpaired
+) -> Watch:
+    """The same of the cycle-consistent game, over 60 test images of each domain.
+
+    `watch/diversity` is of the translated images over those of the domain that they lead to, and
+    `watch/saturation` of pairs of places in the critics' maps; of both directions, the worse.
+    """
+    readers = [reader(domain) for domain in test.domains]
+    numbers = [
+        np.random.RandomState(0).permutation(size)[np.arange(EXAMPLES) % size]
+        for size in test.sizes
+    ]
+
+    @jax.jit
+    def look(variables: Variables, a: Pixels, b: Pixels) -> dict[str, jax.Array]:
+        def of(real: Images, other: Images, to: str, judge: str) -> tuple[jax.Array, jax.Array]:
+            fake = game.apply(variables, other, method=to)
+            logits = [game.apply(variables, images, method=judge) for images in (real, fake)]
+            return _diversity(fake, real), _saturation(loss, logits)
+
+        a, b = pixels.decode(a), pixels.decode(b)
+        diversity, saturation = zip(
+            of(a, b, "to_a", "judge_a"), of(b, a, "to_b", "judge_b"), strict=True
+        )
+        return {DIVERSITY: jnp.minimum(*diversity), SATURATION: jnp.maximum(*saturation)}
+
+    @jax.jit
+    def look_at_attention(variables: Variables, a: Pixels, b: Pixels) -> dict[str, jax.Array]:
+        weights = {}
+        for method, images in {"to_a": b, "to_b": a, "judge_a": a, "judge_b": b}.items():
+            inputs = pixels.decode(images)
+            _, left = game.apply(variables, inputs, method=method, mutable=["intermediates"])
+            weights |= attention_weights(sown(left))
+        return _of_attention(weights)
+
+    def look_at_all(variables: Variables, key: PRNGKey) -> dict[str, jax.Array]:
+        a, b = (read(own).images for read, own in zip(readers, numbers, strict=True))
+        few = a[:ATTENTIVE], b[:ATTENTIVE]
+        return look(variables, a, b) | look_at_attention(variables, *few)
+
+    return _watching(look_at_all, members)
+
+
+def _watching(look: Look, members: Sequence[Member]) -> Watch:
+    """What `look` sees, and what needs no images, over all members."""
+
+    def watch_one(state: GanState, key: PRNGKey) -> dict[str, float]:
+        found = look({"params": state.params, **state.collections}, key)
         return {
             **{name: float(value) for name, value in jax.device_get(found).items()},
             **{f"{SINGULAR}{name}": value for name, value in singular_values(state).items()},
@@ -149,6 +195,25 @@ def _alarms(look: Mapping[str, float]) -> dict[str, str]:
                 "iteration lags behind the weights; a lower learning rate may help"
             )
     return found
+
+
+def _diversity(fake: Images, real: Images) -> jax.Array:
+    return _spread(fake) / jnp.maximum(_spread(real), 1e-12)
+
+
+def _saturation(loss: Loss, logits: Sequence[Logits]) -> jax.Array:
+    """The share of pairs of logits, of real and generated images, that teach nothing."""
+    slopes = jax.grad(lambda pair: loss.discriminator(*pair).sum())(list(logits))
+    return (jnp.maximum(*map(jnp.abs, slopes)) < SILENT).mean()
+
+
+def _of_attention(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    measures = {"entropy": attention.entropy, "distance": attention.distance}
+    return {
+        f"watch/{name}/{layer}": measure(own)
+        for name, measure in measures.items()
+        for layer, own in weights.items()
+    }
 
 
 def _spread(images: jax.Array) -> jax.Array:

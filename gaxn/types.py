@@ -76,22 +76,22 @@ class Subject(NamedTuple):
     Attributes:
         sample: (indices, labels) -> generated images; the latent of an index is always
             the same. Labels are None for an unconditional generator.
-        latents: indices -> the latents of those samples.
-        render: (latents, labels) -> generated images; labels may be the weights of classes
-            instead, float [batch, classes].
         generator_attention: (indices, labels) -> attention weights by layer.
         discriminator_attention: (images, labels) -> attention weights by layer.
         gammas: the learnt scale of each attention layer that has one, by "player/layer".
         facts: what the subject is: step, seed, running mean or not.
+        latents: indices -> the latents of those samples; None where they come of images.
+        render: (latents, labels) -> generated images; labels may be the weights of classes
+            instead, float [batch, classes]; None where there are no latents.
     """
 
     sample: Callable[[HostLabels, HostLabels | None], HostPixels]
-    latents: Callable[[HostLabels], HostLatents]
-    render: Callable[[HostLatents, np.ndarray | None], HostPixels]
     generator_attention: Callable[[HostLabels, HostLabels | None], AttentionMaps]
     discriminator_attention: Callable[[HostPixels, HostLabels | None], AttentionMaps]
     gammas: Mapping[str, float]
     facts: Mapping[str, Any]
+    latents: Callable[[HostLabels], HostLatents] | None = None
+    render: Callable[[HostLatents, np.ndarray | None], HostPixels] | None = None
 
 
 class InputError(Exception):

@@ -98,14 +98,29 @@ class Counted(Protocol):
 
 @runtime_checkable
 class Unpaired(Protocol):
-    """A source whose examples are each of several domains, which have an order of their own.
+    """A source whose examples are each of two domains, which have an order of their own.
 
     Attributes:
         sizes: examples of each domain; an index has one number a domain, in its last axis.
+        domains: each domain as a source of its own.
+        paired: whether test examples of an index show the same in both.
+        still: the same examples at the size of those for tests, whatever the split.
+        labelled: the examples of `still`, one after the other, labelled with their domain.
     """
 
+    paired: bool
+
     @property
-    def sizes(self) -> tuple[int, ...]: ...
+    def sizes(self) -> tuple[int, int]: ...
+
+    @property
+    def domains(self) -> tuple[Source, Source]: ...
+
+    @property
+    def still(self) -> "Unpaired": ...
+
+    @property
+    def labelled(self) -> Source: ...
 
 
 def reader(source: Source) -> Callable[[np.ndarray], Batch]:
@@ -159,7 +174,7 @@ def find(path: str) -> Path:
 
 def outline(source: Source, shape: tuple[int, ...]) -> Batch:
     """Shapes and types of a batch of [*shape] examples; reads none."""
-    dtype = np.uint8 if len(source.image_shape) == 3 else np.float32
+    dtype = np.float32 if len(source.image_shape) == 1 else np.uint8
     images = jax.ShapeDtypeStruct((*shape, *source.image_shape), dtype)
     return Batch(images, jax.ShapeDtypeStruct(shape, np.int32) if source.class_names else None)
 

@@ -1,4 +1,4 @@
-"""Squares, circles and triangles, drawn on the device from (seed, index) alone."""
+"""Squares, circles and triangles, drawn on the device from (seed, index) alone, in three styles."""
 
 import dataclasses
 from typing import NamedTuple
@@ -14,8 +14,11 @@ from gaxn.types import Batch, Image, Indices, PRNGKey, require
 CLASSES = ("square", "circle", "triangle")
 SPLITS = ("train", "test")
 BACKGROUNDS = ("dark", "random")
+STYLES = ("plain", "warm", "cool")
 TEST_EXAMPLES = 10_000
 CONTRAST = 0.25
+LINE = 0.09
+"""Width of an outline, in heights of the image."""
 
 _CIRCUMRADIUS = np.array([np.sqrt(np.pi / 2), 1.0, np.sqrt(4 * np.pi / np.sqrt(27))], np.float32)
 """Of each shape whose area is that of the unit circle."""
@@ -43,17 +46,24 @@ class Scene(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Pictures of one filled, anti-aliased shape, whole within the frame.
+    """Pictures of one anti-aliased shape, whole within the frame.
 
-    Hue is uniform, saturation in [0.5, 1], value in [0.6, 1], rotation uniform, the radius
-    of the circle of equal area in [0.22, 0.30] of the height, the place uniform where the
-    shape fits.
+    Rotation is uniform, the radius of the circle of equal area in [0.22, 0.30] of the height,
+    the place uniform where the shape fits. Plain shapes are filled: hue is uniform, saturation
+    in [0.5, 1], value in [0.6, 1].
+
+    Warm and cool ones are two renderings of the same scenes. A warm shape is filled, on dark,
+    its hue uniform in the third of [0, 60) degrees that belongs to its class; a cool one is an
+    outline, on light, 180 degrees away. So each can be told from the other, and colours say
+    which class goes with which. Training images of one show scenes that none of the other does;
+    test images of an index show the same scene.
 
     Attributes:
         split: "train" or "test"; their pictures come from different keys.
         examples: size of the training set; the test set has 10,000.
         size: height and width, in pixels, 16 or more.
-        background: "dark" (plain, near black) or "random" (any colour whose luminance
+        style: "plain", "warm" or "cool".
+        background: of plain ones: "dark" (near black) or "random" (any colour whose luminance
             differs from the shape's by 0.25 or more).
         texture: amplitude of stripes across shape and background, in [0, 0.5].
         noise: standard deviation of pixel noise, in [0, 0.5] of the full range.
@@ -63,6 +73,7 @@ class Source:
     split: str = "train"
     examples: int = 50_000
     size: int = 32
+    style: str = "plain"
     background: str = "dark"
     texture: float = 0.0
     noise: float = 0.0
@@ -73,6 +84,9 @@ class Source:
         require(
             "background", self.background, self.background in BACKGROUNDS, " or ".join(BACKGROUNDS)
         )
+        require("style", self.style, self.style in STYLES, " or ".join(STYLES))
+        plain = self.style == "plain" or self.background == "dark"
+        require("background", self.background, plain, f"dark with the style {self.style}")
         require("examples", self.examples, self.examples >= 1, "1 or more")
         require("size", self.size, self.size >= 16, "16 or more")
         require("texture", self.texture, 0 <= self.texture <= 0.5, "0 to 0.5")
@@ -91,7 +105,7 @@ class Source:
         return (
             f"shapes size={self.size} background={self.background} "
             f"texture={self.texture} noise={self.noise}"
-        )
+        ) + ("" if self.style == "plain" else f" style={self.style}")
 
     @property
     def table(self) -> tuple[()]:
@@ -113,12 +127,14 @@ class Source:
         return jax.vmap(self._scene)(self._keys(indices))
 
     def _keys(self, indices: Indices) -> jax.Array:
-        split_key = keys.stream(jax.random.key(self.seed), self.split)
+        own = self.style != "plain" and self.split == "train"
+        name = f"{self.split} {self.style}" if own else self.split
+        split_key = keys.stream(jax.random.key(self.seed), name)
         return keys.per_example(split_key, indices.reshape(-1))
 
     def _draw(self, key: PRNGKey) -> tuple[UInt8[Array, "size size 3"], Scene]:
         scene = self._scene(key)
-        image = _render(scene, self.size)
+        image = _render(scene, self.size, self.style == "cool")
         if self.texture:
             image = _striped(image, self.texture, keys.stream(key, "texture"))
         if self.noise:
@@ -131,10 +147,18 @@ class Source:
             return jax.random.uniform(keys.stream(key, name), shape, minval=low, maxval=high)
 
         label = jax.random.randint(keys.stream(key, "label"), (), 0, len(CLASSES))
-        colour = _colour(uniform("hue"), uniform("saturation", 0.5), uniform("value", 0.6))
+        hue = uniform("hue")
+        if self.style == "plain":
+            colour = _colour(hue, uniform("saturation", 0.5), uniform("value", 0.6))
+            tone = 0.05
+        else:
+            turn, value, tone = (0.5, 0.7, 0.95) if self.style == "cool" else (0.0, 0.95, 0.05)
+            colour = _colour(
+                (label + hue) / len(CLASSES) / 6 + turn, jnp.array(0.9), jnp.array(value)
+            )
         radius = uniform("radius", 0.22, 0.30)
         room = 0.5 - radius * jnp.asarray(_CIRCUMRADIUS)[label]
-        background = jnp.full((3,), 0.05)
+        background = jnp.full((3,), tone)
         if self.background == "random":
             background = _contrasting(colour, uniform("background", shape=(3,)), uniform("tone"))
         return Scene(
@@ -175,12 +199,14 @@ def _contrasting(
     return jnp.where(target < current, darker, lighter)
 
 
-def _render(scene: Scene, size: int) -> Image:
+def _render(scene: Scene, size: int, outlined: bool) -> Image:
     """The scene in [0, 1], each edge blended over one pixel by its distance."""
     pixel = (jnp.arange(size) + 0.5) / size
     y, x = jnp.meshgrid(pixel - scene.centre[0], pixel - scene.centre[1], indexing="ij")
     cos, sin = jnp.cos(scene.angle), jnp.sin(scene.angle)
     distance = _distance(cos * x + sin * y, cos * y - sin * x, scene.radius)[scene.label]
+    if outlined:
+        distance = jnp.maximum(distance, -distance - LINE)
     coverage = jnp.clip(0.5 - distance * size, 0, 1)[..., None]
     return coverage * scene.colour + (1 - coverage) * scene.background
 
