@@ -1,6 +1,6 @@
 """The attention CycleGAN on shapes in two styles, never paired in training, paired in the test.
 
-    python -m gaxn.main --config configs/attn_cyclegan_shapes.py
+python -m gaxn.main --config configs/attn_cyclegan_shapes.py
 """
 
 from ml_collections import ConfigDict

@@ -4,15 +4,18 @@ One mode takes directories of runs instead of a config: COMPARE.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from gaxn import build, evaluations, parts, sinks
+from gaxn.fitting import FITS
 from gaxn.schema import defaults, nearest
+from gaxn.translation import DIRECTIONS
 from gaxn.types import InputError
 
 USAGE = (
@@ -25,14 +28,32 @@ COMPARE = "compare"
 TRAIN = "train"
 """The mode that needs a config file; others can take the config of the run that is there."""
 
+OPTIONS = (
+    ("input", Path),
+    ("output", Path),
+    ("direction", str),
+    ("fit", str),
+    ("cycle", bool),
+)
+"""Flags of some modes only, and what they are."""
+
 COMPARE_USAGE = f"python -m gaxn.main --mode {COMPARE} RUN RUN [RUN ...] [--workdir DIR]"
 
 
 HELP = """\
 --config   a config file; :VARIANT is one of its smaller or larger forms, such as :tiny
 --workdir  where all is written; default: runs/NAME, or runs/compare
---mode     train (the default), evaluate, sample, interpolate or classifier; or compare
+--mode     train (the default), evaluate, sample, classifier, interpolate (from latents) or
+           translate (between domains); or compare
 --config.FIELD=VALUE  sets a field of the config; a wrong name is answered with those there are
+
+--mode translate takes also
+--input      a picture, or a folder or a .zip of them
+--output     the folder for their translations, NAME.png
+--direction  a2b or b2a
+--fit        whole (the default: any size, at once), tile (squares of the size that was trained,
+             blended) or resize (the shorter side to that size, first)
+--cycle      also NAME_cycle.png: the picture, its translation, and the way back
 
 Images that others made: python -m gaxn.evaluate --help"""
 
@@ -46,6 +67,7 @@ class Arguments(NamedTuple):
         workdir: the directory of the run, or of the comparison.
         mode: what to do there.
         runs: the directories to compare; none in other modes.
+        options: what only some modes take, if it is given.
     """
 
     name: str
@@ -53,6 +75,7 @@ class Arguments(NamedTuple):
     workdir: Path
     mode: str
     runs: tuple[Path, ...] = ()
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
@@ -81,10 +104,16 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
     )
     flags.DEFINE_string("workdir", None, "Directory of the run.", flag_values=values)
     flags.DEFINE_enum("mode", TRAIN, [*modes, COMPARE], "What to do.", flag_values=values)
+    flags.DEFINE_string("input", None, "Pictures to translate.", flag_values=values)
+    flags.DEFINE_string("output", None, "The folder for them.", flag_values=values)
+    flags.DEFINE_enum("direction", None, DIRECTIONS, "From where to where.", flag_values=values)
+    flags.DEFINE_enum("fit", None, [*FITS], "For pictures of any size.", flag_values=values)
+    flags.DEFINE_bool("cycle", None, "Whether the way back is drawn.", flag_values=values)
     values.set_gnu_getopt(True)
     words = _words(values, plain)
+    options = {name: make(values[name].value) for name, make in OPTIONS if values[name].present}
     if values.mode == COMPARE:
-        return _comparison(values, words, overrides)
+        return _comparison(values, words, [*options, *(f"config.{name}" for name in overrides)])
     if words:
         raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
     if values["config"].value is None and values.mode != TRAIN and values.workdir:
@@ -101,7 +130,8 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
             config[field] = {**defaults(make), **config[field]}
     for path, value in overrides.items():
         _override(config, path, value)
-    return Arguments(name, config, Path(values.workdir or f"runs/{name}"), values.mode)
+    workdir = Path(values.workdir or f"runs/{name}")
+    return Arguments(name, config, workdir, values.mode, (), options)
 
 
 def _words(values: flags.FlagValues, argv: list[str]) -> list[str]:
@@ -116,10 +146,9 @@ def _words(values: flags.FlagValues, argv: list[str]) -> list[str]:
         raise InputError(f"--config: {type(error).__name__}: {str(error).strip()}") from None
 
 
-def _comparison(values: flags.FlagValues, words: list[str], overrides: Iterable[str]) -> Arguments:
-    surplus = [f"config.{name}" for name in overrides]
+def _comparison(values: flags.FlagValues, words: list[str], surplus: list[str]) -> Arguments:
     if values["config"].value is not None:
-        surplus.append("config")
+        surplus = [*surplus, "config"]
     if surplus:
         raise InputError(
             f"--{surplus[0]} is not understood by --mode {COMPARE}; usage: {COMPARE_USAGE}"

@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
         if all(isinstance(size, int) and size > 0 for size in (batch, parts, members)):
             # A member is worth a core whatever its batch.
             mesh.use_cores(batch // parts if members == 1 else members * mesh.ROWS_A_CORE)
-        return modes.start(given.mode, build(given.config, given.name), given.workdir)
+        run = build(given.config, given.name)
+        return modes.start(given.mode, run, given.workdir, given.options)
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)
     except KeyboardInterrupt:

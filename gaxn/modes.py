@@ -1,9 +1,12 @@
 """What the command line can do with a run in a directory; each mode gives an exit status."""
 
 import contextlib
+import inspect
+import itertools
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,6 +16,9 @@ from gaxn.checkpoint import Checkpoints
 from gaxn.evaluations import ALL, BEST, LAST
 from gaxn.experiment import Experiment
 from gaxn.extractors import classifier
+from gaxn.fitting import FITS
+from gaxn.games.cyclegan import CycleGan
+from gaxn.games.image_gan import ImageGan
 from gaxn.labs import LabRun
 from gaxn.loop import Signals, advance
 from gaxn.state import GanState, steps_done
@@ -89,6 +95,34 @@ def interpolate(experiment: Experiment, workdir: Path) -> int:
     return 0
 
 
+def translate(
+    experiment: Experiment,
+    workdir: Path,
+    *,
+    input: Path,
+    output: Path,
+    direction: str,
+    fit: str = "whole",
+    cycle: bool = False,
+) -> int:
+    """Translates pictures of any size with the last good checkpoint; prints where they are.
+
+    Args:
+        experiment: the run.
+        workdir: its directory.
+        input: a picture, or a folder or a .zip of them.
+        output: the folder for NAME.png of each; made if it is not there.
+        direction: "a2b" or "b2a".
+        fit: a name in `fitting.FITS`.
+        cycle: whether NAME_cycle.png is drawn too: the picture, its translation, and the way
+            back.
+    """
+    images = outputs.translations_of(input, output, cycle)
+    state = _restored(experiment, workdir, LAST)
+    outputs.translate(experiment, state, images, direction, FITS[fit])
+    return 0
+
+
 def train_classifier(experiment: Experiment, workdir: Path) -> int:
     """Trains the classifier of the data set afresh, into the run's directory."""
     learnt, held_out = experiment.evaluation.labelled
@@ -124,31 +158,49 @@ def make_visible(run: LabRun, workdir: Path) -> int:
     return 0
 
 
-MODES_OF: Mapping[type, Mapping[str, Callable[[Any, Path], int]]] = {
+MODES_OF: Mapping[type, Mapping[str, Callable[..., int]]] = {
     Experiment: {
         "train": train,
         "evaluate": evaluate,
         "sample": sample,
-        "interpolate": interpolate,
         "classifier": train_classifier,
     },
+    ImageGan: {"interpolate": interpolate},
+    CycleGan: {"translate": translate},
     LabRun: {"train": make_visible},
 }
-"""The modes of a kind of run, and under the class of a game those that the game adds."""
+"""The modes of a kind of run, and under the class of a game those that the game adds.
+
+A mode takes the run, its directory and, by keyword, the options that only it has.
+"""
 
 MODES = tuple(dict.fromkeys(name for modes in MODES_OF.values() for name in modes))
 
 
-def start(mode: str, run: Experiment | LabRun, workdir: Path) -> int:
+def start(
+    mode: str,
+    run: Experiment | LabRun,
+    workdir: Path,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> int:
     """Does with a run what a mode is for.
 
     Raises:
-        InputError: runs of this kind have no such mode.
+        InputError: runs of this kind have no such mode, or the mode no such option, or it
+            lacks one.
     """
     kinds = (type(run), type(getattr(run, "game", None)))
     known = {name: does for kind in kinds for name, does in MODES_OF.get(kind, {}).items()}
     require("--mode", mode, mode in known, f"{', '.join(known)} with the config {run.name}")
-    return known[mode](run, workdir)
+    does = known[mode]
+    takes = dict(itertools.islice(inspect.signature(does).parameters.items(), 2, None))
+    for name in options:
+        if name not in takes:
+            raise InputError(f"--{name} is not understood by --mode {mode}")
+    for name, parameter in takes.items():
+        if name not in options and parameter.default is parameter.empty:
+            raise InputError(f"--{name} is missing; --mode {mode} needs it")
+    return does(run, workdir, **options)
 
 
 def _restored(experiment: Experiment, workdir: Path, which: str) -> GanState:

@@ -2,20 +2,22 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from gaxn import cost, figures, interpolation, pictures, provenance, sinks
 from gaxn.data import outline
+from gaxn.data.folder import is_picture, listed, opened
 from gaxn.evaluators import Evaluator
 from gaxn.experiment import Experiment
+from gaxn.fitting import Fit
 from gaxn.state import GanState, steps_done
 from gaxn.statistics import jackknife
 from gaxn.translation import DIRECTIONS
-from gaxn.types import Report
+from gaxn.types import InputError, Report
 
 CURVES = {
     "losses": ("d/adversarial", "g/loss"),
@@ -229,6 +231,82 @@ def draw_interpolation(experiment: Experiment, workdir: Path, state: GanState) -
         sinks.write_gif(animation, frames, len(frames) / FRAMES_A_SECOND, 0)
         drawn += [picture, animation]
     return drawn
+
+
+class Translations(NamedTuple):
+    """Pictures, and where their translations go.
+
+    Attributes:
+        root: the folder or the .zip that they are in.
+        places: name within -> the path of its translation, and that of what shows the way back
+            too; None where that is not drawn.
+    """
+
+    root: Path
+    places: Mapping[str, tuple[Path, Path | None]]
+
+
+def translations_of(given: Path, folder: Path, cycle: bool) -> Translations:
+    """Finds, before any work, what is to be translated.
+
+    Args:
+        given: a picture, or a folder or a .zip of them.
+        folder: where NAME.png of each goes, and NAME_cycle.png.
+        cycle: whether there is the second.
+
+    Raises:
+        InputError: there is no picture, or two would go to one place, or one over another.
+    """
+    if not given.exists():
+        raise InputError(f"--input is {str(given)!r}; there is no such file or folder")
+    lone = given.is_file() and is_picture(given.name)
+    root, names = (given.parent, [given.name]) if lone else (given, sorted(listed(given)))
+    places, taken = {}, {}
+    for name in names:
+        place = folder / PurePosixPath(name).with_suffix(".png")
+        beside = place.with_name(f"{place.stem}_cycle.png") if cycle else None
+        for path in filter(None, (place, beside)):
+            if path in taken:
+                raise InputError(
+                    f"--input has {taken[path]} and {name}, and both would be {path}; rename one"
+                )
+            taken[path] = name
+            sinks.writable(path, "--output", [root / own for own in names])
+        places[name] = place, beside
+    return Translations(root, places)
+
+
+def translate(
+    experiment: Experiment, state: GanState, images: Translations, direction: str, fit: Fit
+) -> None:
+    """Writes the translation of each picture, and prints where.
+
+    Args:
+        experiment: the run.
+        state: whose generators translate, on the host.
+        images: the pictures.
+        direction: "a2b" or "b2a".
+        fit: how pictures of any size go through the generators.
+
+    Raises:
+        InputError: one cannot be read; those before it are there.
+    """
+    translator = experiment.evaluation.subject(state)
+    there, back = translator.to_b, translator.to_a
+    if direction == "b2a":
+        there, back = back, there
+    _, size, _, channels = experiment.test.image_shape
+    for name, (place, beside) in images.places.items():
+        try:
+            image = fit.prepare(opened(images.root, name, 0, 0, channels), size)
+        except InputError as error:
+            raise InputError(f"{images.root / name} cannot be used: {error}") from None
+        made = fit.apply(there, image, size)
+        if beside is not None:
+            shown = np.stack([image, made, fit.apply(back, made, size)])
+            sinks.write_picture(beside, pictures.grid(shown[None]))
+        sinks.write_picture(place, np.repeat(made, 3 // channels, axis=-1))
+        print(place, flush=True)
 
 
 def draw_training(workdir: Path) -> None:

@@ -17,6 +17,9 @@ from gaxn.types import AttentionMaps, HostLabels, HostPixels, Subject, require
 DIRECTIONS = ("a2b", "b2a")
 """From A to B, and from B to A."""
 
+BLOCK = 1_024
+"""Queries that attention answers at a time in large pictures."""
+
 
 class Translator(NamedTuple):
     """Both generators, as an evaluator may know them.
@@ -50,6 +53,7 @@ def make_translator(
         InputError: the choice is none of those there are.
     """
     choice.check()
+    game = _in_blocks(game)
     field, value = "config.evaluation.truncation", choice.truncation
     require(field, value, not value, "0 where images are translated: there are no latents")
     domains = dict(zip("ab", test.domains, strict=True))
@@ -117,3 +121,12 @@ def _left(game: nn.Module, method: str) -> Callable:
         return sown(game.apply(variables, inputs, method=method, mutable=["intermediates"])[1])
 
     return look
+
+
+def _in_blocks(game: nn.Module) -> nn.Module:
+    """The same game, its generators' attention in blocks: for pictures of any size."""
+    generator = game.generator
+    if not hasattr(generator.a, "attention_block"):
+        return game
+    a, b = (own.clone(attention_block=BLOCK) for own in (generator.a, generator.b))
+    return game.clone(generator=generator.clone(a=a, b=b))

@@ -7,12 +7,13 @@ PACKAGE = Path(__file__).parents[1] / "gaxn"
 
 FLOORS = [
     {"types"},
+    {"framing"},
     {
         "axis",
         "cache",
         "cost",
         "figures",
-        "framing",
+        "fitting",
         "interpolation",
         "keys",
         "pixels",

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from gaxn import framing
@@ -185,20 +186,12 @@ class Source:
     def _framed(self, index: int) -> np.ndarray:
         name = self._files[index].name
         try:
-            with Image.open(io.BytesIO(_content(self._root, name))) as picture:
-                picture.load()
-                return framing.frame(picture, self.size, self.crop, self.channels)
+            return opened(self._root, name, self.size, self.crop, self.channels)
         except InputError as error:
-            reason = str(error)
-        except UnidentifiedImageError:
-            reason = "it is no picture"
-        except Exception as error:  # noqa: BLE001
-            # Decoders fail on damaged files in every way there is.
-            reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{self._root / name}, image {index} of the {self.split} split, cannot be used: "
-            f"{reason}; mend or remove it"
-        )
+            place = f"image {index} of the {self.split} split"
+            raise InputError(
+                f"{self._root / name}, {place}, cannot be used: {error}; mend or remove it"
+            ) from None
 
     @functools.cached_property
     def _root(self) -> Path:
@@ -206,7 +199,7 @@ class Source:
 
     @functools.cached_property
     def _sizes(self) -> Mapping[str, int]:
-        return _list(self._root)
+        return listed(self._root)
 
     @functools.cached_property
     def _places(self) -> Mapping[str, _Place]:
@@ -245,8 +238,30 @@ def _is_test(within: str, share: float) -> bool:
     return zlib.crc32(within.encode()) < share * 2**32
 
 
-def _list(root: Path) -> dict[str, int]:
-    """The pictures at `root`, by their path within: their sizes in bytes.
+def opened(
+    root: Path, name: str, size: int, crop: int, channels: int
+) -> UInt8[np.ndarray, "height width channels"]:
+    """The pixels of one of those at `root`; size, crop and channels as in `framing.frame`.
+
+    Raises:
+        InputError: it cannot be read; says why.
+    """
+    try:
+        with Image.open(io.BytesIO(_content(root, name))) as picture:
+            picture.load()
+            return framing.frame(picture, size, crop, channels)
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        reason = "it is no picture"
+    except Exception as error:  # noqa: BLE001
+        # Decoders fail on damaged files in every way there is.
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise InputError(reason)
+
+
+def listed(root: Path) -> dict[str, int]:
+    """The pictures at `root`, a folder or a .zip, by their path within: their sizes in bytes.
 
     Raises:
         InputError: it is neither a folder nor a .zip, or holds no picture.
@@ -258,7 +273,7 @@ def _list(root: Path) -> dict[str, int]:
             f"path is {str(root)!r}; it is neither a folder nor a whole .zip; valid is one of "
             "them, with pictures"
         ) from None
-    pictures = {name: size for name, size in found.items() if _is_picture(name)}
+    pictures = {name: size for name, size in found.items() if is_picture(name)}
     if not pictures:
         raise InputError(
             f"path is {str(root)!r}; it holds no picture ({', '.join(SUFFIXES)}); valid is one "
@@ -275,7 +290,7 @@ def _walk(root: Path) -> dict[str, int]:
         (Path(folder) / name).relative_to(root).as_posix(): (Path(folder) / name).stat().st_size
         for folder, _, names in os.walk(root, onerror=fail, followlinks=True)
         for name in names
-        if _is_picture(name)
+        if is_picture(name)
     }
 
 
@@ -284,7 +299,8 @@ def _contents(root: Path) -> dict[str, int]:
         return {info.filename: info.file_size for info in archive.infolist()}
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """By its ending; hidden files are none."""
     parts = PurePosixPath(name).parts
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
     return not hidden and name.lower().endswith(SUFFIXES)

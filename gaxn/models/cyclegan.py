@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.nn import norms, spectral
-from gaxn.nn.attention import SelfAttention
+from gaxn.nn.attention import attend_as_told
 from gaxn.nn.dropout import Dropout
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution
 from gaxn.types import Images, Labels, Logits, require
@@ -64,7 +64,7 @@ class Generator(nn.Module):
             y = nn.relu(norm(convolve(x, 4 * self.width, 3, f"block_{block}_first", train)))
             x = x + norm(convolve(y, 4 * self.width, 3, f"block_{block}_second", train))
         if self.attention:
-            x = _attend(self, x, train)
+            x = attend_as_told(self, "attention")(x, train)
         for factor in (2, 1):
             layer = TransposedConvolution(factor * self.width, INITIAL, side=3, name=f"up_{factor}")
             x = wrap(layer)(x, train)
@@ -121,7 +121,7 @@ class Discriminator(nn.Module):
             x = wrap(layer)(x, train)
             x = finish(norm(x) if index else x, f"dropout_{index}")
         if self.attention:
-            x = _attend(self, x, train)
+            x = attend_as_told(self, "attention")(x, train)
         still = partial(nn.Conv, kernel_size=(4, 4), padding=1, kernel_init=INITIAL)
         x = wrap(still(self.width * min(2**self.layers, 8), name="still"))(x, train)
         x = finish(norm(x), "dropout_still")
@@ -136,14 +136,3 @@ def _reflected(
     x = jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)), mode="reflect")
     layer = nn.Conv(features, (side, side), padding="VALID", kernel_init=INITIAL, name=name)
     return spectral.wrap(spectral_norm, layer)(x, train)
-
-
-def _attend(network: nn.Module, x: Images, train: bool) -> Images:
-    layer = SelfAttention(
-        network.heads,
-        pool=network.attention_pool,
-        block=network.attention_block,
-        spectral_norm=network.spectral_norm,
-        name="attention",
-    )
-    return layer(x, train)

@@ -102,15 +102,22 @@ def attend_where_asked(network: nn.Module, x: Images, train: bool) -> Images:
     resolution = x.shape[1]
     if resolution not in network.attention_at:
         return x
-    layer = SelfAttention(
+    return attend_as_told(network, f"attention_{resolution}", network.dtype)(x, train)
+
+
+def attend_as_told(network: nn.Module, name: str, dtype: DTypeLike | None = None) -> SelfAttention:
+    """The layer that a network's fields describe.
+
+    They are `heads`, `attention_pool`, `attention_block` and `spectral_norm`.
+    """
+    return SelfAttention(
         network.heads,
         pool=network.attention_pool,
         block=network.attention_block,
         spectral_norm=network.spectral_norm,
-        dtype=network.dtype,
-        name=f"attention_{resolution}",
+        dtype=dtype,
+        name=name,
     )
-    return layer(x, train)
 
 
 def require_resolutions(attention_at: Iterable[int], there: Iterable[int]) -> None:
@@ -146,6 +153,7 @@ def attend_in_blocks(query: Heads, key: Heads, value: Heads, block: int) -> Head
     held at a time. Differentiable any number of times.
     """
     batch, count, heads, features = query.shape
+    block = min(block, count)
     padded = jnp.pad(query, ((0, 0), (0, -count % block), (0, 0), (0, 0)))
     blocks = jnp.moveaxis(padded.reshape(batch, -1, block, heads, features), 1, 0)
     # Within a loop there is nothing that XLA could merge the second computation with.
