@@ -70,5 +70,12 @@ def get_config(variant: str = "") -> ConfigDict:
             },
         }
     )
-    variants = {}
-    return with_variant(config, variant, variants)
+    tiny = {
+        "steps": 8,
+        "critic_turns": 1,
+        "generator": {"width": 4, "blocks": 1},
+        "discriminator": {"width": 4},
+        "evaluation": {"samples": 20},
+        "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4, "sample_columns": 3},
+    }
+    return with_variant(config, variant, {"tiny": tiny})

@@ -38,7 +38,7 @@ def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos):
     workdir = tmp_path / "run"
     text = config.read_text()
     command = ["gaxn", f"--config={config}:tiny", f"--workdir={workdir}"]
-    if '"name": "folder"' in text:
+    if '"path": ""' in text and '"name": "tfds"' not in text:
         command.append(f"--config.data.path={photos}")
     shorter = ["--config.steps=4"] if '"steps"' in text else []
     of_tfds = '"name": "tfds"' in text

@@ -2,6 +2,7 @@
 
 import colorsys
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import scipy.stats
 
 from gaxn import data
-from gaxn.data.shapes import CLASSES, Source
+from gaxn.data.shapes import CLASSES, LINE, STYLES, Source
 from gaxn.types import InputError
 
 
@@ -246,3 +247,67 @@ def test_a_larger_picture_shows_the_same_scene(plain):
 def test_bad_options_are_named(field, value):
     with pytest.raises(InputError, match=f"{field} is {value!r}; valid is"):
         Source(**{field: value})
+
+
+def test_styles_show_the_same_scenes_in_the_test_split_and_none_in_training():
+    warm, cool = (
+        {split: Source(split, style=s) for split in ("train", "test")} for s in STYLES[1:]
+    )
+    geometry = ("label", "centre", "radius", "angle")
+    for field in geometry:
+        ours, theirs = (getattr(_scenes(source["test"], 300), field) for source in (warm, cool))
+        np.testing.assert_array_equal(ours, theirs)
+    seen = [
+        {tuple(place) for place in _scenes(source, 3000).centre.round(6)}
+        for source in (warm["train"], cool["train"], warm["test"])
+    ]
+    assert all(not one & other for one, other in itertools.combinations(seen, 2))
+
+
+@pytest.mark.parametrize("style", ["warm", "cool"])
+def test_colours_of_a_style_tell_the_class(style):
+    scenes = _scenes(Source("test", style=style), 3000)
+    hues = np.array([colorsys.rgb_to_hsv(*colour)[0] for colour in scenes.colour])
+    degrees = (360 * hues - (180 if style == "cool" else 0)) % 360
+    for label in range(3):
+        own = degrees[scenes.label == label]
+        assert 20 * label - 0.01 <= own.min() and own.max() <= 20 * label + 20.01
+        assert scipy.stats.kstest((own - 20 * label) / 20, "uniform").pvalue > 1e-3
+    light = style == "cool"
+    assert ((scenes.background > 0.5) == light).all()
+
+
+def test_the_other_style_is_half_a_turn_of_hue_away():
+    warm, cool = (_scenes(Source("test", style=style), 200) for style in ("warm", "cool"))
+    for ours, theirs in zip(warm.colour, cool.colour, strict=True):
+        hues = [colorsys.rgb_to_hsv(*colour)[0] for colour in (ours, theirs)]
+        np.testing.assert_allclose((hues[1] - hues[0]) % 1, 0.5, atol=1e-5)
+
+
+def test_an_outline_has_its_width_and_lies_within_the_filled_shape():
+    size = 256
+    sources = [Source("test", style=style, size=size) for style in ("warm", "cool")]
+    filled, outlined = (
+        np.abs(_draw(s, np.arange(40)).images.astype(float) - v).max(axis=-1) > 60
+        for s, v in zip(sources, (13, 242), strict=True)
+    )
+    scenes = _scenes(sources[0], 40)
+    assert (outlined.sum(axis=(1, 2)) < filled.sum(axis=(1, 2))).all()
+    # The blended edge of one may be just out of the other's.
+    assert ((outlined & ~filled).sum(axis=(1, 2)) < 0.02 * filled.sum(axis=(1, 2))).all()
+    for label, corners in ((1, 0.0), (0, 4.0), (2, np.sqrt(27))):
+        chosen = scenes.label == label
+        # A band within: its outer length by its width, less what corners count twice.
+        radius = scenes.radius[chosen]
+        length = {1: 2 * np.pi, 0: 4 * np.sqrt(np.pi), 2: 6 * np.sqrt(np.pi / np.sqrt(3))}[label]
+        taken = np.pi if label == 1 else corners
+        area = length * radius * LINE - taken * LINE**2
+        np.testing.assert_allclose(outlined[chosen].mean(axis=(1, 2)), area, rtol=0.03)
+
+
+def test_a_style_has_its_own_background():
+    with pytest.raises(InputError, match="background is 'random'; valid is dark with the style"):
+        Source(style="warm", background="random")
+    with pytest.raises(InputError, match="style is 'hot'"):
+        Source(style="hot")
+    assert Source().identity == "shapes size=32 background=dark texture=0.0 noise=0.0"

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from gaxn import mesh
-from gaxn.build import build
 from gaxn.data import reader, unpaired
 from gaxn.feed import make_feed, make_indices
 from gaxn.population import members
@@ -139,13 +138,6 @@ def test_wrong_fields_are_one_clear_line(folders, options, message):
         unpaired.Source("train", **fields)
 
 
-def test_a_game_of_single_images_refuses_pairs(tiny, folders):
-    config = tiny()
-    config.data = {"name": "unpaired", "a": A, "b": B, "path": str(folders), "size": 32}
-    with pytest.raises(InputError, match=r"config.data.name is 'unpaired'"):
-        build(config, "tiny")
-
-
 def test_domains_can_be_classes(tmp_path):
     for name, count in (("healthy", 30), ("rust", 20), ("scab", 20)):
         (tmp_path / name).mkdir()
@@ -157,3 +149,26 @@ def test_domains_can_be_classes(tmp_path):
     assert [x + y for x, y in zip(train.sizes, test.sizes, strict=True)] == [30, 40]
     with pytest.raises(InputError, match=r"classes is 'mildew'.*healthy, rust, scab"):
         unpaired.Source("train", {**a, "classes": ("mildew",)}, b, str(tmp_path), 8)
+
+
+def test_the_domains_are_labels(folders):
+    train = _source(folders)
+    labelled = train.labelled
+    assert labelled.class_names == ("A", "B") and len(labelled) == 11
+    assert labelled.image_shape == (8, 8, 3) == train.still.image_shape[1:]
+    indices = np.array([10, 0, 6, 7])
+    apart = unpaired.Source(
+        "train", {**A, "resident_bytes": 0}, {**B, "resident_bytes": 0}, str(folders), 8
+    )
+    for source in (labelled, apart.labelled):
+        found = jax.device_get(reader(source)(indices))
+        np.testing.assert_array_equal(found.images[:, 4, 4, 0], [130, 0, 60, 100])
+        np.testing.assert_array_equal(found.labels, [1, 0, 0, 1])
+    square = labelled.look_up(labelled.table, indices.reshape(2, 2))
+    np.testing.assert_array_equal(square.images.reshape(4, 8, 8, 3), found.images)
+
+
+def test_pairs_are_as_many_in_both_domains(folders):
+    _source(folders, "train", paired=True)
+    with pytest.raises(InputError, match="paired is True; valid is False where A and B have 3 and"):
+        _source(folders, "test", paired=True)

@@ -1,0 +1,67 @@
+"""Pictures of any size, held against networks whose answer is known."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gaxn.fitting import FITS, resized, tiled, whole
+
+SIDES = [(1, 1), (7, 8), (8, 8), (9, 30), (33, 18), (64, 64), (41, 100)]
+
+
+def _picture(height, width, channels=3):
+    random = np.random.default_rng(height * width)
+    return random.integers(0, 256, (height, width, channels)).astype(np.uint8)
+
+
+def _negative(images):
+    assert not any(side % 4 for side in images.shape[1:3]) and min(images.shape[1:3]) >= 8
+    return 255 - images
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("height", "width"), SIDES)
+def test_what_is_done_to_each_pixel_is_done_once(fit, height, width):
+    way = FITS[fit]
+    prepared = way.prepare(_picture(height, width), 16)
+    if fit != "resize":
+        np.testing.assert_array_equal(prepared, _picture(height, width))
+    np.testing.assert_array_equal(way.apply(_negative, prepared, 16), 255 - prepared)
+
+
+def test_the_sides_are_filled_up_by_reflection():
+    image = _picture(9, 30)
+    seen = []
+    whole(lambda images: seen.append(images) or images, image, 16)
+    np.testing.assert_array_equal(seen[0][0], np.pad(image, ((0, 3), (0, 2), (0, 0)), "reflect"))
+
+
+def test_squares_are_blended_without_a_step():
+    """Two squares of 16 in a width of 24, one made 0 and one 240: a line between, by weights."""
+    shades = iter((0, 240))
+
+    def shade(images):
+        return np.stack([np.full(image.shape, next(shades), np.uint8) for image in images])
+
+    found = tiled(shade, _picture(16, 24), 16)[8, :, 0].astype(float)
+    np.testing.assert_array_equal(found[:8], 0)
+    np.testing.assert_array_equal(found[16:], 240)
+    # Weights fall from 7.5 to 0.5 in the one, and rise in the other.
+    rising = np.arange(8) + 0.5
+    np.testing.assert_allclose(found[8:16], 240 * rising / 8, atol=0.5)
+
+
+def test_many_squares_go_a_few_at_a_time_and_cover_all():
+    counts = []
+    tiled(lambda images: counts.append(len(images)) or images, _picture(100, 100), 16)
+    assert max(counts) <= 8 and sum(counts) == 12**2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_shorter_side_is_resized_as_pil_does(channels):
+    image = _picture(30, 61, channels)
+    found = resized(image, 16)
+    assert found.shape == (16, 33, channels)
+    for channel in range(channels):
+        expected = Image.fromarray(image[..., channel]).resize((33, 16), Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(found[..., channel], expected)
