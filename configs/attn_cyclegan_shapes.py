@@ -10,12 +10,16 @@ from gaxn.schema import with_variant
 
 def get_config(variant: str = "") -> ConfigDict:
     """`tiny` runs in seconds and learns nothing."""
+    steps = 8_000
+    # Linearly to 0 over the second half.
+    decay = {"begin": steps // 2, "end": steps, "to": 0.0}
+    adam = {"name": "adam", "learning_rate": 5e-4, "b1": 0.5, "b2": 0.9, "decay": decay}
     config = ConfigDict(
         {
             "seed": 0,
-            "steps": 8_000,
+            "steps": steps,
             "batch": 8,
-            "critic_turns": 2,
+            "critic_turns": 1,
             "ema_decay": 0.995,
             "conditional": False,
             "parallel": "auto",
@@ -39,14 +43,14 @@ def get_config(variant: str = "") -> ConfigDict:
             "generator": {
                 "name": "cyclegan.Generator",
                 "width": 16,
-                "blocks": 3,
+                "blocks": 2,
                 "attention": True,
                 "spectral_norm": True,
                 "instance_norm": True,
             },
             "discriminator": {
                 "name": "cyclegan.Discriminator",
-                "width": 32,
+                "width": 16,
                 "layers": 2,
                 "attention": True,
                 "spectral_norm": True,
@@ -56,10 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "loss": {"name": "wasserstein"},
             "penalties": {"wgan_gp": 10.0},
             "augmentations": {},
-            "optimizers": {
-                "generator": {"name": "adam", "learning_rate": 5e-4, "b1": 0.5, "b2": 0.9},
-                "discriminator": {"name": "adam", "learning_rate": 5e-4, "b1": 0.5, "b2": 0.9},
-            },
+            "optimizers": {"generator": {**adam}, "discriminator": {**adam}},
             "evaluation": {"samples": 1_000, "classifier": False},
             "run": {
                 "log_every": 20,
@@ -72,7 +73,6 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     tiny = {
         "steps": 8,
-        "critic_turns": 1,
         "generator": {"width": 4, "blocks": 1},
         "discriminator": {"width": 4},
         "evaluation": {"samples": 20},

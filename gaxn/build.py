@@ -159,8 +159,7 @@ def _experiment(
     update = _part("updates", updates)
     runs = members(seed, population)
     key = together(runs)
-    create = _creator(players, moves, train, batch)
-    create = create if population == 1 else jax.jit(jax.vmap(create))
+    create = _creator(players, moves, train, batch, population)
     jax.eval_shape(create, key)
     make_sight = _sight_of_translation if translates else _sight_of_generation
     sight = make_sight(players, adversarial, runs, train, test, derived["classes"])
@@ -275,12 +274,15 @@ def _derived(source: Source, conditional: bool) -> dict[str, int | None]:
     return {"size": height, "channels": channels, "classes": classes if conditional else None}
 
 
-def _creator(players: Any, moves: Mapping[str, Any], train: Source, batch: int) -> Callable:
+def _creator(
+    players: Any, moves: Mapping[str, Any], train: Source, batch: int, population: int
+) -> Callable:
     example = outline(train, (batch,))
 
-    @jax.jit
     def create(key):
         blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
         return state.create(players, moves, blank, key)
 
-    return create
+    # On a CPU the draws of each shape of weights compile for a second, and for a fifth this way.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    return jax.jit(create if population == 1 else jax.vmap(create), compiler_options=options)
