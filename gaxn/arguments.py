@@ -13,7 +13,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from gaxn import build, evaluations, parts, sinks
+from gaxn.experiment import Experiment
 from gaxn.fitting import FITS
+from gaxn.processes import Cluster
 from gaxn.schema import defaults, nearest
 from gaxn.translation import DIRECTIONS
 from gaxn.types import InputError
@@ -27,6 +29,9 @@ COMPARE = "compare"
 
 TRAIN = "train"
 """The mode that needs a config file; others can take the config of the run that is there."""
+
+CLUSTER = (("coordinator", "coordinator"), ("processes", "count"), ("process", "index"))
+"""Flags of a process among several, and the fields of `Cluster` that they are."""
 
 OPTIONS = (
     ("input", Path),
@@ -45,6 +50,8 @@ HELP = """\
 --workdir  where all is written; default: runs/NAME, or runs/compare
 --mode     train (the default), evaluate, sample, classifier, interpolate (from latents) or
            translate (between domains); or compare
+--coordinator HOST:PORT, --processes N, --process I  this is process I of N, where no scheduler
+           (Slurm, Open MPI, Kubernetes, a TPU pod) says so
 --config.FIELD=VALUE  sets a field of the config; a wrong name is answered with those there are
 
 --mode translate takes also
@@ -68,6 +75,7 @@ class Arguments(NamedTuple):
         mode: what to do there.
         runs: the directories to compare; none in other modes.
         options: what only some modes take, if it is given.
+        cluster: where this process is among others, if it is said.
     """
 
     name: str
@@ -76,6 +84,7 @@ class Arguments(NamedTuple):
     mode: str
     runs: tuple[Path, ...] = ()
     options: Mapping[str, Any] = MappingProxyType({})
+    cluster: Cluster = Cluster()
 
 
 def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
@@ -109,6 +118,9 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
     flags.DEFINE_enum("direction", None, DIRECTIONS, "From where to where.", flag_values=values)
     flags.DEFINE_enum("fit", None, [*FITS], "For pictures of any size.", flag_values=values)
     flags.DEFINE_bool("cycle", None, "Whether the way back is drawn.", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", flag_values=values)
+    flags.DEFINE_integer("processes", None, "How many take part.", flag_values=values)
+    flags.DEFINE_integer("process", None, "Which of them this is.", flag_values=values)
     values.set_gnu_getopt(True)
     words = _words(values, plain)
     options = {name: make(values[name].value) for name, make in OPTIONS if values[name].present}
@@ -125,13 +137,19 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
     # What a config leaves out can still be set here.
     if "lab" not in config:
         config = ConfigDict({**build.optional(), **config})
-    for field, make in (("evaluation", evaluations.plan), ("objective", parts.make_objective)):
+    constructors = (
+        ("evaluation", evaluations.plan),
+        ("objective", parts.make_objective),
+        ("run", Experiment),
+    )
+    for field, make in constructors:
         if isinstance(config.get(field), ConfigDict):
             config[field] = {**defaults(make), **config[field]}
     for path, value in overrides.items():
         _override(config, path, value)
     workdir = Path(values.workdir or f"runs/{name}")
-    return Arguments(name, config, workdir, values.mode, (), options)
+    said = {field: values[flag].value for flag, field in CLUSTER if values[flag].present}
+    return Arguments(name, config, workdir, values.mode, (), options, Cluster(**said))
 
 
 def _words(values: flags.FlagValues, argv: list[str]) -> list[str]:

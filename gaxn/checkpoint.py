@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gaxn import processes
 from gaxn.types import PyTree
 
 log = logging.getLogger(__name__)
@@ -106,9 +107,13 @@ class Checkpoints:
             "checkpoint %d %s; moved to %s, trying the one before", step, problem, self._corrupt
         )
         target = self._corrupt / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        self._corrupt.mkdir(parents=True, exist_ok=True)
-        shutil.move(self._directory / str(step), target)
+        # All have read it before the first moves it, and look again after that.
+        processes.meet(f"read checkpoint {step}")
+        if processes.is_first():
+            shutil.rmtree(target, ignore_errors=True)
+            self._corrupt.mkdir(parents=True, exist_ok=True)
+            shutil.move(self._directory / str(step), target)
+        processes.meet(f"moved checkpoint {step}")
         self._manager.reload()
 
 

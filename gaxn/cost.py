@@ -1,11 +1,15 @@
 """What a network and its training cost, counted from shapes: nothing is compiled or run."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import jax
 
 from gaxn.types import PyTree
+
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 
 
 def parameters(params: Mapping[str, PyTree]) -> dict[str, int]:
@@ -39,3 +43,18 @@ def flops(program: Callable, *shapes: PyTree) -> float | None:
         return None
     with jax.default_device(cpu):
         return float(jax.jit(program).lower(*shapes).cost_analysis().get("flops", 0))
+
+
+def collectives(program: str) -> tuple[Counter[str], int]:
+    """What the devices send one another in a compiled program, given as HLO.
+
+    Returns: how many operations of each kind, and the bytes of their results together.
+    """
+    kinds: Counter[str] = Counter()
+    sent = 0
+    for types, kind in re.findall(rf"= (.+?) ({'|'.join(COLLECTIVES)})(?:-start)?\(", program):
+        kinds[kind] += 1
+        for name, sides in re.findall(r"([a-z]+\d+)\[([\d,]*)\]", types):
+            bits = int(re.sub(r"[a-z]", "", name))
+            sent += bits // 8 * math.prod(int(side) for side in sides.split(",") if side)
+    return kinds, sent

@@ -45,6 +45,8 @@ class Experiment:
         log_every, sample_every, checkpoint_every: in steps.
         keep: how many checkpoints stay.
         sample_columns: images in a row of the sample grid.
+        stuck_after: seconds without the end of a step, an evaluation or a save, after which the
+            process ends (exit status 18).
     """
 
     name: str
@@ -71,8 +73,10 @@ class Experiment:
     checkpoint_every: int
     keep: int
     sample_columns: int
+    stuck_after: float = 3600.0
 
     def __post_init__(self):
         for field in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
             value = getattr(self, field)
             require(field, value, value >= 1, "1 or more")
+        require("stuck_after", self.stuck_after, self.stuck_after > 0, "above 0, in seconds")

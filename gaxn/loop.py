@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gaxn import outputs, sentinels, sinks
+from gaxn import outputs, processes, sentinels, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.experiment import Experiment
 from gaxn.state import GanState, steps_done
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 class Signals:
     """Notes SIGTERM and Ctrl-C, so that the loop can save and leave; a second one ends at once.
+
+    Of several processes, one that gets either stops them all after a step that they agree on.
 
     Attributes:
         caught: the signal that came, or None.
@@ -34,16 +36,27 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Signals":
-        self._before = {number: signal.signal(number, self._note) for number in self.WATCHED}
+        # Among several processes SIGTERM belongs to jax.distributed, which tells the others.
+        watched = self.WATCHED if processes.count() == 1 else (signal.SIGINT,)
+        self._before = {number: signal.signal(number, self._note) for number in watched}
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def stop(self, step: int) -> bool:
+        """Whether the loop ends after this step; to be asked after every one."""
+        if processes.agree_to_stop(step):
+            self.caught = signal.SIGTERM
+        return self.caught is not None
+
     def _note(self, number: int, _) -> None:
-        self.caught = signal.Signals(number)
         signal.signal(number, self._before[number])
+        if processes.count() > 1:
+            processes.stop_all()
+        else:
+            self.caught = signal.Signals(number)
 
 
 def advance(
@@ -53,6 +66,7 @@ def advance(
     checkpoints: Checkpoints,
     best: Checkpoints | None,
     signals: Signals,
+    watchdog: processes.Watchdog,
 ) -> GanState:
     """Runs the steps that are left, or until a signal comes.
 
@@ -63,6 +77,7 @@ def advance(
         checkpoints: where states are saved.
         best: where the best state is kept, if there are interim evaluations.
         signals: asked after every step.
+        watchdog: told after every step.
 
     Returns: the last state, on the host; its save has begun.
 
@@ -73,20 +88,21 @@ def advance(
     program = placement.step(experiment.step)
     done = steps_done(state)
     lines = _Log(experiment, workdir / "metrics.jsonl", done)
-    if done == 0:
+    if done == 0 and processes.is_first():
         outputs.draw_samples(experiment, workdir, state)
         sinks.append(workdir / "metrics.jsonl", {"step": 0, **experiment.watch(state)})
-    host, state = state, placement.place(state)
+    host, state, key = state, placement.place(state), placement.key(experiment.key)
     plan = experiment.evaluation
     sinks.rewind(workdir / "evaluations.jsonl", done)
     if best is not None:
         best.rewind(done)
     ends = done >= experiment.steps
     while not ends:
-        state, scalars = program(state, experiment.feed(done), experiment.key)
+        state, scalars = program(state, experiment.feed(done), key)
         done += 1
         lines.add(done, scalars)
-        ends = done == experiment.steps or signals.caught is not None
+        watchdog.hear()
+        ends = signals.stop(done) or done == experiment.steps
         saves = ends or done % experiment.checkpoint_every == 0
         draws = done == experiment.steps or done % experiment.sample_every == 0
         measures = best is not None and done % plan.every == 0
@@ -94,7 +110,7 @@ def advance(
             lines.check()
             with lines.pause():
                 host = placement.to_host(state)
-                if draws:
+                if draws and processes.is_first():
                     # Before the save: a run that is killed in between draws again.
                     outputs.draw_samples(experiment, workdir, host)
                     lines.watch(experiment.watch(host))

@@ -7,7 +7,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from gaxn import arguments, mesh, modes
+import jax
+
+from gaxn import arguments, mesh, modes, processes
 from gaxn.build import build
 from gaxn.comparison import compare
 from gaxn.types import InputError
@@ -24,22 +26,39 @@ def main(argv: Sequence[str]) -> int:
         given = arguments.parse(argv, modes.MODES)
         if given.config is None:
             return compare(given.runs, given.workdir)
+        processes.join(given.cluster)
         sizes = ("batch", 1), ("accumulate", 1), ("population", 1)
         batch, parts, members = (given.config.get(*size) for size in sizes)
         if all(isinstance(size, int) and size > 0 for size in (batch, parts, members)):
             # A member is worth a core whatever its batch.
-            mesh.use_cores(batch // parts if members == 1 else members * mesh.ROWS_A_CORE)
+            rows = batch // parts if members == 1 else members * mesh.ROWS_A_CORE
+            mesh.use_cores(rows // max(given.cluster.count, 1))
         run = build(given.config, given.name)
         return modes.start(given.mode, run, given.workdir, given.options)
     except InputError as error:
-        print(f"gaxn: {error}", file=sys.stderr)
+        return _failed(2, str(error))
     except KeyboardInterrupt:
-        print("gaxn: interrupted; the same command goes on, or does it anew", file=sys.stderr)
-        return 130
+        return _failed(130, "interrupted; the same command goes on, or does it anew")
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        print(f"gaxn: {error.strerror or error}{place}", file=sys.stderr)
-    return 2
+        return _failed(2, f"{error.strerror or error}{place}")
+    except jax.errors.JaxRuntimeError as error:
+        if processes.count() == 1:
+            raise
+        reason = str(error).splitlines()[0][:120]
+        return _failed(
+            processes.LOST,
+            f"another process is gone ({reason}); the same command goes on from the last "
+            "checkpoint",
+        )
+
+
+def _failed(status: int, message: str) -> int:
+    """Says why, and gives the exit status; among other processes it ends here and now."""
+    if processes.count() > 1:
+        processes.leave(status, message)
+    print(f"gaxn: {message}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from gaxn import mesh
+from gaxn import mesh, processes
 from gaxn.data import Source, reader
 from gaxn.extractors import Extractor
 from gaxn.metrics import (
@@ -257,7 +257,8 @@ def observe(
             states[name] = collectors[name].update(states[name], *together)
             waiting[name] = []
 
-    for numbers in tqdm(mesh.own_share(_batches(images.count)), title, leave=False, disable=None):
+    share = processes.own_share(_batches(images.count))
+    for numbers in tqdm(share, title, leave=False, disable=None):
         observed = _observed(images, look, numbers)
         for name, metric in collectors.items():
             taken = (getattr(observed, field) for field in metric.TAKES)
@@ -267,8 +268,8 @@ def observe(
                 update(name)
     for name in collectors:
         update(name)
-    if mesh.processes() > 1:
-        everyone = [_unpacked(part, empty) for part in mesh.gather(_npz(_compacted(states)))]
+    if processes.count() > 1:
+        everyone = [_unpacked(part, empty) for part in processes.gather(_npz(_compacted(states)))]
         states = {
             name: functools.reduce(metric.merge, [part[name] for part in everyone])
             for name, metric in collectors.items()

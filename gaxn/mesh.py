@@ -8,15 +8,14 @@ same trajectory.
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gaxn import axis
-from gaxn.types import Batch, InputError, PyTree
+from gaxn import axis, processes
+from gaxn.types import Batch, InputError, PRNGKey, PyTree, require
 
 Program = Callable[..., PyTree]
 
@@ -34,6 +33,7 @@ class Placement(NamedTuple):
         assemble: makes the placed batch of those rows, NumPy arrays [turns, rows, ...], which
             every process has to give.
         place: puts a host state on every device.
+        key: puts the run's key there.
         to_host: one copy of what the step returned, as NumPy arrays.
     """
 
@@ -42,6 +42,7 @@ class Placement(NamedTuple):
     rows: Callable[[int], np.ndarray]
     assemble: Callable[[Batch], Batch]
     place: Callable[[PyTree], PyTree]
+    key: Callable[[PRNGKey], PRNGKey]
     to_host: Callable[[PyTree], PyTree]
 
 
@@ -84,7 +85,12 @@ def jitted(devices: Sequence[jax.Device]) -> Placement:
     def place(tree: PyTree) -> PyTree:
         return jax.device_put(tree, everywhere)
 
-    return Placement(wrap_step, wrap_source, rows, assemble, place, to_host)
+    def key(own: PRNGKey) -> PRNGKey:
+        # A typed key cannot be put on the devices of other processes; its data can.
+        data = np.asarray(jax.random.key_data(own))
+        return jax.jit(jax.random.wrap_key_data, out_shardings=everywhere)(data)
+
+    return Placement(wrap_step, wrap_source, rows, assemble, place, key, to_host)
 
 
 def pmapped(devices: Sequence[jax.Device]) -> Placement:
@@ -126,7 +132,7 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
             jax.tree.map(lambda x: x.addressable_shards[0].data.reshape(x.shape[1:]), tree)
         )
 
-    return Placement(wrap_step, wrap_source, rows, assemble, place, to_host)
+    return Placement(wrap_step, wrap_source, rows, assemble, place, lambda own: own, to_host)
 
 
 def populated(devices: Sequence[jax.Device], members: int) -> Placement:
@@ -156,7 +162,7 @@ def populated(devices: Sequence[jax.Device], members: int) -> Placement:
     def place(tree: PyTree) -> PyTree:
         return jax.device_put(tree, by_member)
 
-    return Placement(wrap_step, wrap_source, np.arange, place, place, jax.device_get)
+    return Placement(wrap_step, wrap_source, np.arange, place, place, place, jax.device_get)
 
 
 def rows_of(owners: Iterable[int], process: int, batch: int) -> np.ndarray:
@@ -201,31 +207,6 @@ def spread(program: Program, fixed: PyTree) -> Program:
     return of_batches
 
 
-def processes() -> int:
-    """How many take part."""
-    return jax.process_count()
-
-
-def own_share(parts: Sequence[Any]) -> Sequence[Any]:
-    """Those of some parts of a work that this process does: every n-th of n processes."""
-    return parts[jax.process_index() :: jax.process_count()]
-
-
-def gather(content: bytes) -> list[bytes]:
-    """What every process gives, in their order; all of them have to call this.
-
-    Raises:
-        ValueError: it is more than 4 GiB.
-    """
-    if len(content) >= 2**32:
-        raise ValueError(f"{len(content)} bytes a process; valid is below 2^32")
-    sizes = multihost_utils.process_allgather(np.array(len(content), np.uint32))
-    padded = np.zeros(int(sizes.max()), np.uint8)
-    padded[: len(content)] = np.frombuffer(content, np.uint8)
-    found = multihost_utils.process_allgather(padded)
-    return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
-
-
 PARALLEL = {"auto": jitted, "pmap": pmapped}
 
 
@@ -240,6 +221,8 @@ def placement(parallel: str, batch: int, members: int = 1, parts: int = 1) -> Pl
         raise InputError(f"config.parallel is {parallel!r}; valid are {', '.join(PARALLEL)}")
     devices = jax.devices()
     if members > 1:
+        valid = "1 on several processes; launch a run a seed (launch/sweep.py)"
+        require("config.population", members, processes.count() == 1, valid)
         return populated(devices, members)
     if batch % (len(devices) * parts):
         raise InputError(

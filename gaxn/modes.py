@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from gaxn import outputs, provenance, sinks
+from gaxn import outputs, processes, provenance, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.evaluations import ALL, BEST, LAST
 from gaxn.experiment import Experiment
@@ -21,10 +21,21 @@ from gaxn.games.cyclegan import CycleGan
 from gaxn.games.image_gan import ImageGan
 from gaxn.labs import LabRun
 from gaxn.loop import Signals, advance
+from gaxn.processes import Watchdog
 from gaxn.state import GanState, steps_done
 from gaxn.types import InputError, require
 
-FREE = {"steps", "parallel", "evaluation", "run", "data.directory", "data.workers"}
+FREE = {
+    "steps",
+    "parallel",
+    "evaluation",
+    "run",
+    *(
+        f"{data}.{field}"
+        for data in ("data", "data.a", "data.b")
+        for field in ("directory", "workers")
+    ),
+}
 """Fields of a config that leave the trajectory alone: a run may go on under other values."""
 
 STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
@@ -48,14 +59,16 @@ def train(experiment: Experiment, workdir: Path) -> int:
         if done >= experiment.steps and outputs.is_evaluated(workdir, done):
             print(f"{workdir} is done: {done} steps, evaluated")
             return 0
-        with Signals() as signals:
-            state = advance(experiment, workdir, state, checkpoints, best, signals)
+        with Signals() as signals, Watchdog(experiment.stuck_after) as watchdog:
+            state = advance(experiment, workdir, state, checkpoints, best, signals, watchdog)
     if signals.caught:
         print(f"stopped and saved at step {steps_done(state)}; the same command goes on")
         return STATUS[signals.caught]
-    outputs.draw_training(workdir)
+    if processes.is_first():
+        outputs.draw_training(workdir)
     outputs.evaluate(experiment, workdir, state)
-    outputs.draw_evaluations(workdir)
+    if processes.is_first():
+        outputs.draw_evaluations(workdir)
     return 0
 
 

@@ -1,4 +1,7 @@
-"""A run's directory: with checkpoints, all that is ever written, each file whole or not at all."""
+"""A run's directory: with checkpoints, all that is ever written, each file whole or not at all.
+
+Of several processes the first alone writes.
+"""
 
 import contextlib
 import json
@@ -14,11 +17,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from gaxn import processes
 from gaxn.types import InputError, require
 
 
 def _replace(path: Path, write) -> None:
     """Writes beside `path`, then renames: a reader never sees half a file; a link stays one."""
+    if not processes.is_first():
+        return
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -111,8 +117,9 @@ def write_gif(
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
     """One line of JSON at the end of a .jsonl file."""
-    with path.open("a") as file:
-        file.write(_dumped(record) + "\n")
+    if processes.is_first():
+        with path.open("a") as file:
+            file.write(_dumped(record) + "\n")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -150,6 +157,7 @@ def open_run(
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists():
             refuse_another(workdir, config, free)
+        processes.meet("config")
         write_json(path, {"config": config, **record})
     except OSError as error:
         raise InputError(

@@ -206,11 +206,11 @@ address = f"127.0.0.1:{port}"
 jax.distributed.initialize(
     address, 2, index, coordinator_bind_address=address, initialization_timeout=60
 )
-from gaxn import evaluations, measure, mesh
+from gaxn import evaluations, measure, processes
 from gaxn.data import shapes
 from gaxn.extractors import classifier
-assert mesh.processes() == 2
-assert mesh.gather(b"x" * (3 + 4 * index)) == [b"xxx", b"xxxxxxx"]
+assert processes.count() == 2
+assert processes.gather(b"x" * (3 + 4 * index)) == [b"xxx", b"xxxxxxx"]
 extractor = classifier.load("shapes")
 metrics = evaluations.choose((), "names")
 look = measure.looking(extractor)

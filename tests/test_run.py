@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -189,3 +190,62 @@ def test_a_run_on_four_devices_in_this_process(tmp_path, capsys):
     assert main([*arguments, "--config.parallel=pmap"]) == 0
     assert main(arguments) == 0
     assert "is done" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- two processes
+
+
+def _start_two(environment, workdir, *arguments):
+    """Two processes with one device each, where one has two."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**environment, "JAX_NUM_CPU_DEVICES": "1"}
+    cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
+    return [
+        _start(environment, workdir, *arguments, *cluster, f"--process={index}")
+        for index in range(2)
+    ]
+
+
+def _end(pair, timeout=240):
+    """What they wrote, and their exit statuses; neither may hang."""
+    try:
+        told = [process.communicate(timeout=timeout) for process in pair]
+    finally:
+        for process in pair:
+            process.kill()
+    return told, [process.returncode for process in pair]
+
+
+def test_two_processes_are_one_and_survive_signals_and_kills(uninterrupted, environment, tmp_path):
+    """Stopped on two, killed on two, ended on one: the run of one process with two devices."""
+    workdir = tmp_path / "run"
+    pair = _start_two(environment, workdir, *LONGER)
+    _wait_for(workdir / "checkpoints" / "5", 240)
+    pair[1].send_signal(signal.SIGTERM)
+    told, statuses = _end(pair)
+    assert statuses == [42, 42], told
+    # The first alone speaks.
+    stopped = int(told[0][0].split("saved at step ")[1].split(";")[0])
+    assert told[1][0] == "" and (workdir / "checkpoints" / str(stopped)).is_dir()
+    pair = _start_two(environment, workdir, *LONGER)
+    _wait_for(workdir / "checkpoints" / str(stopped - stopped % 5 + 5), 240)
+    pair[1].kill()
+    began = time.monotonic()
+    told, statuses = _end(pair, timeout=60)
+    assert statuses == [17, -signal.SIGKILL], told
+    assert time.monotonic() - began < 30
+    lines = [line for line in told[0][1].splitlines() if line.startswith("gaxn: ")]
+    assert len(lines) == 1 and "another process is gone" in lines[0]
+    _run(environment, workdir, *LONGER)
+    assert _outcome(workdir) == _outcome(uninterrupted)
+    assert _history(workdir) == _history(uninterrupted)
+
+
+def test_what_is_wrong_for_two_processes_ends_both(environment, tmp_path):
+    pair = _start_two(environment, tmp_path / "run", "--config.batch=7")
+    told, statuses = _end(pair)
+    assert statuses == [2, 2]
+    assert all("config.batch is 7" in errors for _, errors in told)
+    assert not (tmp_path / "run").exists()

@@ -115,8 +115,7 @@ def of(train_source: Source, test_source: Source) -> Extractor:
     params, accuracy = train(train_source, test_source)
     name = hashlib.sha256(train_source.identity.encode()).hexdigest()[:12]
     path = cache.directory(CACHE) / f"{name}.npz"
-    save(path, train_source, params, accuracy)
-    return _extractor(path, path.with_suffix(".json"))
+    return _made(params, save(path, train_source, params, accuracy))
 
 
 def _find(directory: Any, source: Source) -> tuple[Any, Any] | None:
@@ -136,6 +135,10 @@ def _extractor(weights: Any, card_file: Any) -> Extractor:
         raise InputError(f"{weights.name} does not match the SHA-256 of its card; fetch it anew")
     with np.load(io.BytesIO(content)) as stored:
         params = {"params": flax.traverse_util.unflatten_dict(dict(stored), sep="/")}
+    return _made(params, card)
+
+
+def _made(params: PyTree, card: dict[str, Any]) -> Extractor:
     network = Classifier(len(card["classes"]))
 
     def apply(params, images):

@@ -1,0 +1,177 @@
+"""The processes of one run: how they find one another, what they agree on, how they end.
+
+One process is the usual case, and then all of this is next to nothing. Several run the same
+program on the same data; the first alone writes files and speaks.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from gaxn.types import InputError
+
+LOST, STUCK = 17, 18
+"""Exit status of a process whose peer is gone, and of one whose step never ended."""
+
+TIMEOUT = 300
+"""Seconds that processes wait for one another at the start."""
+
+SCHEDULERS = {
+    "Slurm": "SLURM_STEP_NODELIST",
+    "Open MPI": "OMPI_MCA_orte_hnp_uri",
+    "Kubernetes": "JOB_COMPLETION_INDEX",
+    "a TPU pod": "TPU_WORKER_HOSTNAMES",
+}
+"""What stands in the environment of a process that one of them started among others."""
+
+
+class Cluster(NamedTuple):
+    """Where a process is among others, as a command line says it.
+
+    Attributes:
+        coordinator: HOST:PORT of the first process; "" to leave all of it to the scheduler.
+        count: of processes; 0 where the scheduler knows.
+        index: of this one; -1 where the scheduler knows.
+    """
+
+    coordinator: str = ""
+    count: int = 0
+    index: int = -1
+
+    def check(self) -> None:
+        """Raises: InputError: some of it is given, and some not."""
+        if self == Cluster():
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        holds = bool(host) and port.isdecimal() and 0 < int(port) < 65536
+        if not holds:
+            raise InputError(f"--coordinator is {self.coordinator!r}; valid is HOST:PORT")
+        if self.count < 1:
+            raise InputError(f"--processes is {self.count}; valid is 1 or more")
+        if not 0 <= self.index < self.count:
+            raise InputError(f"--process is {self.index}; valid is 0 to {self.count - 1}")
+
+
+def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
+    """Finds the other processes, if there are any; comes before anything asks for a device.
+
+    Args:
+        cluster: what the command line says; else a scheduler's environment is taken.
+        environment: of the process.
+
+    Raises:
+        InputError: the others were not there in time.
+    """
+    cluster.check()
+    several = [name for name, mark in SCHEDULERS.items() if environment.get(mark)]
+    if not cluster.coordinator and not several:
+        return
+    try:
+        if cluster.coordinator:
+            jax.distributed.initialize(
+                *cluster,
+                coordinator_bind_address=cluster.coordinator if cluster.index == 0 else None,
+                initialization_timeout=TIMEOUT,
+            )
+        else:
+            jax.distributed.initialize(initialization_timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        asked = cluster.coordinator or f"{several[0]}, by its environment,"
+        raise InputError(f"no cluster by {asked}: {str(error).splitlines()[0]}") from None
+    if not is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def count() -> int:
+    """How many take part."""
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """Whether this is the one that writes and speaks."""
+    return jax.process_index() == 0
+
+
+def own_share(parts: Sequence[Any]) -> Sequence[Any]:
+    """Those of some parts of a work that this process does: every n-th of n processes."""
+    return parts[jax.process_index() :: jax.process_count()]
+
+
+def gather(content: bytes) -> list[bytes]:
+    """What every process gives, in their order; all of them have to call this.
+
+    Raises:
+        ValueError: it is more than 4 GiB.
+    """
+    if len(content) >= 2**32:
+        raise ValueError(f"{len(content)} bytes a process; valid is below 2^32")
+    sizes = multihost_utils.process_allgather(np.array(len(content), np.uint32))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: len(content)] = np.frombuffer(content, np.uint8)
+    found = multihost_utils.process_allgather(padded)
+    return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
+
+
+def meet(place: str) -> None:
+    """Waits until every process is here."""
+    if count() > 1:
+        multihost_utils.sync_global_devices(place)
+
+
+def agree_to_stop(step: int) -> bool:
+    """Whether all of several processes stop after this step, since one of them got SIGTERM.
+
+    Every one has to ask after every step.
+    """
+    return count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+
+
+def leave(status: int, message: str) -> NoReturn:
+    """Ends this process at once: among others an orderly end would wait for those."""
+    print(f"gaxn: {message}", file=sys.stderr, flush=True)
+    os._exit(status)
+
+
+class Watchdog:
+    """Ends the process, with a line, if too long nothing happens: a stuck step is never noticed.
+
+    As a context: it watches from entering to leaving.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        self._heard = time.monotonic()
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Watchdog":
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._over.set()
+
+    def hear(self) -> None:
+        """Something happened."""
+        self._heard = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self._seconds / 4)):
+            if time.monotonic() - self._heard > self._seconds:
+                leave(
+                    STUCK,
+                    f"no step has ended for {self._seconds:g} s (config.run.stuck_after); the same "
+                    "command goes on from the last checkpoint",
+                )
+
+
+def stop_all() -> None:
+    """Has every process stop after a step that they agree on, as if this one got SIGTERM."""
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# One run on every worker of a TPU slice, asked for as a queued resource:
+#
+#     launch/tpu_pod.sh NAME ZONE TYPE VERSION BUCKET ARGUMENTS OF gaxn.main
+#     launch/tpu_pod.sh gaxn us-central2-b v4-16 tpu-ubuntu2204-base gs://mine/gaxn \
+#         --config configs/sagan_celeba.py --workdir /mnt/runs/sagan
+#
+# Waits until the slice is there, puts this checkout on every worker, mounts the bucket, installs
+# and trains. The processes find one another by themselves. The workdir has to lie beneath
+# /mnt/runs, which all workers share. Called again, it goes on; a slice that was taken away is asked
+# for anew. Needs gcloud, signed in; delete the slice when all is done:
+#
+#     gcloud compute tpus queued-resources delete NAME --zone ZONE --force
+set -euo pipefail
+if (($# < 6)); then
+    echo "launch/tpu_pod.sh: $# arguments; valid is NAME ZONE TYPE VERSION BUCKET ARGUMENTS" >&2
+    exit 2
+fi
+name=$1 zone=$2 type=$3 version=$4 bucket=$5
+shift 5
+arguments=$(printf '%q ' "$@")
+queued() { gcloud compute tpus queued-resources "$1" "$name" --zone "$zone" "${@:2}"; }
+state() { queued describe --format='value(state.state)' 2>/dev/null || echo NONE; }
+on_all() {
+    gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"
+}
+
+case $(state) in
+    ACTIVE | PROVISIONING | ACCEPTED | WAITING_FOR_RESOURCES | CREATING) ;;
+    NONE) queued create --node-id "$name" --accelerator-type "$type" --runtime-version "$version" --spot ;;
+    *)
+        queued delete --force --quiet
+        queued create --node-id "$name" --accelerator-type "$type" --runtime-version "$version" --spot
+        ;;
+esac
+until [[ $(state) == ACTIVE ]]; do
+    echo "gaxn: $name is $(state)"
+    sleep 30
+done
+archive=$(mktemp --suffix=.tgz)
+trap 'rm -f "$archive"' EXIT
+git -C "$(dirname "$0")/.." archive --format=tgz -o "$archive" HEAD
+gcloud compute tpus tpu-vm scp "$archive" "$name:gaxn.tgz" --zone "$zone" --worker=all
+on_all "mkdir -p gaxn && tar -xzf gaxn.tgz -C gaxn && pip install -q -e 'gaxn[tpu]'"
+on_all "sudo mkdir -p /mnt/runs && sudo chown \$USER /mnt/runs && (mountpoint -q /mnt/runs || gcsfuse --implicit-dirs ${bucket#gs://} /mnt/runs)"
+on_all "cd gaxn && python3 -m gaxn.main $arguments"

@@ -1,0 +1,98 @@
+"""What processes agree on, and how one ends."""
+
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+from gaxn import cost, mesh, processes
+from gaxn.build import build
+from gaxn.data import outline
+from gaxn.main import main
+from gaxn.processes import Cluster
+from gaxn.types import InputError
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--processes=2", "--process=0"], "--coordinator is ''; valid is HOST:PORT"),
+        (["--coordinator=host", "--processes=2", "--process=0"], "--coordinator is 'host'"),
+        (["--coordinator=host:99999", "--processes=2", "--process=0"], "--coordinator is"),
+        (["--coordinator=host:80"], "--processes is 0; valid is 1 or more"),
+        (["--coordinator=host:80", "--processes=2"], "--process is -1; valid is 0 to 1"),
+        (["--coordinator=host:80", "--processes=2", "--process=2"], "--process is 2; valid is 0"),
+    ],
+)
+def test_a_wrong_cluster_is_one_clear_line(capsys, flags, message):
+    assert main(["gaxn", "--config=configs/attn_cgan_shapes.py:tiny", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_one_process_joins_nobody(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("asked"))
+    processes.join(Cluster(), {"HOME": "/"})
+    assert processes.count() == 1 and processes.is_first()
+    processes.meet("nobody")
+    assert not processes.agree_to_stop(1)
+
+
+@pytest.mark.parametrize("mark", processes.SCHEDULERS.values())
+def test_a_scheduler_is_asked_where_it_started_the_process(monkeypatch, mark):
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: asked.append(options))
+    processes.join(Cluster(), {mark: "something"})
+    assert asked == [{"initialization_timeout": processes.TIMEOUT}]
+
+
+def test_who_is_not_found_is_one_clear_line(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("DEADLINE_EXCEEDED: nobody came\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    with pytest.raises(InputError, match=r"no cluster by host:80: DEADLINE_EXCEEDED: nobody came$"):
+        processes.join(Cluster("host:80", 2, 1), {})
+
+
+STUCK = """
+import time
+from gaxn.processes import Watchdog
+with Watchdog(0.5) as watchdog:
+    for _ in range(4):
+        time.sleep(0.3)
+        watchdog.hear()
+    print("alive", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_watchdog_ends_what_is_stuck_and_leaves_what_is_slow():
+    started = time.monotonic()
+    found = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True)
+    assert found.returncode == processes.STUCK and found.stdout == "alive\n"
+    assert "no step has ended for 0.5 s" in found.stderr and found.stderr.count("\n") == 1
+    assert time.monotonic() - started < 45
+
+
+def test_the_watchdog_of_a_run_that_ended_is_quiet():
+    code = STUCK.replace("    time.sleep(60)\n", "time.sleep(2)\n")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_the_sharded_step_sends_only_sums(tiny):
+    """Every collective of the compiled step is an all-reduce, of about what is trained."""
+    experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()))
+    state = jax.eval_shape(experiment.create, experiment.key)
+    batches = outline(experiment.train, (len(experiment.turns), experiment.batch))
+    key = jax.ShapeDtypeStruct((), experiment.key.dtype)
+    program = experiment.placement.step(experiment.step)
+    kinds, sent = cost.collectives(program.lower(state, batches, key).compile().as_text())
+    assert set(kinds) == {"all-reduce"}, kinds
+    trained = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    statistics = sum(leaf.size for leaf in jax.tree.leaves(state.collections))
+    turns = len(experiment.turns)
+    assert 4 * trained <= sent <= 4 * (trained + 8 * turns * statistics + 100_000)
