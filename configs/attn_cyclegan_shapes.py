@@ -61,7 +61,13 @@ def get_config(variant: str = "") -> ConfigDict:
             "penalties": {"wgan_gp": 10.0},
             "augmentations": {},
             "optimizers": {"generator": {**adam}, "discriminator": {**adam}},
-            "evaluation": {"samples": 1_000, "classifier": False},
+            "evaluation": {
+                "samples": 1_000,
+                "classifier": False,
+                "every": 1_000,
+                "interim_samples": 200,
+                "best": "lowest translation/cycle_mae_a",
+            },
             "run": {
                 "log_every": 20,
                 "sample_every": 500,
@@ -75,7 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "steps": 8,
         "generator": {"width": 4, "blocks": 1},
         "discriminator": {"width": 4},
-        "evaluation": {"samples": 20},
+        "evaluation": {"samples": 20, "every": 4, "interim_samples": 20},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4, "sample_columns": 3},
     }
     return with_variant(config, variant, {"tiny": tiny})

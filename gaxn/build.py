@@ -29,6 +29,7 @@ from gaxn.step import make_step
 from gaxn.translation import make_translator
 from gaxn.turns import Turn
 from gaxn.types import InputError, require
+from gaxn.updates import alternating, simultaneous
 
 PLACES = {
     "data": ("data", "Source"),
@@ -150,13 +151,19 @@ def _experiment(
         valid = "cyclegan.cyclegan" if translates else "one of single images, or of points,"
         name = data["name"]
         raise InputError(f"config.game.name is {game['name']!r}; valid is {valid} with {name} data")
+    update = _part("updates", updates)
+    if translates and players.history:
+        valid = "alternating or simultaneous with a history of images; others with a history of 0"
+        holds = isinstance(update, alternating.Update | simultaneous.Update)
+        require("config.updates.name", updates["name"], holds, valid)
+    valid = "one that generates no images of its own, with cyclegan"
+    require("config.regularizers", "zcr", not (translates and "zcr" in regularizers), valid)
     moves = {player: parts.make_optimizer(optimizers, player) for player in parts.PLAYERS}
     d_turn, g_turn = (
         Turn(player, getattr(type(players), f"{player}_loss"), moves[player], accumulate)
         for player in parts.PLAYERS
     )
     turns = (d_turn,) * critic_turns + (g_turn,) * generator_turns
-    update = _part("updates", updates)
     runs = members(seed, population)
     key = together(runs)
     create = _creator(players, moves, train, batch, population)

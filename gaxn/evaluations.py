@@ -207,6 +207,11 @@ def plan(
             extractors["modes"] = instance("extractors", test.modes, "the data's modes", "load")
         files = {**chosen, **quick} if every else chosen
         most = max(samples, interim_samples, len(train), len(test))
+        if translates:
+            # What is right is one of its two classes, and no coverage of modes.
+            extractors = {
+                name: dataclasses.replace(own, modes=0) for name, own in extractors.items()
+            }
         return {
             (name, aim): measured.Reference(aim.test, extractor, files, conditional, most)
             for name, extractor in extractors.items()
@@ -218,7 +223,7 @@ def plan(
     ) -> dict[str, Any]:
         found = {}
         if translates:
-            untrained = functools.cache(lambda: makes(start()))
+            untrained = functools.cache(lambda member: makes(start(), member))
             found["translation"] = translation.Evaluator(train.still, test, count, untrained)
         for (name, aim), reference in references().items():
             of = int(min(count, aim.most))

@@ -10,8 +10,8 @@ from PIL import Image
 from gaxn.framing import FILTER
 from gaxn.types import HostPixels
 
-MULTIPLE, LEAST = 4, 8
-"""What sides have to be multiples of, and the shortest that can be."""
+LEAST = 8
+"""The shortest side that networks take."""
 
 PATCHES = 8
 """Patches that are translated at a time."""
@@ -25,21 +25,22 @@ class Fit(NamedTuple):
 
     Attributes:
         prepare: (picture, size) -> the picture that is translated.
-        apply: (translate, picture, size) -> its translation, of the same size.
+        apply: (translate, picture, size, multiple) -> its translation, of the same size;
+            `translate` takes sides that are multiples of it.
     """
 
     prepare: Callable[[HostImage, int], HostImage]
-    apply: Callable[[Translate, HostImage, int], HostImage]
+    apply: Callable[[Translate, HostImage, int, int], HostImage]
 
 
-def whole(translate: Translate, image: HostImage, size: int) -> HostImage:
-    """At once, the sides filled up to multiples of 4 by reflection, and cut again."""
+def whole(translate: Translate, image: HostImage, size: int, multiple: int) -> HostImage:
+    """At once, the sides filled up to multiples by reflection, and cut again."""
     height, width = image.shape[:2]
-    padded = _filled(image, *(max(side + -side % MULTIPLE, LEAST) for side in (height, width)))
+    padded = _filled(image, *(max(side + -side % multiple, LEAST) for side in (height, width)))
     return translate(padded[None])[0, :height, :width]
 
 
-def tiled(translate: Translate, image: HostImage, size: int) -> HostImage:
+def tiled(translate: Translate, image: HostImage, size: int, multiple: int) -> HostImage:
     """In squares of `size` that lie half over one another, blended.
 
     A square weighs most at its middle and next to nothing at its edge. Instance norm has the

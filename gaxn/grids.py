@@ -13,6 +13,7 @@ from gaxn.data import Source, Unpaired, reader
 from gaxn.pictures import Picture
 from gaxn.population import Member
 from gaxn.state import GanState
+from gaxn.translation import in_order
 from gaxn.types import HostPixels, Subject
 
 SCATTERED = 2_500
@@ -57,14 +58,15 @@ def of_translations(test: Unpaired) -> Grid:
     Then the same of B: eight rows, of the first member.
     """
 
-    def rows(domain: Source, places: np.ndarray, there: Callable, back: Callable):
-        real: HostPixels = jax.device_get(reader(domain)(places % len(domain))).images
+    a, b = (in_order(domain) for domain in test.domains)
+
+    def rows(read: Callable, places: np.ndarray, there: Callable, back: Callable):
+        real: HostPixels = read(places)
         fake = there(real)
         return [real, fake, back(fake), back(real)]
 
     def draw(subject: Callable, state: GanState, columns: int) -> Picture:
         own, places = subject(state), np.arange(columns)
-        a, b = test.domains
         shown = [*rows(a, places, own.to_b, own.to_a), *rows(b, places, own.to_a, own.to_b)]
         return pictures.grid(np.stack(shown))
 

@@ -1,6 +1,7 @@
 """What a run leaves to look at: evaluations, sample grids, curves, an animation."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from gaxn.fitting import Fit
 from gaxn.state import GanState, steps_done
 from gaxn.statistics import jackknife
 from gaxn.translation import DIRECTIONS
-from gaxn.types import InputError, Report
+from gaxn.types import InputError, Report, require
 
 CURVES = {
     "losses": ("d/adversarial", "g/loss"),
@@ -261,6 +262,7 @@ def translations_of(given: Path, folder: Path, cycle: bool) -> Translations:
         raise InputError(f"--input is {str(given)!r}; there is no such file or folder")
     lone = given.is_file() and is_picture(given.name)
     root, names = (given.parent, [given.name]) if lone else (given, sorted(listed(given)))
+    kept = {os.path.realpath(root / name) for name in names}
     places, taken = {}, {}
     for name in names:
         place = folder / PurePosixPath(name).with_suffix(".png")
@@ -271,7 +273,9 @@ def translations_of(given: Path, folder: Path, cycle: bool) -> Translations:
                     f"--input has {taken[path]} and {name}, and both would be {path}; rename one"
                 )
             taken[path] = name
-            sinks.writable(path, "--output", [root / own for own in names])
+            valid = "another folder: a picture would be written over"
+            require("--output", str(folder), os.path.realpath(path) not in kept, valid)
+            sinks.writable(path, "--output")
         places[name] = place, beside
     return Translations(root, places)
 
@@ -301,9 +305,9 @@ def translate(
             image = fit.prepare(opened(images.root, name, 0, 0, channels), size)
         except InputError as error:
             raise InputError(f"{images.root / name} cannot be used: {error}") from None
-        made = fit.apply(there, image, size)
+        made = fit.apply(there, image, size, translator.multiple)
         if beside is not None:
-            shown = np.stack([image, made, fit.apply(back, made, size)])
+            shown = np.stack([image, made, fit.apply(back, made, size, translator.multiple)])
             sinks.write_picture(beside, pictures.grid(shown[None]))
         sinks.write_picture(place, np.repeat(made, 3 // channels, axis=-1))
         print(place, flush=True)

@@ -89,16 +89,14 @@ def make_watch(
 def make_translation_watch(
     game: nn.Module, loss: Loss, members: Sequence[Member], test: Unpaired
 ) -> Watch:
-    """The same of the cycle-consistent game, over 60 test images of each domain.
+    """The same of the cycle-consistent game, over 60 test images of each domain, or all.
 
     `watch/diversity` is of the translated images over those of the domain that they lead to, and
     `watch/saturation` of pairs of places in the critics' maps; of both directions, the worse.
     """
     readers = [reader(domain) for domain in test.domains]
-    numbers = [
-        np.random.RandomState(0).permutation(size)[np.arange(EXAMPLES) % size]
-        for size in test.sizes
-    ]
+    fewest = min(EXAMPLES, *test.sizes)
+    numbers = [np.random.RandomState(0).permutation(size)[:fewest] for size in test.sizes]
 
     @jax.jit
     def look(variables: Variables, a: Pixels, b: Pixels) -> dict[str, jax.Array]:
@@ -116,7 +114,12 @@ def make_translation_watch(
     @jax.jit
     def look_at_attention(variables: Variables, a: Pixels, b: Pixels) -> dict[str, jax.Array]:
         weights = {}
-        for method, images in {"to_a": b, "to_b": a, "judge_a": a, "judge_b": b}.items():
+        for method, images in {
+            "to_a": b,
+            "to_b": a,
+            "judge_alone_a": a,
+            "judge_alone_b": b,
+        }.items():
             inputs = pixels.decode(images)
             _, left = game.apply(variables, inputs, method=method, mutable=["intermediates"])
             weights |= attention_weights(sown(left))

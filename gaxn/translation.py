@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from gaxn import mesh, pixels
-from gaxn.data import Unpaired, reader
+from gaxn.data import Source, Unpaired, reader
 from gaxn.population import Member, member_of
 from gaxn.sampling import Choice, attention_weights, gammas, sown, variables_of
 from gaxn.state import GanState
@@ -16,6 +16,8 @@ from gaxn.types import AttentionMaps, HostLabels, HostPixels, Subject, require
 
 DIRECTIONS = ("a2b", "b2a")
 """From A to B, and from B to A."""
+
+ORDER_SEED = 2020
 
 BLOCK = 1_024
 """Queries that attention answers at a time in large pictures."""
@@ -28,12 +30,27 @@ class Translator(NamedTuple):
         to_a: images of B, of any size that the generators take -> images of A.
         to_b: images of A -> images of B.
         subjects: by direction: its samples are the translated test images of the other domain,
-            and begin anew where those end; its discriminator is the critic of what it makes.
+            as `in_order` has them; its discriminator is the critic of what it makes.
+        multiple: what the sides of images have to be multiples of.
+        member: which run of a population it is of.
     """
 
     to_a: Callable[[HostPixels], HostPixels]
     to_b: Callable[[HostPixels], HostPixels]
     subjects: Mapping[str, Subject]
+    multiple: int = 1
+    member: int = 0
+
+
+def in_order(domain: Source) -> Callable[[HostLabels], HostPixels]:
+    """indices, int [n] -> images of a domain, uint8, in an order that is drawn once.
+
+    Many sources are sorted by class. Domains of one size have one order, and it begins anew
+    where it ends.
+    """
+    order = np.random.RandomState(ORDER_SEED).permutation(len(domain))
+    read = reader(domain)
+    return lambda indices: jax.device_get(read(order[np.asarray(indices) % len(order)])).images
 
 
 def make_translator(
@@ -56,11 +73,10 @@ def make_translator(
     game = _in_blocks(game)
     field, value = "config.evaluation.truncation", choice.truncation
     require(field, value, not value, "0 where images are translated: there are no latents")
-    domains = dict(zip("ab", test.domains, strict=True))
-    readers = {name: reader(domain) for name, domain in domains.items()}
+    readers = {name: in_order(own) for name, own in zip("ab", test.domains, strict=True)}
     translated = {name: jax.jit(_seen(game, f"to_{name}")) for name in "ab"}
     of_generator = {name: jax.jit(_left(game, f"to_{name}")) for name in "ab"}
-    of_critic = {name: jax.jit(_left(game, f"judge_{name}")) for name in "ab"}
+    of_critic = {name: jax.jit(_left(game, f"judge_alone_{name}")) for name in "ab"}
 
     def of_state(state: GanState, member: int = 0, chosen: str = "") -> Translator:
         state = member_of(state, len(members), member)
@@ -74,11 +90,7 @@ def make_translator(
         }
 
         def subject(direction: str, translate: Callable[[HostPixels], HostPixels]) -> Subject:
-            start, end = direction[0], direction[-1]
-
-            def inputs(indices: HostLabels) -> HostPixels:
-                read = readers[start](np.asarray(indices) % len(domains[start]))
-                return jax.device_get(read).images
+            inputs, end = readers[direction[0]], direction[-1]
 
             def attention(program: Callable, player: str, images: HostPixels) -> AttentionMaps:
                 found = mesh.spread(program, variables)(images)
@@ -101,7 +113,9 @@ def make_translator(
                 facts={**facts, "direction": direction},
             )
 
-        return Translator(to_a, to_b, {"a2b": subject("a2b", to_b), "b2a": subject("b2a", to_a)})
+        subjects = {"a2b": subject("a2b", to_b), "b2a": subject("b2a", to_a)}
+        multiple = getattr(game.generator.a, "multiple", 1)
+        return Translator(to_a, to_b, subjects, multiple, member)
 
     return of_state
 

@@ -24,7 +24,9 @@ class Batch(NamedTuple):
     """What a source gives and a game takes.
 
     Attributes:
-        images: uint8 pixels in [0, 255], shape [..., batch, height, width, channels].
+        images: uint8 pixels in [0, 255], shape [..., batch, height, width, channels]; float32
+            [..., batch, features] of points; [..., batch, 2, height, width, channels] of two
+            domains.
         labels: int32 classes in [0, classes), shape [..., batch]; None where the
             source has no classes.
     """

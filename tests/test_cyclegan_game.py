@@ -1,12 +1,15 @@
 """The cycle-consistent game: its loss, its laws, its history on disk and on several devices."""
 
+import itertools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from gaxn import mesh, parts, state, step, turns
+from gaxn import mesh, parts, pixels, state, step, turns
 from gaxn.checkpoint import Checkpoints
 from gaxn.games.cyclegan import CycleGan, cyclegan, random_view
 from gaxn.models import cyclegan as networks
@@ -119,6 +122,45 @@ def test_devices_change_nothing_history_included(run):
             four = _after(run, placement, start, _batches(3))
             for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
                 np.testing.assert_allclose(a, b, rtol=0, atol=1e-8)
+
+
+def test_each_critic_judges_its_own_domain():
+    """Both turns' scalars are those of to_a, judge_a and so on, computed outside of the losses."""
+    players = networks.Generator(3, 4, 1), networks.Discriminator(4, 2)
+    game = cyclegan(*players, _objective, False, SIZE, history=0, mirror=False)
+    random = np.random.default_rng(1)
+    images = random.integers(0, 256, (BATCH, 2, SIZE, SIZE, 3)).astype(np.uint8)
+    # Domains that no critic takes for one another.
+    images[:, 1] = images[:, 1] // 8
+    batch = Batch(images, None)
+    made = state.create(
+        game, dict.fromkeys(parts.PLAYERS, optax.sgd(1.0)), batch, jax.random.key(2)
+    )
+    variables = {"params": made.params, **made.collections}
+
+    def of(method, *inputs):
+        return game.apply(variables, *inputs, method=method)
+
+    real = {name: pixels.decode(images[:, place]) for place, name in enumerate("ab")}
+    fake = {"a": of("to_a", real["b"]), "b": of("to_b", real["a"])}
+    turn = batch, jnp.arange(BATCH), jax.random.key(3), jnp.int32(0)
+    found = {
+        player: game.apply(variables, *turn, method=f"{player}_loss", mutable=nn.DenyList("params"))
+        for player in parts.PLAYERS
+    }
+    (_, critics), _ = found["discriminator"]
+    (_, generators), _ = found["generator"]
+    judged = {
+        name: (of(f"judge_{name}", real[name]), of(f"judge_{name}", fake[name])) for name in "ab"
+    }
+    for name, (of_real, of_fake) in judged.items():
+        np.testing.assert_allclose(critics[f"real_{name}"], of_real.mean(), rtol=1e-4)
+        np.testing.assert_allclose(critics[f"fake_{name}"], of_fake.mean(), rtol=1e-4)
+        expected = of_fake.mean() - of_real.mean()
+        np.testing.assert_allclose(critics[f"adversarial_{name}"], expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(generators[f"adversarial_{name}"], -of_fake.mean(), rtol=1e-4)
+    numbers = [float(logits.mean()) for pair in judged.values() for logits in pair]
+    assert min(abs(x - y) for x, y in itertools.combinations(numbers, 2)) > 1e-3
 
 
 def test_a_saved_run_goes_on_bit_for_bit(run, tmp_path):

@@ -14,25 +14,32 @@ def _picture(height, width, channels=3):
     return random.integers(0, 256, (height, width, channels)).astype(np.uint8)
 
 
-def _negative(images):
-    assert not any(side % 4 for side in images.shape[1:3]) and min(images.shape[1:3]) >= 8
-    return 255 - images
+def _negative(multiple):
+    def translate(images):
+        assert (
+            not any(side % multiple for side in images.shape[1:3]) and min(images.shape[1:3]) >= 8
+        )
+        return 255 - images
+
+    return translate
 
 
+@pytest.mark.parametrize("multiple", [4, 8])
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize(("height", "width"), SIDES)
-def test_what_is_done_to_each_pixel_is_done_once(fit, height, width):
+def test_what_is_done_to_each_pixel_is_done_once(fit, height, width, multiple):
     way = FITS[fit]
     prepared = way.prepare(_picture(height, width), 16)
     if fit != "resize":
         np.testing.assert_array_equal(prepared, _picture(height, width))
-    np.testing.assert_array_equal(way.apply(_negative, prepared, 16), 255 - prepared)
+    found = way.apply(_negative(multiple), prepared, 16, multiple)
+    np.testing.assert_array_equal(found, 255 - prepared)
 
 
 def test_the_sides_are_filled_up_by_reflection():
     image = _picture(9, 30)
     seen = []
-    whole(lambda images: seen.append(images) or images, image, 16)
+    whole(lambda images: seen.append(images) or images, image, 16, 4)
     np.testing.assert_array_equal(seen[0][0], np.pad(image, ((0, 3), (0, 2), (0, 0)), "reflect"))
 
 
@@ -43,7 +50,7 @@ def test_squares_are_blended_without_a_step():
     def shade(images):
         return np.stack([np.full(image.shape, next(shades), np.uint8) for image in images])
 
-    found = tiled(shade, _picture(16, 24), 16)[8, :, 0].astype(float)
+    found = tiled(shade, _picture(16, 24), 16, 4)[8, :, 0].astype(float)
     np.testing.assert_array_equal(found[:8], 0)
     np.testing.assert_array_equal(found[16:], 240)
     # Weights fall from 7.5 to 0.5 in the one, and rise in the other.
@@ -53,7 +60,7 @@ def test_squares_are_blended_without_a_step():
 
 def test_many_squares_go_a_few_at_a_time_and_cover_all():
     counts = []
-    tiled(lambda images: counts.append(len(images)) or images, _picture(100, 100), 16)
+    tiled(lambda images: counts.append(len(images)) or images, _picture(100, 100), 16, 4)
     assert max(counts) <= 8 and sum(counts) == 12**2
 
 

@@ -1,6 +1,7 @@
 """A run of the cycle-consistent game: what is measured, drawn, watched and translated."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import jax
@@ -10,13 +11,15 @@ from PIL import Image
 
 from gaxn import arguments, mesh
 from gaxn.build import build
-from gaxn.data import reader, unpaired
+from gaxn.data import unpaired
 from gaxn.evaluators import translation
 from gaxn.extractors import pixels
+from gaxn.fitting import FITS
 from gaxn.main import main
-from gaxn.modes import MODES
+from gaxn.models import cyclegan as networks
+from gaxn.modes import FREE, MODES
 from gaxn.sentinels import DIVERSITY, SATURATION
-from gaxn.translation import Translator
+from gaxn.translation import Translator, in_order
 from gaxn.types import InputError, Subject
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cyclegan_shapes.py"
@@ -54,10 +57,11 @@ def _of(to_a, to_b):
 
 
 def _images(source, count=20):
-    return [np.asarray(reader(own)(np.arange(count)).images) for own in source.domains]
+    return [in_order(own)(np.arange(count)) for own in source.domains]
 
 
-def test_a_translator_that_knows_the_answer_makes_no_mistake(experiment):
+def test_a_translator_that_knows_the_answer_makes_no_mistake(experiment, monkeypatch):
+    monkeypatch.setattr(translation, "MEAN_OF", 150)
     a, b = _images(experiment.test)
 
     def between(start, end):
@@ -65,7 +69,9 @@ def test_a_translator_that_knows_the_answer_makes_no_mistake(experiment):
         # Images of the domain that it leads to stay as they are.
         return lambda images: np.stack([found.get(image.tobytes(), image) for image in images])
 
-    makes = lambda: _of(lambda images: images, lambda images: 255 - images)  # noqa: E731
+    def makes(member):
+        return _of(lambda images: images, lambda images: 255 - images)
+
     evaluator = translation.Evaluator(experiment.train.still, experiment.test, 20, makes)
     found = evaluator(_of(between(b, a), between(a, b)))
     assert found.figures.keys() >= evaluator.figures
@@ -79,7 +85,7 @@ def test_a_translator_that_knows_the_answer_makes_no_mistake(experiment):
     np.testing.assert_allclose(
         found.figures["mae_a2b_untrained"], np.abs(1 - real - truth).mean(), atol=1e-9
     )
-    mean = _images(experiment.train.still)[1].astype(np.float64).mean(axis=0) / 255
+    mean = _images(experiment.train.still, 150)[1].astype(np.float64).mean(axis=0) / 255
     np.testing.assert_allclose(found.figures["mae_a2b_mean_image"], np.abs(mean - truth).mean())
     assert found.protocol["samples_a"] == 20 and "direction" not in found.protocol
 
@@ -89,7 +95,7 @@ def test_without_pairs_there_is_no_truth(experiment):
         unpaired.Source(split, experiment.test.a, experiment.test.b, size=32, enlarge=1.0)
         for split in ("train", "test")
     )
-    evaluator = translation.Evaluator(train, test, 20, lambda: pytest.fail("never asked"))
+    evaluator = translation.Evaluator(train, test, 20, lambda member: pytest.fail("never asked"))
     found = evaluator(_of(lambda images: images, lambda images: 255 - images)).figures
     assert evaluator.figures == {f"{k}_mae_{d}" for k in ("cycle", "identity") for d in "ab"}
     a, b = (images.astype(np.float64) / 255 for images in _images(test))
@@ -285,3 +291,55 @@ def test_a_run_of_latents_has_no_translations(tiny, tmp_path, capsys):
     file = f"--config={CONFIG.parent / 'attn_cgan_shapes.py'}:tiny"
     assert main(["gaxn", file, f"--workdir={tmp_path}", *flags]) == 2
     assert "--mode is 'translate'; valid is" in capsys.readouterr().err
+
+
+def test_an_archive_writes_nothing_outside(run, tmp_path, capsys):
+    picture = tmp_path / "x.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        for name in (f"{tmp_path}/absolute.png", "../above.png", "inner/x.png"):
+            archive.write(picture, name)
+            archive.filelist[-1].filename = name
+    flags = [f"--input={tmp_path / 'bad.zip'}", f"--output={tmp_path / 'out'}", "--direction=a2b"]
+    assert main(["gaxn", f"--workdir={run}", "--mode=translate", *flags]) == 0
+    capsys.readouterr()
+    there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert there == {"x.png", "bad.zip", "out/inner/x.png"}
+
+
+def test_attention_with_a_pool_takes_pictures_of_any_size():
+    generator = networks.Generator(3, 4, 1, attention_pool=2)
+    assert generator.multiple == 8 and networks.Generator(3, 4, 1).multiple == 4
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    params = jax.jit(lambda: generator.init(jax.random.key(0), images, False))()
+
+    def translate(images):
+        made = generator.apply(params, images / 127.5 - 1, False)
+        return np.asarray(127.5 * (made + 1)).round().astype(np.uint8)
+
+    image = np.random.default_rng(0).integers(0, 256, (50, 33, 3), np.uint8)
+    assert FITS["whole"].apply(translate, image, 16, generator.multiple).shape == image.shape
+    with pytest.raises(InputError, match=r"\(52, 36\); valid is multiples of 8"):
+        FITS["whole"].apply(translate, image, 16, 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("updates.name=unrolled", "config.updates.name is 'unrolled'; valid is alternating or sim"),
+        ("updates.name=extragradient", "config.updates.name is 'extragradient'"),
+        ("regularizers={'zcr': {}}", "config.regularizers is 'zcr'; valid is one that"),
+        (
+            "data.a={'name': 'mixture', 'centres': ((0.0, 0.0), (1.0, 1.0))}",
+            r"a and b have examples of .*; valid are images",
+        ),
+        ("data.a={'name': 'npz'}", r"path is ''"),
+    ],
+)
+def test_what_the_game_cannot_do_is_one_clear_line(override, message):
+    with pytest.raises(InputError, match=message):
+        build(_config(override), "wrong")
+
+
+def test_other_workers_are_the_same_run():
+    assert {"data.a.workers", "data.b.directory"} <= FREE

@@ -25,7 +25,8 @@ class Source(Protocol):
 
     Attributes:
         split: "train" or "test".
-        image_shape: (height, width, channels), uint8; or (features,), float32, of points.
+        image_shape: (height, width, channels), uint8; (features,), float32, of points; or
+            (2, height, width, channels) of two domains.
         class_names: a name for each label; empty where there are no labels.
         identity: what the images are, whatever the split and how many.
         table: what `look_up` reads, arrays that live on every device; an empty tree where

@@ -300,7 +300,9 @@ def _contents(root: Path) -> dict[str, int]:
 
 
 def is_picture(name: str) -> bool:
-    """By its ending; hidden files are none."""
+    """By its ending; hidden files are none, nor is what an archive has outside of itself."""
+    if PurePosixPath(name).is_absolute():
+        return False
     parts = PurePosixPath(name).parts
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
     return not hidden and name.lower().endswith(SUFFIXES)

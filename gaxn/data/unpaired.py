@@ -46,6 +46,10 @@ class Source:
         require("size", self.size, self.size >= 1, "1 or more")
         require("enlarge", self.enlarge, self.enlarge >= 1, "1 or more")
         shapes = [domain.image_shape for domain in self.domains]
+        if any(len(shape) != 3 for shape in shapes):
+            raise InputError(
+                f"a and b have examples of {shapes[0]} and {shapes[1]}; valid are images"
+            )
         if shapes[0] != shapes[1]:
             raise InputError(f"a has images of {shapes[0]}, b of {shapes[1]}; valid are equal ones")
         holds = not self.paired or self.split == "train" or self.sizes[0] == self.sizes[1]
@@ -131,8 +135,10 @@ class Source:
 
     def _domain(self, name: str, spec: Mapping[str, Any]) -> data.Source:
         size = round(self.size * self.enlarge) if self.split == "train" else self.size
-        shared = {"size": size, **({"path": self.path} if self.path else {})}
         field = f"config.data.{name}"
+        takes = schema.defaults(schema.named("data", "Source", spec, field))
+        shared = {"size": size, **({"path": self.path} if self.path else {})}
+        shared = {name: value for name, value in shared.items() if name in takes}
         return schema.instance("data", {**shared, **spec}, field, "Source", split=self.split)
 
 

@@ -1,4 +1,7 @@
-"""Evaluators, one a file, each with an `Evaluator`: a `Subject` in, a `Report` out."""
+"""Evaluators, one a file, each with an `Evaluator`: a `Subject` in, a `Report` out.
+
+Those of translations take a `Translator` instead.
+"""
 
 from typing import Protocol
 

@@ -32,9 +32,10 @@ class CycleGan(nn.Module):
     """The cycle-consistent game (Zhu et al., 2017, eq. 1-3; identity loss: section 5.2).
 
     What a critic sees of generated images goes through a history; penalties and regularisers
-    are those of the objective, one a critic. In training, an image is a random square of what
-    the source gives, mirrored half of the time; both domains have squares and mirrors of their
-    own.
+    are those of the objective, one a critic. Batches hold images of A and B that have nothing to
+    do with one another: uint8 [batch, 2, height, width, channels]. In training, an image is a
+    random square of what the source gives, mirrored half of the time; both domains have squares
+    and mirrors of their own.
 
     Attributes:
         generator: makes images of A from those of B, and of B from those of A.
@@ -139,6 +140,14 @@ class CycleGan(nn.Module):
     def judge_b(self, images: Images) -> Logits:
         """Logits by the critic of B at rest."""
         return self.discriminator_of_b.judge(images, None)
+
+    def judge_alone_a(self, images: Images) -> Logits:
+        """The same of A, in packs that hold one image only."""
+        return self.discriminator_of_a.judge_alone(images, None)
+
+    def judge_alone_b(self, images: Images) -> Logits:
+        """The same of B."""
+        return self.discriminator_of_b.judge_alone(images, None)
 
     def _generators(self) -> tuple[nn.Module, nn.Module]:
         return self.generator.a, self.generator.b

@@ -18,11 +18,11 @@ INITIAL = nn.initializers.normal(0.02)
 
 
 class Generator(nn.Module):
-    """Image -> image of the same size: fully convolutional, sides of any multiple of 4.
+    """Image -> image of the same size: fully convolutional, sides of any `multiple`, 8 or more.
 
     A 7x7 convolution; two 3x3 ones of stride 2; residual blocks of two 3x3 ones; self-attention;
     two transposed ones of stride 2; a 7x7 one and tanh. Padded by reflection where the stride is
-    1; instance norm and ReLU after each but the last.
+    1; instance norm after each but the last, and ReLU but where a residual is added.
 
     Attributes:
         channels: channels of the images.
@@ -44,14 +44,21 @@ class Generator(nn.Module):
     spectral_norm: bool = True
     instance_norm: bool = True
 
+    @property
+    def multiple(self) -> int:
+        """What the images' sides have to be multiples of."""
+        return 4 * (self.attention_pool if self.attention else 1)
+
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Images:
-        """Args: images in [-1, 1], sides multiples of 4. Returns the same shape."""
+        """Args: images in [-1, 1], sides of any `multiple`. Returns the same shape."""
         require("blocks", self.blocks, self.blocks >= 0, "0 or more")
         sides = images.shape[1:3]
-        valid = "multiples of 4, 8 or more"
+        valid = f"multiples of {self.multiple}, 8 or more"
         require("the images' height and width", sides, min(sides) >= 8, valid)
-        require("the images' height and width", sides, not any(n % 4 for n in sides), valid)
+        require(
+            "the images' height and width", sides, not any(n % self.multiple for n in sides), valid
+        )
         wrap = partial(spectral.wrap, self.spectral_norm)
         norm = norms.instance_norm if self.instance_norm else lambda x: x
         convolve = partial(_reflected, self.spectral_norm)
@@ -105,7 +112,7 @@ class Discriminator(nn.Module):
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
         """Args: images in [-1, 1]. Returns logits, float [batch, rows, columns]."""
         require("layers", self.layers, self.layers >= 1, "1 or more")
-        fewest = min(images.shape[1:3]) >> self.layers
+        fewest = -(-min(images.shape[1:3]) // 2**self.layers)
         valid = f"fewer: images of {min(images.shape[1:3])} pixels leave no place for a logit"
         require("layers", self.layers, fewest >= 3, valid)
         wrap = partial(spectral.wrap, self.spectral_norm)

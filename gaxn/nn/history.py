@@ -25,10 +25,10 @@ class ImageHistory(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, keys: jax.Array) -> Images:
-        """Args: images, whose gradient ends here; a key each. Returns images of the same shape."""
-        images = jax.lax.stop_gradient(images)
+        """Args: images, a key each. Returns as many; where images are kept the gradient ends."""
         if not self.size:
             return images
+        images = jax.lax.stop_gradient(images)
         kept = self.variable(COLLECTION, "images", jnp.zeros, (self.size, *images.shape[1:]))
         count = self.variable(COLLECTION, "count", jnp.zeros, (), jnp.int32)
         if self.is_initializing():
