@@ -1,6 +1,24 @@
 """The attention CycleGAN on shapes in two styles, never paired in training, paired in the test.
 
-python -m gaxn.main --config configs/attn_cyclegan_shapes.py
+    python -m gaxn.main --config configs/attn_cyclegan_shapes.py
+
+Seen (seed 0, 2 CPU cores, shared half of the time with tests): 44 min; a quiet machine shows 31
+images of each domain a second, which is 34 min. Mean absolute difference of 1,000 test images from
+the truth, pixels in [0, 1]:
+
+    A to B  0.0299 +- 0.0002   as it is 0.812   untrained 0.450   the mean image of B 0.102
+    B to A  0.0278 +- 0.0002   as it is 0.812   untrained 0.407   the mean image of A 0.094
+
+Cycle: 0.0124 (A), falling to the end, and 0.0171 (B), since step 6,000. Outlines are right after
+1,000 steps; colours are what is left. A's come back through the cycle, while in B all shapes have
+nearly one blue: the generator hides the hue where the critics do not see it. The critics hardly
+tell real from generated (their logits differ by less than 1, with slopes near 1), so that more of
+them is what we would try next. Gammas went from 0 to 0.29 and -0.15 in the generators, 0.29 and
+0.54 in the critics, whose attention narrows (entropy 0.88 and 0.65 of uniform).
+
+Tried on the way, one thing at a time: two critic turns with critics twice as wide, 0.47 s a step
+instead of 0.23 (not trained to the end); no instance norm in the generators: 0.094 after 1,500
+steps, where it is 0.042 with it.
 """
 
 from ml_collections import ConfigDict
