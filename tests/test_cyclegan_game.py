@@ -26,7 +26,7 @@ def _objective(critic):
 
 
 def _game(**options):
-    players = networks.Generator(3, 4, 1), networks.Discriminator(4, 2, dropout=0.2)
+    players = networks.Generator(3, 4, 0), networks.Discriminator(4, 1, dropout=0.2)
     return cyclegan(*players, _objective, False, SIZE, **{"history": 5, **options})
 
 
