@@ -144,7 +144,7 @@ def test_a_run_goes_on_with_the_same_best(run, tiny, tmp_path):
 
 
 def _plan(best):
-    return Plan(None, dict, dict, 1, best, "last")
+    return Plan(None, dict, dict, 1, best, "last", ())
 
 
 DOCUMENT = {
