@@ -19,10 +19,13 @@ from jax.experimental import multihost_utils
 from gaxn.types import InputError
 
 LOST, STUCK = 17, 18
-"""Exit status of a process whose peer is gone, and of one whose step never ended."""
+"""Exit status of a process whose peer is gone, and of one whose step never ended.
 
-TIMEOUT = 300
-"""Seconds that processes wait for one another at the start."""
+One that waits for a lost peer elsewhere than in a step is ended by JAX, with SIGABRT.
+"""
+
+WAITS = {"initialization_timeout": 300, "heartbeat_timeout_seconds": 20}
+"""Seconds that processes wait for one another at the start, and for a sign of life after it."""
 
 SCHEDULERS = {
     "Slurm": "SLURM_STEP_NODELIST",
@@ -79,10 +82,10 @@ def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
             jax.distributed.initialize(
                 *cluster,
                 coordinator_bind_address=cluster.coordinator if cluster.index == 0 else None,
-                initialization_timeout=TIMEOUT,
+                **WAITS,
             )
         else:
-            jax.distributed.initialize(initialization_timeout=TIMEOUT)
+            jax.distributed.initialize(**WAITS)
     except (RuntimeError, ValueError) as error:
         asked = cluster.coordinator or f"{several[0]}, by its environment,"
         raise InputError(f"no cluster by {asked}: {str(error).splitlines()[0]}") from None

@@ -45,7 +45,7 @@ def test_a_scheduler_is_asked_where_it_started_the_process(monkeypatch, mark):
     asked = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: asked.append(options))
     processes.join(Cluster(), {mark: "something"})
-    assert asked == [{"initialization_timeout": processes.TIMEOUT}]
+    assert asked == [processes.WAITS]
 
 
 def test_who_is_not_found_is_one_clear_line(monkeypatch):
