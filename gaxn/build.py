@@ -26,7 +26,7 @@ from gaxn.sampling import Choice, make_subject
 from gaxn.schema import bind, defaults, instance, named, resolve
 from gaxn.sentinels import Watch, make_translation_watch, make_watch
 from gaxn.step import make_step
-from gaxn.translation import make_translator
+from gaxn.translation import in_order, make_translator
 from gaxn.turns import Turn
 from gaxn.types import InputError, require
 from gaxn.updates import alternating, simultaneous
@@ -238,9 +238,10 @@ def _sight_of_generation(
 def _sight_of_translation(
     players: Any, loss: Loss, runs: Sequence[Member], train: Unpaired, test: Unpaired, classes: None
 ) -> _Sight:
+    readers = tuple(map(in_order, test.domains))
     return _Sight(
-        functools.partial(make_translator, players, runs, test),
-        grids.of_translations(test),
+        functools.partial(make_translator, players, runs, readers),
+        grids.of_translations(readers),
         make_translation_watch(players, loss, runs, test),
     )
 

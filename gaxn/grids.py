@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from gaxn import pictures
-from gaxn.data import Source, Unpaired, reader
+from gaxn.data import Source, reader
 from gaxn.pictures import Picture
 from gaxn.population import Member
 from gaxn.state import GanState
-from gaxn.translation import in_order
+from gaxn.translation import Read
 from gaxn.types import HostPixels, Subject
 
 SCATTERED = 2_500
@@ -52,15 +52,15 @@ def of_images(classes: int | None) -> Grid:
     return draw
 
 
-def of_translations(test: Unpaired) -> Grid:
+def of_translations(readers: tuple[Read, Read]) -> Grid:
     """Test images of A, as images of B, back as images of A, and made into A as they are.
 
     Then the same of B: eight rows, of the first member.
     """
 
-    a, b = (in_order(domain) for domain in test.domains)
+    a, b = readers
 
-    def rows(read: Callable, places: np.ndarray, there: Callable, back: Callable):
+    def rows(read: Read, places: np.ndarray, there: Callable, back: Callable):
         real: HostPixels = read(places)
         fake = there(real)
         return [real, fake, back(fake), back(real)]

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from gaxn.types import InputError
+from gaxn.types import InputError, require
 
 LOST, STUCK = 17, 18
 """Exit status of a process whose peer is gone, and of one whose step never ended.
@@ -55,12 +55,10 @@ class Cluster(NamedTuple):
             return
         host, _, port = self.coordinator.rpartition(":")
         holds = bool(host) and port.isdecimal() and 0 < int(port) < 65536
-        if not holds:
-            raise InputError(f"--coordinator is {self.coordinator!r}; valid is HOST:PORT")
-        if self.count < 1:
-            raise InputError(f"--processes is {self.count}; valid is 1 or more")
-        if not 0 <= self.index < self.count:
-            raise InputError(f"--process is {self.index}; valid is 0 to {self.count - 1}")
+        require("--coordinator", self.coordinator, holds, "HOST:PORT")
+        require("--processes", self.count, self.count >= 1, "1 or more")
+        holds = 0 <= self.index < self.count
+        require("--process", self.index, holds, f"0 to {self.count - 1}")
 
 
 def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from gaxn import mesh, pixels
-from gaxn.data import Source, Unpaired, reader
+from gaxn.data import Source, reader
 from gaxn.population import Member, member_of
 from gaxn.sampling import Choice, attention_weights, gammas, sown, variables_of
 from gaxn.state import GanState
@@ -21,6 +21,10 @@ ORDER_SEED = 2020
 
 BLOCK = 1_024
 """Queries that attention answers at a time in large pictures."""
+
+
+Read = Callable[[HostLabels], HostPixels]
+"""Indices -> images of one domain."""
 
 
 class Translator(NamedTuple):
@@ -42,7 +46,7 @@ class Translator(NamedTuple):
     member: int = 0
 
 
-def in_order(domain: Source) -> Callable[[HostLabels], HostPixels]:
+def in_order(domain: Source) -> Read:
     """indices, int [n] -> images of a domain, uint8, in an order that is drawn once.
 
     Many sources are sorted by class. Domains of one size have one order, and it begins anew
@@ -54,7 +58,7 @@ def in_order(domain: Source) -> Callable[[HostLabels], HostPixels]:
 
 
 def make_translator(
-    game: nn.Module, members: Sequence[Member], test: Unpaired, choice: Choice
+    game: nn.Module, members: Sequence[Member], readers: tuple[Read, Read], choice: Choice
 ) -> Callable[..., Translator]:
     """A function of a host state, of the number of a member, and of why the state was chosen.
 
@@ -63,7 +67,7 @@ def make_translator(
     Args:
         game: the players.
         members: the runs that the state is of.
-        test: the test split.
+        readers: of the test images of A and of B, `in_order`.
         choice: which weights; there are no latents to be cut off.
 
     Raises:
@@ -73,7 +77,7 @@ def make_translator(
     game = _in_blocks(game)
     field, value = "config.evaluation.truncation", choice.truncation
     require(field, value, not value, "0 where images are translated: there are no latents")
-    readers = {name: in_order(own) for name, own in zip("ab", test.domains, strict=True)}
+    read = dict(zip("ab", readers, strict=True))
     translated = {name: jax.jit(_seen(game, f"to_{name}")) for name in "ab"}
     of_generator = {name: jax.jit(_left(game, f"to_{name}")) for name in "ab"}
     of_critic = {name: jax.jit(_left(game, f"judge_alone_{name}")) for name in "ab"}
@@ -90,7 +94,7 @@ def make_translator(
         }
 
         def subject(direction: str, translate: Callable[[HostPixels], HostPixels]) -> Subject:
-            inputs, end = readers[direction[0]], direction[-1]
+            inputs, end = read[direction[0]], direction[-1]
 
             def attention(program: Callable, player: str, images: HostPixels) -> AttentionMaps:
                 found = mesh.spread(program, variables)(images)

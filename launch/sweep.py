@@ -34,21 +34,16 @@ SLURM = """\
 #SBATCH --open-mode=append
 #SBATCH --output=slurm-%x-%A-%a.out
 #SBATCH --signal=TERM@120
-commands=(
-{commands}
+runs=(
+{runs}
 )
-run=${{commands[$SLURM_ARRAY_TASK_ID]}}
-eval "srun --mpi=none $run" &
-step=$!
-trap 'kill -TERM "$step" 2>/dev/null' TERM
-while :; do
-    wait "$step"
-    status=$?
-    kill -0 "$step" 2>/dev/null || break
-done
-if ((status == 42)); then scontrol requeue "$SLURM_JOB_ID" 2>/dev/null; fi
-exit "$status"
+eval "run=(${{runs[$SLURM_ARRAY_TASK_ID]}})"
+# Which run it is, the array says here; to the script it is a run like any other.
+unset SLURM_ARRAY_TASK_ID
+exec bash {script} "${{run[@]}}"
 """
+
+SCRIPT = Path(__file__).resolve().with_name("slurm.sbatch")
 
 
 class Run(NamedTuple):
@@ -57,12 +52,16 @@ class Run(NamedTuple):
     Attributes:
         group: its config and overrides, without the seed.
         workdir: where it goes.
-        command: what trains it.
+        arguments: of gaxn.main.
     """
 
     group: str
     workdir: Path
-    command: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+    def command(self, python: str = "python") -> list[str]:
+        """What trains it."""
+        return [python, "-m", "gaxn.main", *self.arguments]
 
 
 def runs_of(
@@ -79,12 +78,8 @@ def runs_of(
         for seed in seeds:
             workdir = root / group.replace("/", "_") / f"seed_{seed}"
             flags = [f"--config.{field}={value}" for field, value in chosen.items()]
-            command = (
-                *("python", "-m", "gaxn.main", f"--config={config}", f"--workdir={workdir}"),
-                *flags,
-                f"--config.seed={seed}",
-            )
-            found.append(Run(group, workdir, command))
+            own = f"--config={config}", f"--workdir={workdir}", *flags, f"--config.seed={seed}"
+            found.append(Run(group, workdir, own))
     return found
 
 
@@ -95,7 +90,7 @@ def run_here(runs: Sequence[Run], at_once: int) -> int:
         run.workdir.parent.mkdir(parents=True, exist_ok=True)
         told = run.workdir.with_suffix(".txt")
         with told.open("a") as output:
-            command = [sys.executable, *run.command[1:]]
+            command = run.command(sys.executable)
             status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode
         print(f"{run.workdir}: {'done' if status == 0 else f'status {status}, see {told}'}")
         return status
@@ -196,12 +191,14 @@ def main(argv: Sequence[str]) -> int:
             return run_here(runs, given.local)
         elif given.slurm:
             sinks.writable(given.slurm, "--slurm")
-            commands = "\n".join(f"    {shlex.quote(shlex.join(run.command))}" for run in runs)
-            text = SLURM.format(last=len(runs) - 1, commands=commands)
+            each = (shlex.quote(shlex.join(run.arguments)) for run in runs)
+            told = "\n".join(f"    {own}" for own in each)
+            script = shlex.quote(str(SCRIPT))
+            text = SLURM.format(last=len(runs) - 1, runs=told, script=script)
             sinks.write_bytes(given.slurm, text.encode())
             print(f"{given.slurm}: {len(runs)} runs; sbatch {given.slurm}")
         else:
-            print(*(shlex.join(run.command) for run in runs), sep="\n")
+            print(*(shlex.join(run.command()) for run in runs), sep="\n")
     except InputError as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2

@@ -255,23 +255,24 @@ def test_the_array_of_a_sweep_runs_the_commands(sweep, tmp_path, capsys):
     sweep.main(["--runs", str(tmp_path / "my runs"), *COMMAND])
     expected = capsys.readouterr().out.splitlines()
     srun = tmp_path / "srun"
-    srun.write_text('#!/usr/bin/env bash\nshift\nprintf "%q " "$@"\n')
+    asked = tmp_path / "asked"
+    srun.write_text(f'#!/usr/bin/env bash\nshift 2\nprintf "%q " "$@" > {asked}\n')
     srun.chmod(0o755)
     for index in (0, 5):
-        found = subprocess.run(
+        subprocess.run(
             ["bash", script],
             env={
                 **os.environ,
                 "PATH": f"{tmp_path}:{os.environ['PATH']}",
                 "SLURM_ARRAY_TASK_ID": str(index),
+                "SLURM_JOB_ID": "7",
             },
-            capture_output=True,
-            text=True,
+            check=True,
             timeout=30,
         )
         import shlex
 
-        assert shlex.split(found.stdout) == shlex.split(expected[index])
+        assert shlex.split(asked.read_text()) == shlex.split(expected[index])
 
 
 def _evaluated(path, value, metrics="all"):

@@ -204,18 +204,16 @@ class Source:
     @functools.cached_property
     def _places(self) -> Mapping[str, _Place]:
         places = _arrange(self._root, self._sizes)
-        folders = tuple(filter(None, (self.train_folder, self.test_folder)))
-        chosen = self.classes or folders
-        if not chosen:
+        asked = [("classes", name) for name in self.classes]
+        if self.train_folder:
+            asked = [("train_folder", self.train_folder), ("test_folder", self.test_folder)]
+        if not asked:
             return places
         there = {place.of_class for place in places.values()} - {""}
-        for field, own in zip(
-            ("train_folder", "test_folder") if folders else ["classes"] * len(chosen),
-            chosen,
-            strict=True,
-        ):
+        for field, own in asked:
             valid = f"a folder with pictures in {self._root}: {', '.join(sorted(there)) or 'none'}"
             require(field, own, own in there, valid)
+        chosen = {own for _, own in asked}
         return {name: place for name, place in places.items() if place.of_class in chosen}
 
     @functools.cached_property

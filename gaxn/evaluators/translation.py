@@ -118,8 +118,7 @@ def _parts(count: int) -> list[np.ndarray]:
 
 
 def _mapped(translate: Callable[[HostPixels], HostPixels], images: HostPixels) -> HostPixels:
-    parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
-    return np.concatenate([translate(part) for part in parts])
+    return _joined(lambda part: translate(images[part]), len(images))
 
 
 def _difference(images: np.ndarray, truth: HostPixels) -> Differences:

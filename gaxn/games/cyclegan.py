@@ -1,6 +1,7 @@
 """Two generators against two critics: translation between two sets of images, never paired."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -98,7 +99,7 @@ class CycleGan(nn.Module):
     ) -> tuple[jax.Array, Scalars]:
         """The generators' turn: the weighted sum; its terms, without their weights."""
         a, b = self._views(batch, examples, key)
-        to_a, to_b = (lambda x, own=own: own(x, train=True) for own in self._generators())
+        to_a, to_b = (partial(own, train=True) for own in (self.generator.a, self.generator.b))
         fake_a, fake_b = to_a(b), to_b(a)
 
         def judged(name: str, critic, real: Images, other: Images, fake: Images, to: Callable):
@@ -148,9 +149,6 @@ class CycleGan(nn.Module):
     def judge_alone_b(self, images: Images) -> Logits:
         """The same of B."""
         return self.discriminator_of_b.judge_alone(images, None)
-
-    def _generators(self) -> tuple[nn.Module, nn.Module]:
-        return self.generator.a, self.generator.b
 
     def _views(self, batch: Batch, examples: Indices, key: PRNGKey) -> tuple[Images, Images]:
         """The real images of A and of B, as this turn sees them."""
