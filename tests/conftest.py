@@ -10,10 +10,11 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
 
-# Many tests compile the same programs; once is enough.
-_COMPILED = tempfile.mkdtemp(prefix="gaxn-compiled-")
-atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", _COMPILED)
+# Many tests compile the same programs; once is enough, in whichever of pytest's workers.
+if "GAXN_COMPILED" not in os.environ:
+    os.environ["GAXN_COMPILED"] = tempfile.mkdtemp(prefix="gaxn-compiled-")
+    atexit.register(shutil.rmtree, os.environ["GAXN_COMPILED"], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["GAXN_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 from pathlib import Path  # noqa: E402
