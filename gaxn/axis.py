@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from gaxn.types import Indices, PyTree
 
-DATA = "data"
+DATA, MODEL = "data", "model"
+"""Axes of devices: those that share a batch, and those that also share a state."""
 
 
 def bound() -> bool:

@@ -99,6 +99,7 @@ def _experiment(
     accumulate: int = 1,
     dtype: str = "float32",
     parallel: str,
+    shards: int = 0,
     data: dict,
     updates: dict,
     game: dict,
@@ -123,7 +124,7 @@ def _experiment(
     divides = accumulate >= 1 and batch % accumulate == 0
     require("config.accumulate", accumulate, divides, f"a divisor of config.batch, {batch}")
     require("config.dtype", dtype, dtype in DTYPES, " or ".join(DTYPES))
-    placement = given_placement or mesh.placement(parallel, batch, population, accumulate)
+    placement = given_placement or mesh.placement(parallel, batch, population, accumulate, shards)
     train, test = (_part("data", data, split=split) for split in ("train", "test"))
     derived = _derived(test, conditional)
     if isinstance(train, Counted) and isinstance(test, Counted):

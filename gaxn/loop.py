@@ -14,6 +14,7 @@ import numpy as np
 from gaxn import outputs, processes, sentinels, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.experiment import Experiment
+from gaxn.liveness import Watchdog
 from gaxn.state import GanState, steps_done
 from gaxn.types import InputError, Scalars
 
@@ -66,7 +67,7 @@ def advance(
     checkpoints: Checkpoints,
     best: Checkpoints | None,
     signals: Signals,
-    watchdog: processes.Watchdog,
+    watchdog: Watchdog,
 ) -> GanState:
     """Runs the steps that are left, or until a signal comes.
 

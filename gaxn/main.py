@@ -5,11 +5,12 @@ And `python -m gaxn.main --mode compare RUN RUN [RUN ...] [--workdir DIR]`.
 
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 
 import jax
 
-from gaxn import arguments, mesh, modes, processes
+from gaxn import arguments, liveness, mesh, modes, processes
 from gaxn.build import build
 from gaxn.comparison import compare
 from gaxn.types import InputError
@@ -33,8 +34,9 @@ def main(argv: Sequence[str]) -> int:
             # A member is worth a core whatever its batch.
             rows = batch // parts if members == 1 else members * mesh.ROWS_A_CORE
             mesh.use_cores(rows // max(given.cluster.count, 1))
-        run = build(given.config, given.name)
-        return modes.start(given.mode, run, given.workdir, given.options)
+        with liveness.linked(given.cluster.coordinator.rpartition(":")[0]):
+            run = build(given.config, given.name)
+            return modes.start(given.mode, run, given.workdir, given.options)
     except InputError as error:
         return _failed(2, str(error))
     except KeyboardInterrupt:
@@ -47,16 +49,21 @@ def main(argv: Sequence[str]) -> int:
             raise
         reason = str(error).splitlines()[0][:120]
         return _failed(
-            processes.LOST,
-            f"another process is gone ({reason}); the same command goes on from the last "
-            "checkpoint",
+            liveness.LOST,
+            f"another process is gone ({reason}); {liveness.ONWARD}",
         )
+    except Exception as error:
+        if processes.count() == 1:
+            raise
+        # Among others an end with a traceback alone would first wait for them.
+        traceback.print_exc()
+        return _failed(1, f"{type(error).__name__}; see above")
 
 
 def _failed(status: int, message: str) -> int:
     """Says why, and gives the exit status; among other processes it ends here and now."""
     if processes.count() > 1:
-        processes.leave(status, message)
+        liveness.leave(status, message)
     print(f"gaxn: {message}", file=sys.stderr)
     return status
 

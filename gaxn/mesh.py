@@ -5,6 +5,8 @@ one device or sharded over several; `pmapped` under the per-device view. Both gi
 same trajectory.
 """
 
+import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -46,24 +48,43 @@ class Placement(NamedTuple):
     to_host: Callable[[PyTree], PyTree]
 
 
-def jitted(devices: Sequence[jax.Device]) -> Placement:
-    """One program that sees the global batch; XLA splits it over the devices."""
+def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Placement:
+    """One program that sees the global batch; XLA splits it over the devices.
+
+    Args:
+        devices: in the order in which they share the batch.
+        shards: how many of them share one copy of the state, by the rule of `split`; 1: each
+            has its own. They are neighbours among the devices, and divide them.
+    """
     mesh = jax.make_mesh(
-        (len(devices),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=devices
+        (len(devices) // shards, shards),
+        (axis.DATA, axis.MODEL),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=devices,
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
-    by_example = NamedSharding(mesh, PartitionSpec(None, axis.DATA))
+    by_example = NamedSharding(mesh, PartitionSpec(None, (axis.DATA, axis.MODEL)))
+
+    def by_rule(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: NamedSharding(mesh, split(leaf.shape, shards)), tree)
 
     def wrap_step(step: Program) -> Program:
-        shardings = (everywhere, by_example, everywhere)
+        def held(state: PyTree, batches: Batch, key: PRNGKey) -> PyTree:
+            state, scalars = step(state, batches, key)
+            return jax.lax.with_sharding_constraint(state, by_rule(state)), scalars
+
+        # The state comes as `place` has put it.
         return jax.jit(
-            step, in_shardings=shardings, out_shardings=everywhere, donate_argnames="state"
+            held,
+            in_shardings=(None, by_example, everywhere),
+            out_shardings=(None, everywhere),
+            donate_argnames="state",
         )
 
     def wrap_source(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
         shardings = (everywhere, by_example)
         draw = jax.jit(look_up, in_shardings=shardings, out_shardings=by_example)
-        placed = place(table)
+        placed = jax.device_put(table, everywhere)
 
         def of_indices(indices: np.ndarray) -> Batch:
             rows = jax.make_array_from_callback(
@@ -79,18 +100,18 @@ def jitted(devices: Sequence[jax.Device]) -> Placement:
     def assemble(batch: Batch) -> Batch:
         return jax.make_array_from_process_local_data(by_example, batch)
 
-    def to_host(tree: PyTree) -> PyTree:
-        return jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, tree))
-
     def place(tree: PyTree) -> PyTree:
-        return jax.device_put(tree, everywhere)
+        return jax.device_put(tree, by_rule(tree))
 
-    def key(own: PRNGKey) -> PRNGKey:
-        # A typed key cannot be put on the devices of other processes; its data can.
-        data = np.asarray(jax.random.key_data(own))
-        return jax.jit(jax.random.wrap_key_data, out_shardings=everywhere)(data)
-
-    return Placement(wrap_step, wrap_source, rows, assemble, place, key, to_host)
+    return Placement(
+        wrap_step,
+        wrap_source,
+        rows,
+        assemble,
+        place,
+        functools.partial(_put_key, everywhere),
+        functools.partial(_to_host, everywhere),
+    )
 
 
 def pmapped(devices: Sequence[jax.Device]) -> Placement:
@@ -138,10 +159,16 @@ def pmapped(devices: Sequence[jax.Device]) -> Placement:
 def populated(devices: Sequence[jax.Device], members: int) -> Placement:
     """One program over all members of a population, each whole on one device.
 
-    As many devices are used as can share the members evenly. States, batches and keys have a
-    leading axis of members.
+    As many devices of each process are used as can share the members evenly. States, batches
+    and keys have a leading axis of members.
+
+    Args:
+        devices: the same number of each process.
+        members: a multiple of the processes.
     """
-    used = devices[: math.gcd(len(devices), members)]
+    own = [list(group) for _, group in itertools.groupby(devices, lambda d: d.process_index)]
+    each = math.gcd(len(own[0]), members // len(own))
+    used = [device for group in own for device in group[:each]]
     mesh = jax.make_mesh((len(used),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=used)
     by_member = NamedSharding(mesh, PartitionSpec(axis.DATA))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -162,7 +189,45 @@ def populated(devices: Sequence[jax.Device], members: int) -> Placement:
     def place(tree: PyTree) -> PyTree:
         return jax.device_put(tree, by_member)
 
-    return Placement(wrap_step, wrap_source, np.arange, place, place, place, jax.device_get)
+    return Placement(
+        wrap_step,
+        wrap_source,
+        np.arange,
+        place,
+        place,
+        functools.partial(_put_key, by_member),
+        functools.partial(_to_host, everywhere),
+    )
+
+
+WORTH_SPLITTING = 2**14
+"""Numbers in the smallest array of a state that the devices share."""
+
+
+def split(shape: Sequence[int], parts: int) -> PartitionSpec:
+    """The rule by which devices share a state: which axis of an array is split over them.
+
+    The longest that so many parts divide, the last of several; none of a small array, or of
+    one that has no such axis: every device has it whole.
+    """
+    fitting = [place for place, side in enumerate(shape) if side and side % parts == 0]
+    if parts == 1 or math.prod(shape) < WORTH_SPLITTING or not fitting:
+        return PartitionSpec()
+    longest = max(fitting, key=lambda place: (shape[place], place))
+    return PartitionSpec(*[None] * longest, axis.MODEL)
+
+
+def _put_key(sharding: NamedSharding, key: PRNGKey) -> PRNGKey:
+    # A typed key cannot be put on the devices of other processes; its data can.
+    data = np.asarray(jax.random.key_data(key))
+    return jax.jit(jax.random.wrap_key_data, out_shardings=sharding)(data)
+
+
+def _to_host(everywhere: NamedSharding, tree: PyTree) -> PyTree:
+    """One copy of arrays, whatever they are split over; every process has to ask."""
+    gather = jax.jit(lambda leaf: leaf, out_shardings=everywhere)
+    whole = jax.tree.map(lambda x: x if x.is_fully_replicated else gather(x), tree)
+    return jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, whole))
 
 
 def rows_of(owners: Iterable[int], process: int, batch: int) -> np.ndarray:
@@ -207,29 +272,43 @@ def spread(program: Program, fixed: PyTree) -> Program:
     return of_batches
 
 
-PARALLEL = {"auto": jitted, "pmap": pmapped}
+PARALLEL = ("auto", "pmap", "sharded")
 
 
-def placement(parallel: str, batch: int, members: int = 1, parts: int = 1) -> Placement:
+def placement(
+    parallel: str, batch: int, members: int = 1, parts: int = 1, shards: int = 0
+) -> Placement:
     """The placement that a config names, over all devices; several members share them.
 
+    Args:
+        parallel: a name in `PARALLEL`.
+        batch: rows of a global batch.
+        members: of a population.
+        parts: in how many each device takes its share of a batch.
+        shards: how many devices share one copy of the state if `parallel` is "sharded"; 0:
+            all of them.
+
     Raises:
-        InputError: no such placement, or a batch that the devices cannot share evenly, each
-            its share in so many parts.
+        InputError: no such placement, or a batch, a population or a number of shards that
+            does not go with the devices.
     """
-    if parallel not in PARALLEL:
-        raise InputError(f"config.parallel is {parallel!r}; valid are {', '.join(PARALLEL)}")
+    require("config.parallel", parallel, parallel in PARALLEL, ", ".join(PARALLEL))
     devices = jax.devices()
     if members > 1:
-        valid = "1 on several processes; launch a run a seed (launch/sweep.py)"
-        require("config.population", members, processes.count() == 1, valid)
+        require("config.parallel", parallel, parallel == "auto", "auto with a population")
+        valid = f"1, or a multiple of the {processes.count()} processes"
+        require("config.population", members, members % processes.count() == 0, valid)
         return populated(devices, members)
     if batch % (len(devices) * parts):
         raise InputError(
             f"config.batch is {batch}; it has to be a multiple of the {len(devices)} devices"
             + f" times config.accumulate, {parts}" * (parts > 1)
         )
-    return PARALLEL[parallel](devices)
+    if parallel == "pmap":
+        return pmapped(devices)
+    holds = shards >= 0 and len(devices) % (shards or 1) == 0
+    require("config.shards", shards, holds, f"0, or a divisor of the {len(devices)} devices")
+    return jitted(devices, (shards or len(devices)) if parallel == "sharded" else 1)
 
 
 ROWS_A_CORE = 16

@@ -20,14 +20,15 @@ from gaxn.fitting import FITS
 from gaxn.games.cyclegan import CycleGan
 from gaxn.games.image_gan import ImageGan
 from gaxn.labs import LabRun
+from gaxn.liveness import Watchdog
 from gaxn.loop import Signals, advance
-from gaxn.processes import Watchdog
 from gaxn.state import GanState, steps_done
 from gaxn.types import InputError, require
 
 FREE = {
     "steps",
     "parallel",
+    "shards",
     "evaluation",
     "run",
     *(

@@ -1,4 +1,4 @@
-"""The processes of one run: how they find one another, what they agree on, how they end.
+"""The processes of one run: how they find one another, and what they agree on.
 
 One process is the usual case, and then all of this is next to nothing. Several run the same
 program on the same data; the first alone writes files and speaks.
@@ -7,22 +7,14 @@ program on the same data; the first alone writes files and speaks.
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from gaxn.types import InputError, require
-
-LOST, STUCK = 17, 18
-"""Exit status of a process whose peer is gone, and of one whose step never ended.
-
-One that waits for a lost peer elsewhere than in a step is ended by JAX, with SIGABRT.
-"""
 
 WAITS = {"initialization_timeout": 300, "heartbeat_timeout_seconds": 20}
 """Seconds that processes wait for one another at the start, and for a sign of life after it."""
@@ -96,14 +88,19 @@ def count() -> int:
     return jax.process_count()
 
 
+def index() -> int:
+    """Which of them this is, from 0."""
+    return jax.process_index()
+
+
 def is_first() -> bool:
     """Whether this is the one that writes and speaks."""
-    return jax.process_index() == 0
+    return index() == 0
 
 
 def own_share(parts: Sequence[Any]) -> Sequence[Any]:
     """Those of some parts of a work that this process does: every n-th of n processes."""
-    return parts[jax.process_index() :: jax.process_count()]
+    return parts[index() :: count()]
 
 
 def gather(content: bytes) -> list[bytes]:
@@ -133,44 +130,6 @@ def agree_to_stop(step: int) -> bool:
     Every one has to ask after every step.
     """
     return count() > 1 and multihost_utils.reached_preemption_sync_point(step)
-
-
-def leave(status: int, message: str) -> NoReturn:
-    """Ends this process at once: among others an orderly end would wait for those."""
-    print(f"gaxn: {message}", file=sys.stderr, flush=True)
-    os._exit(status)
-
-
-class Watchdog:
-    """Ends the process, with a line, if too long nothing happens: a stuck step is never noticed.
-
-    As a context: it watches from entering to leaving.
-    """
-
-    def __init__(self, seconds: float):
-        self._seconds = seconds
-        self._heard = time.monotonic()
-        self._over = threading.Event()
-
-    def __enter__(self) -> "Watchdog":
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._over.set()
-
-    def hear(self) -> None:
-        """Something happened."""
-        self._heard = time.monotonic()
-
-    def _watch(self) -> None:
-        while not self._over.wait(min(1.0, self._seconds / 4)):
-            if time.monotonic() - self._heard > self._seconds:
-                leave(
-                    STUCK,
-                    f"no step has ended for {self._seconds:g} s (config.run.stuck_after); the same "
-                    "command goes on from the last checkpoint",
-                )
 
 
 def stop_all() -> None:

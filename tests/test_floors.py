@@ -16,6 +16,7 @@ FLOORS = [
         "fitting",
         "interpolation",
         "keys",
+        "liveness",
         "pixels",
         "pictures",
         "population",

@@ -1,5 +1,7 @@
 """What processes agree on, and how one ends."""
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -7,7 +9,7 @@ import time
 import jax
 import pytest
 
-from gaxn import cost, mesh, processes
+from gaxn import cost, liveness, mesh, processes
 from gaxn.build import build
 from gaxn.data import outline
 from gaxn.main import main
@@ -59,7 +61,7 @@ def test_who_is_not_found_is_one_clear_line(monkeypatch):
 
 STUCK = """
 import time
-from gaxn.processes import Watchdog
+from gaxn.liveness import Watchdog
 with Watchdog(0.5) as watchdog:
     for _ in range(4):
         time.sleep(0.3)
@@ -72,7 +74,7 @@ with Watchdog(0.5) as watchdog:
 def test_the_watchdog_ends_what_is_stuck_and_leaves_what_is_slow():
     started = time.monotonic()
     found = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True)
-    assert found.returncode == processes.STUCK and found.stdout == "alive\n"
+    assert found.returncode == liveness.STUCK and found.stdout == "alive\n"
     assert "no step has ended for 0.5 s" in found.stderr and found.stderr.count("\n") == 1
     assert time.monotonic() - started < 45
 
@@ -81,6 +83,64 @@ def test_the_watchdog_of_a_run_that_ended_is_quiet():
     code = STUCK.replace("    time.sleep(60)\n", "time.sleep(2)\n")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+LINKED = """
+import sys, time
+from gaxn import liveness, processes
+port, index, does = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+processes.join(processes.Cluster(f"127.0.0.1:{port}", 2, index))
+with liveness.linked("127.0.0.1"):
+    print("linked", file=sys.stderr, flush=True)
+    if does == "waits":
+        time.sleep(60)
+    elif index == 0:
+        # Longer than the other, which does not count as gone.
+        time.sleep(2 * liveness.GRACE)
+"""
+
+
+@pytest.fixture
+def linked():
+    """Starts two processes that are linked; ends them."""
+    started = []
+
+    def start(does):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        for index in range(2):
+            command = [sys.executable, "-c", LINKED, str(port), str(index), does]
+            environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+            started.append(
+                subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+            )
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_who_waits_for_a_killed_process_ends_with_one_line(linked, victim):
+    pair = linked("waits")
+    for process in pair:
+        assert process.stderr.readline() == "linked\n"
+    pair[victim].kill()
+    killed = time.monotonic()
+    _, errors = pair[1 - victim].communicate(timeout=60)
+    assert time.monotonic() - killed < 15
+    assert pair[1 - victim].returncode == liveness.LOST
+    lines = errors.splitlines()
+    assert lines.count(f"gaxn: process {victim} is gone; {liveness.ONWARD}") == 1
+
+
+def test_who_ends_as_it_should_is_not_gone(linked):
+    pair = linked("ends")
+    told = [process.communicate(timeout=120)[1] for process in pair]
+    assert (told, [process.returncode for process in pair]) == (["linked\n"] * 2, [0, 0])
 
 
 def test_the_sharded_step_sends_only_sums(tiny):

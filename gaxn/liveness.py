@@ -1,0 +1,171 @@
+"""How a process ends that waits in vain: for a step that is stuck, or for another that is gone."""
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+
+from gaxn import processes
+
+log = logging.getLogger(__name__)
+
+LOST, STUCK = 17, 18
+"""Exit status of a process whose peer is gone, and of one whose step never ended."""
+
+GRACE = 2.0
+"""Seconds in which a process may still say itself why it ends, once another one ends or is gone.
+
+But for the first: it is JAX's coordinator, and JAX aborts the others as soon as that is gone.
+"""
+
+BY_TCP = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
+"""A machine that is gone is noticed after 15 s, before JAX (`processes.WAITS`) aborts."""
+
+ONWARD = "the same command goes on from the last checkpoint"
+
+_leaving = threading.Lock()
+
+
+def leave(status: int, message: str) -> NoReturn:
+    """Ends this process at once: among others an orderly end would wait for those."""
+    # Of two threads that leave, one speaks.
+    _leaving.acquire()
+    print(f"gaxn: {message}", file=sys.stderr, flush=True)
+    if processes.count() > 1 and processes.is_first():
+        time.sleep(GRACE)
+    os._exit(status)
+
+
+class Watchdog:
+    """Ends the process, with a line, if too long nothing happens: a stuck step is never noticed.
+
+    As a context: it watches from entering to leaving.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        self._heard = time.monotonic()
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Watchdog":
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._over.set()
+
+    def hear(self) -> None:
+        """Something happened."""
+        self._heard = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self._seconds / 4)):
+            if time.monotonic() - self._heard > self._seconds:
+                leave(
+                    STUCK,
+                    f"no step has ended for {self._seconds:g} s (config.run.stuck_after); {ONWARD}",
+                )
+
+
+@contextlib.contextmanager
+def linked(host: str = "", patience: float = 60.0) -> Iterator[None]:
+    """Within, this process ends soon after one of the others is gone, whatever it waits for.
+
+    The first has a connection to each of the others. The kernel closes those of a process that
+    was killed; one that ends as it should says so first, as leaving this context does.
+
+    Args:
+        host: where the first can be reached; by default what its host name resolves to.
+        patience: seconds in which the connections have to be made. Without them a run goes on,
+            and a lost process is noticed as JAX does: in a step by its error, elsewhere by
+            SIGABRT after `processes.WAITS`.
+    """
+    if processes.count() == 1:
+        yield
+        return
+    peers: dict[socket.socket, int] = {}
+    try:
+        peers = _accepted(host, patience) if processes.is_first() else _connected(patience)
+    except OSError as error:
+        log.warning(
+            "process %d has no link to the others (%s): if one is lost, this is noticed late",
+            processes.index(),
+            error,
+        )
+    for peer in peers:
+        _keep_alive(peer)
+    threading.Thread(target=_watch, args=(peers,), daemon=True).start()
+    yield
+    for peer in peers:
+        with contextlib.suppress(OSError):
+            peer.sendall(b".")
+
+
+def _accepted(host: str, patience: float) -> dict[socket.socket, int]:
+    """The first's connections, and which process is at the other end of each."""
+    address, token = "", secrets.token_hex(16)
+    server = None
+    try:
+        address = host or socket.gethostbyname(socket.gethostname())
+        server = socket.create_server((address, 0), backlog=processes.count())
+    finally:
+        port = server.getsockname()[1] if server else 0
+        processes.gather(json.dumps([address, port, token]).encode())
+    peers: dict[socket.socket, int] = {}
+    end = time.monotonic() + patience
+    with server:
+        while len(peers) < processes.count() - 1:
+            server.settimeout(max(0.01, end - time.monotonic()))
+            peer, _ = server.accept()
+            peer.settimeout(max(0.01, end - time.monotonic()))
+            with peer.makefile("rb") as lines:
+                said, _, index = lines.readline(100).decode(errors="replace").partition(" ")
+            if secrets.compare_digest(said.encode(), token.encode()):
+                peer.settimeout(None)
+                peers[peer] = int(index)
+            else:
+                peer.close()
+    return peers
+
+
+def _connected(patience: float) -> dict[socket.socket, int]:
+    """The connection to the first."""
+    address, port, token = json.loads(processes.gather(b"")[0])
+    if not port:
+        raise OSError("the first could not listen")
+    first = socket.create_connection((address, port), timeout=patience)
+    first.sendall(f"{token} {processes.index()}\n".encode())
+    first.settimeout(None)
+    return {first: 0}
+
+
+def _keep_alive(peer: socket.socket) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in BY_TCP.items():
+        if hasattr(socket, name):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _watch(peers: dict[socket.socket, int]) -> None:
+    with selectors.DefaultSelector() as ready:
+        for peer in peers:
+            ready.register(peer, selectors.EVENT_READ)
+        while ready.get_map():
+            for key, _ in ready.select():
+                ready.unregister(key.fileobj)
+                try:
+                    said = key.fileobj.recv(1)
+                except OSError:
+                    said = b""
+                if not said:
+                    if processes.is_first():
+                        time.sleep(GRACE)
+                    leave(LOST, f"process {peers[key.fileobj]} is gone; {ONWARD}")
