@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow_datasets
 from PIL import Image
 
 from gaxn import arguments
+from gaxn.loop import Signals
 from gaxn.main import main
 from gaxn.modes import MODES
 
@@ -32,7 +34,7 @@ def photos(tmp_path):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos):
+def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos, monkeypatch):
     if config in OF_FILES and "GAXN_DATA" not in os.environ:
         pytest.skip("GAXN_DATA names no directory")
     workdir = tmp_path / "run"
@@ -40,11 +42,14 @@ def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos):
     command = ["gaxn", f"--config={config}:tiny", f"--workdir={workdir}"]
     if '"path": ""' in text and '"name": "tfds"' not in text:
         command.append(f"--config.data.path={photos}")
-    shorter = ["--config.steps=4"] if '"steps"' in text else []
+    trains = '"steps"' in text
     of_tfds = '"name": "tfds"' in text
     mocked = tensorflow_datasets.testing.mock_data if of_tfds else contextlib.nullcontext
     with mocked(num_examples=90) if of_tfds else mocked():
-        assert main([*command, *shorter]) == 0
+        if trains:
+            with monkeypatch.context() as stopped:
+                stopped.setattr(Signals, "stop", stop_at_step_4)
+                assert main(command) == 42
         assert main(command) == 0
         capsys.readouterr()
         assert main(command) == 0
@@ -55,10 +60,16 @@ def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos):
     assert document["name"] == config.stem
     drawn = list(workdir.rglob("*.png"))
     assert drawn and all(np.asarray(Image.open(path)).std() > 0 for path in drawn)
-    if shorter:
+    if trains:
         assert document["step"] == 8
         assert (workdir / "samples" / "step_00000008.png").exists()
         assert Image.open(workdir / "samples.gif").n_frames == 3
+
+
+def stop_at_step_4(self, step):
+    """As if SIGTERM came."""
+    self.caught = signal.SIGTERM if step == 4 else None
+    return self.caught is not None
 
 
 def check_interpolation(workdir, capsys):

@@ -1,13 +1,18 @@
 """One device, four sharded and four pmapped run the same trajectory."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from gaxn import mesh
 from gaxn.build import build
+from gaxn.types import InputError
 
-PLACEMENTS = {"sharded": mesh.jitted, "pmapped": mesh.pmapped}
+PLACEMENTS = (mesh.jitted, mesh.pmapped)
+SPLIT = functools.partial(mesh.jitted, shards=2)
 
 # SGD, because Adam turns rounding on near-zero gradients into steps of the learning rate.
 SGD = [
@@ -29,24 +34,29 @@ def _after(config, placement, steps=5):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("places", "options"),
     [
-        [],
-        ["penalties={'wgan_gp': 10.0}", "loss={'name': 'wasserstein'}"],
-        ["discriminator.spectral_norm=True", "augmentations={'translation': {}}"],
-        [
-            "discriminator.auxiliary=True",
-            "augmentations={'colour': {}}",
-            "objective.ada_target=0.5",
-            "objective.ada_images=100",
-            "objective.top_share=0.5",
-            "regularizers={'lecam': {}, 'bcr': {'augmentations': {'cutout': {}}}, 'zcr': {}, "
-            "'auxiliary': {}}",
-        ],
+        ((*PLACEMENTS, SPLIT), []),
+        (
+            (mesh.pmapped, SPLIT),
+            [
+                "loss={'name': 'wasserstein'}",
+                "penalties={'wgan_gp': 10.0}",
+                "discriminator.spectral_norm=True",
+                "discriminator.auxiliary=True",
+                "augmentations={'colour': {}, 'translation': {}}",
+                "objective.ada_target=0.5",
+                "objective.ada_images=100",
+                "objective.top_share=0.5",
+                "regularizers={'lecam': {}, 'bcr': {'augmentations': {'cutout': {}}}, 'zcr': {}, "
+                "'auxiliary': {}}",
+            ],
+        ),
     ],
-    ids=["config", "wgan_gp", "spectral_norm and augmentation", "regularisers"],
+    ids=["config", "much of all"],
 )
-def test_devices_do_not_change_the_trajectory(tiny, options):
+def test_devices_do_not_change_the_trajectory(tiny, places, options, monkeypatch):
+    monkeypatch.setattr(mesh, "WORTH_SPLITTING", 2**9)
     config = tiny(*SGD, *options)
     one, one_scalars = _after(config, mesh.jitted(jax.devices()[:1]))
     start = jax.device_get(
@@ -54,12 +64,47 @@ def test_devices_do_not_change_the_trajectory(tiny, options):
     )
     moved = [np.abs(a - b).max() for a, b in _pairs(one.params, start.params)]
     assert max(moved) > 100 * TOLERANCE
-    for place in PLACEMENTS.values():
+    for place in places:
         four, four_scalars = _after(config, place(jax.devices()))
         for a, b in _pairs(one, four):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
         for name, value in one_scalars.items():
             np.testing.assert_allclose(value, four_scalars[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "parts", "expected"),
+    [
+        ((4, 4, 256, 128), 4, (None, None, "model")),
+        ((4, 4, 128, 128), 4, (None, None, None, "model")),
+        ((256, 1, 64), 4, ("model",)),
+        ((128, 129), 4, ("model",)),
+        ((129, 128), 4, (None, "model")),
+        ((129, 131), 4, ()),
+        ((128, 127), 4, ()),
+        ((4, 4, 256, 128), 1, ()),
+        ((), 4, ()),
+        ((0, 4), 4, ()),
+    ],
+)
+def test_the_longest_axis_that_divides_is_split(shape, parts, expected):
+    assert mesh.split(shape, parts) == PartitionSpec(*expected)
+
+
+def test_a_split_state_takes_its_share_of_a_device(tiny, monkeypatch):
+    monkeypatch.setattr(mesh, "WORTH_SPLITTING", 2**9)
+    experiment = build(tiny("parallel=sharded"), "tiny")
+    state = jax.device_get(experiment.create(experiment.key))
+    placed = experiment.placement.place(state)
+    here = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(placed))
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert whole / 4 < here < whole / 2
+    jax.tree.map(np.testing.assert_array_equal, experiment.placement.to_host(placed), state)
+
+
+def test_shards_that_do_not_divide_the_devices_are_refused(tiny):
+    with pytest.raises(InputError, match=r"config.shards is 3; valid is 0, or a divisor of the 4"):
+        build(tiny("parallel=sharded", "shards=3"), "tiny")
 
 
 ALONE = [
@@ -74,11 +119,10 @@ ALONE = [
 ]
 
 
-@pytest.mark.parametrize("parts", [2, 4])
-def test_a_batch_in_parts_is_the_batch(tiny, parts):
+def test_a_batch_in_parts_is_the_batch(tiny):
     whole, whole_scalars = _after(tiny(*SGD, *ALONE), mesh.jitted(jax.devices()[:1]))
-    config = tiny(*SGD, *ALONE, f"accumulate={parts}")
-    for place in (lambda devices: mesh.jitted(devices[:1]), *PLACEMENTS.values()):
+    config = tiny(*SGD, *ALONE, "accumulate=4")
+    for place in (lambda devices: mesh.jitted(devices[:1]), *PLACEMENTS):
         state, scalars = _after(config, place(jax.devices()))
         for a, b in _pairs(whole, state):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
@@ -92,15 +136,13 @@ def test_a_batch_in_parts_goes_from_statistics_to_statistics(tiny):
     one, whole = (_after(own, mesh.jitted(jax.devices()[:1]))[0] for own in (config, at_once))
     apart = [np.abs(a - b).max() for a, b in _pairs(one.collections, whole.collections)]
     assert max(apart) > 100 * TOLERANCE
-    for place in PLACEMENTS.values():
+    for place in PLACEMENTS:
         four, _ = _after(config, place(jax.devices()))
         for a, b in _pairs(one, four):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
-    from gaxn.types import InputError
-
     with pytest.raises(InputError, match=r"config.batch is 6; .* multiple of the 4 devices"):
         build(tiny("batch=6"), "tiny")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gaxn.liveness import LOST
 from gaxn.main import main
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
@@ -185,6 +187,45 @@ def test_a_longer_run_goes_on_from_a_shorter_one(uninterrupted, environment, tmp
     assert expected[2].items() <= samples.items()
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """A small file system, and a function that changes its options, as `mount` takes them."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", place]
+    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(command).returncode:
+        pytest.skip("cannot mount a disk here")
+    yield (
+        place,
+        lambda options: subprocess.run(["mount", "-o", f"remount,{options}", place], check=True),
+    )
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_disk_without_room_costs_the_steps_since_the_last_save(uninterrupted, environment, disk):
+    place, change = disk
+    command = (*LONGER, "--config.run.keep=100")
+
+    def refused(word):
+        process = _start(environment, place / "run", *command)
+        _, errors = process.communicate(timeout=240)
+        (line,) = errors.splitlines()
+        assert process.returncode == 2 and word in line.lower()
+
+    refused("no space left")
+    change("size=3m")
+    refused("no space left")
+    saved = max(map(int, os.listdir(place / "run" / "checkpoints")), default=0)
+    assert 5 <= saved < 60
+    change("ro")
+    refused("read-only")
+    change("rw,size=100m")
+    _run(environment, place / "run", *command)
+    assert _outcome(place / "run")[:2] == _outcome(uninterrupted)[:2]
+    history = [row["step"] for row in _history(place / "run")]
+    assert history == [row["step"] for row in _history(uninterrupted)]
+
+
 def test_a_run_on_four_devices_in_this_process(tmp_path, capsys):
     arguments = ["gaxn", f"--config={CONFIG}:tiny", f"--workdir={tmp_path / 'run'}"]
     assert main([*arguments, "--config.parallel=pmap"]) == 0
@@ -233,6 +274,36 @@ def test_two_processes_are_one_and_a_signal_stops_both(uninterrupted, environmen
     _run(environment, workdir, *LONGER)
     # The step and every leaf of the state; pictures are rounded from other batches.
     assert _outcome(workdir)[:2] == _outcome(uninterrupted)[:2]
+
+
+@pytest.mark.parametrize("ends", [2, pytest.param(40, marks=pytest.mark.soak)])
+def test_two_processes_lose_nothing_whichever_is_ended(uninterrupted, environment, tmp_path, ends):
+    """SIGKILL and SIGTERM in turns, at random moments; a run that came to its end begins anew."""
+    chance = random.Random(ends)
+    runs, waits = [tmp_path / "run 0"], []
+    for end in range(ends):
+        pair = _start_two(environment, runs[-1], *LONGER)
+        # The first word of the first: from here on each is watched by the other.
+        assert "images" in pair[0].stdout.readline()
+        time.sleep(chance.uniform(0, 12))
+        victim, number = chance.randrange(2), (signal.SIGKILL, signal.SIGTERM)[end % 2]
+        pair[victim].send_signal(number)
+        began = time.monotonic()
+        told, statuses = _end(pair, 90)
+        waits.append((number.name, victim, statuses, round(time.monotonic() - began, 1)))
+        print(*waits[-1])
+        if number == signal.SIGTERM or statuses[victim] == 0:
+            # Once it is trained, it ends as if nothing had been said.
+            assert statuses in ([42, 42], [0, 0]), told
+        else:
+            assert statuses[victim] == -signal.SIGKILL
+            assert statuses[1 - victim] in (LOST, 0), told
+            assert statuses[1 - victim] == 0 or told[1 - victim][1].count("is gone") == 1, told
+        if statuses == [0, 0]:
+            runs.append(tmp_path / f"run {end + 1}")
+    for workdir in runs:
+        _run(environment, workdir, *LONGER)
+        assert _outcome(workdir)[:2] == _outcome(uninterrupted)[:2]
 
 
 def test_what_is_wrong_for_two_processes_ends_both(environment, tmp_path):
