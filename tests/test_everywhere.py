@@ -1,0 +1,114 @@
+"""Twenty steps of SGD are the same on one device, on four, and by two processes.
+
+Ten minutes: test_mesh.py, test_cyclegan_game.py and test_run.py hold parts of it in every run.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+# Not Adam, which turns rounding on near-zero gradients into steps of the learning rate.
+SGD = (
+    "--config.optimizers={'generator': {'name': 'sgd', 'learning_rate': 1e-2}, "
+    "'discriminator': {'name': 'sgd', 'learning_rate': 1e-2}}"
+)
+
+STEPS = """
+import sys
+import jax, numpy as np
+from gaxn import arguments, mesh, modes, processes
+from gaxn.build import build
+out, *argv = sys.argv[1:]
+mesh.WORTH_SPLITTING = 2**9
+given = arguments.parse(["gaxn", *argv], modes.MODES)
+processes.join(given.cluster)
+experiment = build(given.config, given.name)
+placement = experiment.placement
+program = placement.step(experiment.step)
+start = jax.device_get(experiment.create(experiment.key))
+state, key = placement.place(start), placement.key(experiment.key)
+for step in range(20):
+    state, _ = program(state, experiment.feed(step), key)
+    jax.block_until_ready(state)
+last = placement.to_host(state)
+if processes.is_first():
+    np.savez(out, *map(np.asarray, jax.tree.leaves((start.params, last))))
+"""
+
+PLACES = {
+    "1 device": (1, ()),
+    "2 devices": (2, ()),
+    "2 processes": (1, ("--processes=2",)),
+    "4 sharded": (4, ()),
+    "4 pmapped": (4, ("--config.parallel=pmap",)),
+    "4 split": (4, ("--config.parallel=sharded",)),
+    "2 pairs": (4, ("--config.parallel=sharded", "--config.shards=2")),
+}
+
+pytestmark = pytest.mark.soak
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _leaves(folder, name, config):
+    """The numbers before and after, as a list of arrays."""
+    devices, options = PLACES[name]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+    }
+    command = [sys.executable, "-c", STEPS, str(folder / f"{name}.npz"), *config, SGD]
+    commands = [[*command, *options]]
+    if "--processes=2" in options:
+        port = f"--coordinator=127.0.0.1:{_free_port()}"
+        commands = [[*commands[0], port, f"--process={index}"] for index in range(2)]
+    running = [subprocess.Popen(each, env=environment, cwd=ROOT) for each in commands]
+    assert [process.wait(timeout=600) for process in running] == [0] * len(running)
+    with np.load(folder / f"{name}.npz") as saved:
+        return [saved[key] for key in saved.files]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of pictures of noise."""
+    (tmp_path / "photos").mkdir()
+    random = np.random.default_rng(0)
+    for index in range(90):
+        pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("attn_cgan_shapes", 1e-5), ("sagan_folder", 1e-5), ("attn_cyclegan_shapes", 1e-5)],
+)
+def test_twenty_steps_are_the_same_everywhere(tmp_path, photos, name, tolerance):
+    config = [f"--config=configs/{name}.py:tiny"]
+    if name == "sagan_folder":
+        config.append(f"--config.data.path={photos}")
+    found = {place: _leaves(tmp_path, place, config) for place in PLACES}
+    one = found["1 device"]
+    for place, leaves in found.items():
+        apart = max(np.abs(a - b).max() for a, b in zip(one, leaves, strict=True) if a.size)
+        print(f"{name}, {place}: {apart:.2g}")
+    for a, b in zip(found["2 devices"], found["2 processes"], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for leaves in found.values():
+        for a, b in zip(one, leaves, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
