@@ -1,7 +1,4 @@
-"""Twenty steps of SGD are the same on one device, on four, and by two processes.
-
-Ten minutes: test_mesh.py, test_cyclegan_game.py and test_run.py hold parts of it in every run.
-"""
+"""Twenty steps of SGD are the same on one device, on four, and by two processes."""
 
 import os
 import socket
@@ -53,8 +50,6 @@ PLACES = {
     "2 pairs": (4, ("--config.parallel=sharded", "--config.shards=2")),
 }
 
-pytestmark = pytest.mark.soak
-
 
 def _free_port():
     with socket.socket() as probe:
@@ -94,6 +89,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [("attn_cgan_shapes", 1e-5), ("sagan_folder", 1e-5), ("attn_cyclegan_shapes", 1e-5)],
@@ -112,3 +108,11 @@ def test_twenty_steps_are_the_same_everywhere(tmp_path, photos, name, tolerance)
     for leaves in found.values():
         for a, b in zip(one, leaves, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+
+
+def test_a_population_on_two_processes_is_that_of_one(tmp_path):
+    config = ["--config=configs/ring.py:gan+tiny", "--config.population=4"]
+    pair, one = (_leaves(tmp_path, place, config) for place in ("2 processes", "2 devices"))
+    assert len(one[0]) == 4
+    for a, b in zip(pair, one, strict=True):
+        np.testing.assert_array_equal(a, b)
