@@ -33,7 +33,17 @@ def photos(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+# Much of it is that of attn_cyclegan_shapes.
+SLOW = {"attn_cyclegan"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW))
+        for path in CONFIGS
+    ],
+)
 def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos, monkeypatch):
     if config in OF_FILES and "GAXN_DATA" not in os.environ:
         pytest.skip("GAXN_DATA names no directory")

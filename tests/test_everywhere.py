@@ -89,7 +89,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [("attn_cgan_shapes", 1e-5), ("sagan_folder", 1e-5), ("attn_cyclegan_shapes", 1e-5)],

@@ -35,9 +35,10 @@ def _after(config, placement, steps=5):
 @pytest.mark.parametrize(
     ("places", "options"),
     [
-        ((mesh.jitted, mesh.pmapped, SPLIT), []),
-        (
-            (mesh.pmapped,),
+        # A split state is sharded too.
+        pytest.param((mesh.pmapped, SPLIT), [], id="config"),
+        pytest.param(
+            (mesh.jitted, mesh.pmapped, SPLIT),
             [
                 "loss={'name': 'wasserstein'}",
                 "penalties={'wgan_gp': 10.0}",
@@ -50,9 +51,10 @@ def _after(config, placement, steps=5):
                 "regularizers={'lecam': {}, 'bcr': {'augmentations': {'cutout': {}}}, 'zcr': {}, "
                 "'auxiliary': {}}",
             ],
+            id="much of all",
+            marks=pytest.mark.slow,
         ),
     ],
-    ids=["config", "much of all"],
 )
 def test_devices_do_not_change_the_trajectory(tiny, places, options, monkeypatch):
     monkeypatch.setattr(mesh, "WORTH_SPLITTING", 2**9)

@@ -276,7 +276,7 @@ def test_two_processes_are_one_and_a_signal_stops_both(uninterrupted, environmen
     assert _outcome(workdir)[:2] == _outcome(uninterrupted)[:2]
 
 
-@pytest.mark.parametrize("ends", [2, pytest.param(40, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("ends", [2, pytest.param(40, marks=pytest.mark.slow)])
 def test_two_processes_lose_nothing_whichever_is_ended(uninterrupted, environment, tmp_path, ends):
     """SIGKILL and SIGTERM in turns, at random moments; a run that came to its end begins anew."""
     chance = random.Random(ends)
