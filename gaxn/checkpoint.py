@@ -4,7 +4,9 @@ Orbax restores a flipped bit without a word, so each checkpoint carries a CRC-32
 and one that does not match is set aside for the one before.
 """
 
+import errno
 import logging
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -35,7 +37,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
     def steps(self) -> list[int]:
@@ -47,9 +49,12 @@ class Checkpoints:
 
         Raises:
             ValueError: there is a later one.
+            OSError: there is no room for it, or the last one could not be written.
         """
+        self.wait()
         if step in self._manager.all_steps():
             return
+        self._refuse_without_room(step, state)
         begun = self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -61,8 +66,24 @@ class Checkpoints:
             raise ValueError(f"{self._directory} has later steps than {step}: {self.steps()}")
 
     def wait(self) -> None:
-        """Until all that was saved is there, whatever happens to this process."""
-        self._manager.wait_until_finished()
+        """Until all that was saved is there, whatever happens to this process.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            reason = str(error).splitlines()[0][:120]
+            raise OSError(f"the last checkpoint could not be written ({reason})") from error
+
+    def _refuse_without_room(self, step: int, state: PyTree) -> None:
+        # Before it is begun: orbax would leave half of it, and TensorStore many tracebacks.
+        leaves = jax.tree.leaves(state)
+        needed = int(1.1 * sum(leaf.nbytes for leaf in leaves)) + 2**10 * len(leaves) + 2**16
+        if shutil.disk_usage(self._directory).free < needed:
+            what = f"for the checkpoint of step {step}, which takes up to {needed / 1e6:.1f} MB"
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} {what}", str(self._directory))
 
     def rewind(self, step: int) -> None:
         """Drops the checkpoints after `step`, which a resumed run may save again."""

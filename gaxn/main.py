@@ -18,7 +18,7 @@ from gaxn.types import InputError
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(__doc__.strip(), arguments.HELP, sep="\n\n")
