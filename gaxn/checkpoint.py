@@ -73,8 +73,11 @@ class Checkpoints:
         """
         try:
             self._manager.wait_until_finished()
-        except Exception as error:
-            reason = str(error).splitlines()[0][:120]
+        except (OSError, ValueError) as error:
+            # TensorStore's own word for a full disk, quotas included.
+            if not isinstance(error, OSError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            reason = str(error).partition("\n")[0][:120]
             raise OSError(f"the last checkpoint could not be written ({reason})") from error
 
     def _refuse_without_room(self, step: int, state: PyTree) -> None:

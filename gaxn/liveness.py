@@ -38,10 +38,14 @@ def leave(status: int, message: str) -> NoReturn:
     """Ends this process at once: among others an orderly end would wait for those."""
     # Of two threads that leave, one speaks.
     _leaving.acquire()
-    print(f"gaxn: {message}", file=sys.stderr, flush=True)
-    if processes.count() > 1 and processes.is_first():
-        time.sleep(GRACE)
-    os._exit(status)
+    try:
+        sys.stdout.flush()
+        print(f"gaxn: {message}", file=sys.stderr, flush=True)
+        if processes.count() > 1 and processes.is_first():
+            time.sleep(GRACE)
+    finally:
+        # Whoever was to read the line may be gone too.
+        os._exit(status)
 
 
 class Watchdog:
@@ -76,7 +80,7 @@ class Watchdog:
 
 
 @contextlib.contextmanager
-def linked(host: str = "", patience: float = 60.0) -> Iterator[None]:
+def linked(host: str = "", patience: float = 20.0) -> Iterator[None]:
     """Within, this process ends soon after one of the others is gone, whatever it waits for.
 
     The first has a connection to each of the others. The kernel closes those of a process that
@@ -124,16 +128,34 @@ def _accepted(host: str, patience: float) -> dict[socket.socket, int]:
     with server:
         while len(peers) < processes.count() - 1:
             server.settimeout(max(0.01, end - time.monotonic()))
-            peer, _ = server.accept()
-            peer.settimeout(max(0.01, end - time.monotonic()))
-            with peer.makefile("rb") as lines:
-                said, _, index = lines.readline(100).decode(errors="replace").partition(" ")
-            if secrets.compare_digest(said.encode(), token.encode()):
-                peer.settimeout(None)
-                peers[peer] = int(index)
-            else:
+            try:
+                peer, _ = server.accept()
+            except TimeoutError:
+                log.warning(
+                    "%d of the other processes have no link to the first within %g s: if one is "
+                    "lost, this is noticed late",
+                    processes.count() - 1 - len(peers),
+                    patience,
+                )
+                break
+            index = _introduced(peer, token)
+            if index is None:
                 peer.close()
+            else:
+                peers[peer] = index
     return peers
+
+
+def _introduced(peer: socket.socket, token: str) -> int | None:
+    """Which process is at the other end; None if it is none of this run's."""
+    try:
+        peer.settimeout(5)
+        with peer.makefile("rb") as lines:
+            said, _, index = lines.readline(100).decode(errors="replace").partition(" ")
+        peer.settimeout(None)
+    except OSError:
+        return None
+    return int(index) if secrets.compare_digest(said.encode(), token.encode()) else None
 
 
 def _connected(patience: float) -> dict[socket.socket, int]:

@@ -15,6 +15,9 @@ from gaxn.build import build
 from gaxn.comparison import compare
 from gaxn.types import InputError
 
+OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+"""How JAX's errors begin that no other process is to blame for, such as no memory left."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
@@ -44,17 +47,12 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         return _failed(2, f"{error.strerror or error}{place}")
-    except jax.errors.JaxRuntimeError as error:
-        if processes.count() == 1:
-            raise
-        reason = str(error).splitlines()[0][:120]
-        return _failed(
-            liveness.LOST,
-            f"another process is gone ({reason}); {liveness.ONWARD}",
-        )
     except Exception as error:
         if processes.count() == 1:
             raise
+        reason = str(error).partition("\n")[0][:120]
+        if isinstance(error, jax.errors.JaxRuntimeError) and not reason.startswith(OWN_FAULTS):
+            return _failed(liveness.LOST, f"another process is gone ({reason}); {liveness.ONWARD}")
         # Among others an end with a traceback alone would first wait for them.
         traceback.print_exc()
         return _failed(1, f"{type(error).__name__}; see above")

@@ -110,7 +110,7 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Placement:
         assemble,
         place,
         functools.partial(_put_key, everywhere),
-        functools.partial(_to_host, everywhere),
+        _make_to_host(everywhere),
     )
 
 
@@ -184,7 +184,12 @@ def populated(devices: Sequence[jax.Device], members: int) -> Placement:
     def wrap_source(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
         draw = jax.jit(look_up, in_shardings=(everywhere, by_member), out_shardings=by_member)
         placed = jax.device_put(table, everywhere)
-        return lambda indices: draw(placed, jax.device_put(indices, by_member))
+
+        def of_indices(indices: np.ndarray) -> Batch:
+            own = jax.make_array_from_callback(indices.shape, by_member, lambda part: indices[part])
+            return draw(placed, own)
+
+        return of_indices
 
     def place(tree: PyTree) -> PyTree:
         return jax.device_put(tree, by_member)
@@ -196,7 +201,7 @@ def populated(devices: Sequence[jax.Device], members: int) -> Placement:
         place,
         place,
         functools.partial(_put_key, by_member),
-        functools.partial(_to_host, everywhere),
+        _make_to_host(everywhere),
     )
 
 
@@ -223,11 +228,19 @@ def _put_key(sharding: NamedSharding, key: PRNGKey) -> PRNGKey:
     return jax.jit(jax.random.wrap_key_data, out_shardings=sharding)(data)
 
 
-def _to_host(everywhere: NamedSharding, tree: PyTree) -> PyTree:
-    """One copy of arrays, whatever they are split over; every process has to ask."""
+def _make_to_host(everywhere: NamedSharding) -> Callable[[PyTree], PyTree]:
+    """tree -> one copy of its arrays, whatever they are split over; every process has to ask."""
     gather = jax.jit(lambda leaf: leaf, out_shardings=everywhere)
-    whole = jax.tree.map(lambda x: x if x.is_fully_replicated else gather(x), tree)
-    return jax.device_get(jax.tree.map(lambda x: x.addressable_shards[0].data, whole))
+
+    def whole(leaf: jax.Array) -> jax.Array | np.ndarray:
+        if leaf.is_fully_replicated:
+            return leaf.addressable_shards[0].data
+        if leaf.is_fully_addressable:
+            return leaf
+        # One at a time: no device holds more than one whole array of a split state.
+        return np.asarray(gather(leaf).addressable_shards[0].data)
+
+    return lambda tree: jax.device_get(jax.tree.map(whole, tree))
 
 
 def rows_of(owners: Iterable[int], process: int, batch: int) -> np.ndarray:
@@ -293,6 +306,8 @@ def placement(
             does not go with the devices.
     """
     require("config.parallel", parallel, parallel in PARALLEL, ", ".join(PARALLEL))
+    holds = shards == 0 or parallel == "sharded"
+    require("config.shards", shards, holds, "0 unless config.parallel is sharded")
     devices = jax.devices()
     if members > 1:
         require("config.parallel", parallel, parallel == "auto", "auto with a population")

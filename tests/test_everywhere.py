@@ -36,6 +36,8 @@ for step in range(20):
     state, _ = program(state, experiment.feed(step), key)
     jax.block_until_ready(state)
 last = placement.to_host(state)
+moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start.params, last.params)
+assert max(jax.tree.leaves(moved)) > 1e-3
 if processes.is_first():
     np.savez(out, *map(np.asarray, jax.tree.leaves((start.params, last))))
 """

@@ -35,8 +35,7 @@ def _after(config, placement, steps=5):
 @pytest.mark.parametrize(
     ("places", "options"),
     [
-        # A split state is sharded too.
-        pytest.param((mesh.pmapped, SPLIT), [], id="config"),
+        pytest.param((mesh.jitted, mesh.pmapped, SPLIT), [], id="config"),
         pytest.param(
             (mesh.jitted, mesh.pmapped, SPLIT),
             [

@@ -1,6 +1,7 @@
 """What processes agree on, and how one ends."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -132,7 +133,9 @@ def test_who_waits_for_a_killed_process_ends_with_one_line(linked, victim):
     killed = time.monotonic()
     _, errors = pair[1 - victim].communicate(timeout=60)
     assert time.monotonic() - killed < 15
-    assert pair[1 - victim].returncode == liveness.LOST
+    # JAX aborts who is left by its coordinator, unless our line was faster.
+    ends = {liveness.LOST, -signal.SIGABRT} if victim == 0 else {liveness.LOST}
+    assert pair[1 - victim].returncode in ends
     lines = errors.splitlines()
     assert lines.count(f"gaxn: process {victim} is gone; {liveness.ONWARD}") == 1
 

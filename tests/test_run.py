@@ -294,7 +294,9 @@ def test_two_processes_lose_nothing_whichever_is_ended(environment, tmp_path, en
         if number == signal.SIGTERM:
             assert statuses == [42, 42], told
         else:
-            assert (statuses[victim], statuses[1 - victim]) == (-signal.SIGKILL, LOST), told
+            # JAX aborts who is left by its coordinator, unless our line was faster.
+            ends = {LOST, -signal.SIGABRT} if victim == 0 else {LOST}
+            assert statuses[victim] == -signal.SIGKILL and statuses[1 - victim] in ends, told
             assert told[1 - victim][1].count("is gone") == 1, told
     reached = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*[0-9]"))
     rarely.append(f"--config.steps={reached + 5}")
