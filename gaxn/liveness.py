@@ -27,7 +27,7 @@ But for the first: it is JAX's coordinator, and JAX aborts the others as soon as
 """
 
 BY_TCP = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
-"""A machine that is gone is noticed after 15 s, before JAX (`processes.WAITS`) aborts."""
+"""A machine that is gone is noticed after 15 s, unless JAX (`processes.WAITS`) aborts before."""
 
 ONWARD = "the same command goes on from the last checkpoint"
 
@@ -38,14 +38,14 @@ def leave(status: int, message: str) -> NoReturn:
     """Ends this process at once: among others an orderly end would wait for those."""
     # Of two threads that leave, one speaks.
     _leaving.acquire()
-    try:
-        sys.stdout.flush()
+    # Whoever was to read may be gone too.
+    with contextlib.suppress(OSError, ValueError):
         print(f"gaxn: {message}", file=sys.stderr, flush=True)
-        if processes.count() > 1 and processes.is_first():
-            time.sleep(GRACE)
-    finally:
-        # Whoever was to read the line may be gone too.
-        os._exit(status)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    if processes.count() > 1 and processes.is_first():
+        time.sleep(GRACE)
+    os._exit(status)
 
 
 class Watchdog:

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -81,19 +81,6 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Placement:
             donate_argnames="state",
         )
 
-    def wrap_source(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
-        shardings = (everywhere, by_example)
-        draw = jax.jit(look_up, in_shardings=shardings, out_shardings=by_example)
-        placed = jax.device_put(table, everywhere)
-
-        def of_indices(indices: np.ndarray) -> Batch:
-            rows = jax.make_array_from_callback(
-                indices.shape, by_example, lambda part: indices[part]
-            )
-            return draw(placed, rows)
-
-        return of_indices
-
     def rows(batch: int) -> np.ndarray:
         return _own_rows(mesh.devices.flat, batch)
 
@@ -105,7 +92,7 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Placement:
 
     return Placement(
         wrap_step,
-        wrap_source,
+        functools.partial(_source, everywhere, by_example),
         rows,
         assemble,
         place,
@@ -181,22 +168,12 @@ def populated(devices: Sequence[jax.Device], members: int) -> Placement:
             donate_argnums=0,
         )
 
-    def wrap_source(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
-        draw = jax.jit(look_up, in_shardings=(everywhere, by_member), out_shardings=by_member)
-        placed = jax.device_put(table, everywhere)
-
-        def of_indices(indices: np.ndarray) -> Batch:
-            own = jax.make_array_from_callback(indices.shape, by_member, lambda part: indices[part])
-            return draw(placed, own)
-
-        return of_indices
-
     def place(tree: PyTree) -> PyTree:
         return jax.device_put(tree, by_member)
 
     return Placement(
         wrap_step,
-        wrap_source,
+        functools.partial(_source, everywhere, by_member),
         np.arange,
         place,
         place,
@@ -220,6 +197,19 @@ def split(shape: Sequence[int], parts: int) -> PartitionSpec:
         return PartitionSpec()
     longest = max(fitting, key=lambda place: (shape[place], place))
     return PartitionSpec(*[None] * longest, axis.MODEL)
+
+
+def _source(
+    everywhere: NamedSharding, sharding: NamedSharding, look_up: Program, table: PyTree
+) -> Callable[[np.ndarray], Batch]:
+    draw = jax.jit(look_up, in_shardings=(everywhere, sharding), out_shardings=sharding)
+    placed = jax.device_put(table, everywhere)
+
+    def of_indices(indices: np.ndarray) -> Batch:
+        own = jax.make_array_from_callback(indices.shape, sharding, lambda part: indices[part])
+        return draw(placed, own)
+
+    return of_indices
 
 
 def _put_key(sharding: NamedSharding, key: PRNGKey) -> PRNGKey:
@@ -285,7 +275,11 @@ def spread(program: Program, fixed: PyTree) -> Program:
     return of_batches
 
 
-PARALLEL = ("auto", "pmap", "sharded")
+PARALLEL: Mapping[str, Callable[[Sequence[jax.Device], int], Placement]] = {
+    "auto": lambda devices, _: jitted(devices),
+    "pmap": lambda devices, _: pmapped(devices),
+    "sharded": jitted,
+}
 
 
 def placement(
@@ -319,11 +313,9 @@ def placement(
             f"config.batch is {batch}; it has to be a multiple of the {len(devices)} devices"
             + f" times config.accumulate, {parts}" * (parts > 1)
         )
-    if parallel == "pmap":
-        return pmapped(devices)
     holds = shards >= 0 and len(devices) % (shards or 1) == 0
     require("config.shards", shards, holds, f"0, or a divisor of the {len(devices)} devices")
-    return jitted(devices, (shards or len(devices)) if parallel == "sharded" else 1)
+    return PARALLEL[parallel](devices, shards or len(devices))
 
 
 ROWS_A_CORE = 16

@@ -61,7 +61,8 @@ def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
         environment: of the process.
 
     Raises:
-        InputError: the others were not there in time.
+        InputError: JAX refuses what was given. Where the others never come it aborts (SIGABRT),
+            after `WAITS`.
     """
     cluster.check()
     several = [name for name, mark in SCHEDULERS.items() if environment.get(mark)]

@@ -6,7 +6,9 @@ import shutil
 import tempfile
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 4)
 
@@ -50,3 +52,15 @@ def ring():
         return arguments.parse(["gaxn", file, *flags], MODES).config
 
     return config
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of pictures of noise, of several sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(90):
+        pixels = random.integers(0, 256, (32 + index % 3, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder

@@ -21,18 +21,6 @@ NAMES_OF_FILES = ('"idx"', '"stacked_mnist"')
 OF_FILES = {path for path in CONFIGS if any(name in path.read_text() for name in NAMES_OF_FILES)}
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """A folder of pictures of noise, of several sizes."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for index in range(90):
-        pixels = random.integers(0, 256, (32 + index % 3, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-    return folder
-
-
 # Much of it is that of attn_cyclegan_shapes.
 SLOW = {"attn_cyclegan"}
 

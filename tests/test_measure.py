@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from ports import free_ports
 
 from gaxn import evaluations, measure, mesh
 from gaxn.data import shapes
@@ -232,11 +233,7 @@ for name, value in measure.compute(metrics, found, reference).figures.items():
 
 
 def test_two_processes_look_at_half_each_and_both_get_all(expected):
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports()
     running = [
         subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(port), str(index)],

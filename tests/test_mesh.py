@@ -113,16 +113,28 @@ ALONE = [
     "'heads': 2}",
     "discriminator={'name': 'transformer_gan.Discriminator', 'patch': 8, 'width': 16, "
     "'depth': 1, 'heads': 2, 'hidden': 16}",
-    "penalties={'wgan_gp': 1.0}",
-    "augmentations={'translation': {}}",
     "batch=16",
 ]
 
 
-def test_a_batch_in_parts_is_the_batch(tiny):
-    whole, whole_scalars = _after(tiny(*SGD, *ALONE), mesh.jitted(jax.devices()[:1]))
-    config = tiny(*SGD, *ALONE, "accumulate=2")
-    for placement in (mesh.jitted(jax.devices()[:1]), mesh.pmapped(jax.devices())):
+SMOOTH = ["penalties={'wgan_gp': 1.0}", "augmentations={'translation': {}}"]
+MORE = ["penalties={'r1': 1.0, 'wgan_gp': 1.0}", "augmentations={'translation': {}, 'colour': {}}"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "several"),
+    [
+        (2, SMOOTH, [mesh.pmapped]),
+        pytest.param(2, MORE, [mesh.jitted, mesh.pmapped], marks=pytest.mark.slow),
+        pytest.param(4, MORE, [mesh.jitted, mesh.pmapped], marks=pytest.mark.slow),
+    ],
+)
+def test_a_batch_in_parts_is_the_batch(tiny, parts, options, several):
+    options = [*SGD, *ALONE, *options]
+    alone = mesh.jitted(jax.devices()[:1])
+    whole, whole_scalars = _after(tiny(*options), alone)
+    config = tiny(*options, f"accumulate={parts}")
+    for placement in (alone, *(place(jax.devices()) for place in several)):
         state, scalars = _after(config, placement)
         for a, b in _pairs(whole, state):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
@@ -130,13 +142,14 @@ def test_a_batch_in_parts_is_the_batch(tiny):
             np.testing.assert_allclose(value, scalars[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_in_parts_goes_from_statistics_to_statistics(tiny):
+@pytest.mark.parametrize("place", [mesh.pmapped, pytest.param(mesh.jitted, marks=pytest.mark.slow)])
+def test_a_batch_in_parts_goes_from_statistics_to_statistics(tiny, place):
     options = [*SGD, "discriminator.spectral_norm=True"]
     config, at_once = tiny(*options, "accumulate=2", "batch=16"), tiny(*options, "batch=16")
     one, whole = (_after(own, mesh.jitted(jax.devices()[:1]))[0] for own in (config, at_once))
     apart = [np.abs(a - b).max() for a, b in _pairs(one.collections, whole.collections)]
     assert max(apart) > 100 * TOLERANCE
-    four, _ = _after(config, mesh.pmapped(jax.devices()))
+    four, _ = _after(config, place(jax.devices()))
     for a, b in _pairs(one, four):
         np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
 

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import jax
 import pytest
+from ports import free_ports
 
 from gaxn import cost, liveness, mesh, processes
 from gaxn.build import build
@@ -107,9 +107,7 @@ def linked():
     started = []
 
     def start(does):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        (port,) = free_ports()
         for index in range(2):
             command = [sys.executable, "-c", LINKED, str(port), str(index), does]
             environment = {**os.environ, "JAX_PLATFORMS": "cpu"}

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ports import free_ports
 
 from gaxn.liveness import LOST
 from gaxn.main import main
@@ -238,9 +238,7 @@ def test_a_run_on_four_devices_in_this_process(tmp_path, capsys):
 
 def _start_two(environment, workdir, *arguments):
     """Two processes with one device each, where one has two."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports()
     environment = {**environment, "JAX_NUM_CPU_DEVICES": "1"}
     cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2"]
     return [
@@ -295,8 +293,8 @@ def test_two_processes_lose_nothing_whichever_is_ended(environment, tmp_path, en
             assert statuses == [42, 42], told
         else:
             # JAX aborts who is left by its coordinator, unless our line was faster.
-            ends = {LOST, -signal.SIGABRT} if victim == 0 else {LOST}
-            assert statuses[victim] == -signal.SIGKILL and statuses[1 - victim] in ends, told
+            left = {LOST, -signal.SIGABRT} if victim == 0 else {LOST}
+            assert statuses[victim] == -signal.SIGKILL and statuses[1 - victim] in left, told
             assert told[1 - victim][1].count("is gone") == 1, told
     reached = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*[0-9]"))
     rarely.append(f"--config.steps={reached + 5}")

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -74,17 +75,6 @@ def _wait_for(holds, seconds, what):
         time.sleep(0.2)
 
 
-def _free_ports(count):
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 @pytest.fixture
 def slurm():
     """The environment of commands of a cluster, which ends with the test."""
@@ -93,7 +83,7 @@ def slurm():
     for name in ("run", "log", "state"):
         (root / name).mkdir()
     host = socket.gethostname().partition(".")[0]
-    control, first, second = _free_ports(3)
+    control, first, second = free_ports(3)
     configuration = root / "slurm.conf"
     configuration.write_text(
         CONFIGURATION.format(host=host, root=root, control=control, first=first, second=second)

@@ -6,7 +6,6 @@ import json
 import os
 import pkgutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from ports import free_ports
 
 from gaxn import data, feed, keys, mesh, population
 from gaxn.data import folder, idx, shapes
@@ -209,13 +209,11 @@ print(json.dumps({"rows": placement.rows(8).tolist(), **found}))
 
 
 def test_two_processes_place_the_batch_of_one(pictures):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    (port,) = free_ports()
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", PROCESS, port, str(process), str(pictures)],
+            [sys.executable, "-c", PROCESS, str(port), str(process), str(pictures)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
