@@ -23,11 +23,12 @@ from gaxn.translation import Translator, in_order
 from gaxn.types import InputError, Subject
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cyclegan_shapes.py"
+SHRUNK = (f"--config={CONFIG}:tiny", "--config.discriminator.attention=True")
 
 
 def _config(*overrides):
     flags = [f"--config.{override}" for override in overrides]
-    return arguments.parse(["gaxn", f"--config={CONFIG}:tiny", *flags], MODES).config
+    return arguments.parse(["gaxn", *SHRUNK, *flags], MODES).config
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def state(experiment):
 def run(tmp_path_factory):
     """The directory of a finished run."""
     workdir = tmp_path_factory.mktemp("shapes")
-    assert main(["gaxn", f"--config={CONFIG}:tiny", f"--workdir={workdir}"]) == 0
+    assert main(["gaxn", *SHRUNK, f"--workdir={workdir}"]) == 0
     return workdir
 
 
