@@ -19,6 +19,10 @@ if "GAXN_COMPILED" not in os.environ:
 jax.config.update("jax_compilation_cache_dir", os.environ["GAXN_COMPILED"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
+# Programs run for an instant here and compile for long. Those of processes that a test starts are
+# compiled as users have them.
+jax.config.update("jax_disable_most_optimizations", True)
+
 from pathlib import Path  # noqa: E402
 
 from gaxn import arguments  # noqa: E402

@@ -21,8 +21,7 @@ TURNS = 2
 
 
 def _objective(critic):
-    loss = parts.make_loss({"name": "wasserstein"})
-    return Objective(critic, loss, (parts.make_penalty("wgan_gp", 10.0),))
+    return Objective(critic, parts.make_loss({"name": "wasserstein"}))
 
 
 def _game(**options):
@@ -111,18 +110,6 @@ def test_the_generators_loss_is_the_weighted_sum_of_its_terms(run):
         ("cycle_b", jnp.abs(of(of(b, "to_a"), "to_b") - b).mean()),
     ):
         np.testing.assert_allclose(terms[name], found, rtol=0.02)
-
-
-@pytest.mark.slow
-def test_devices_change_nothing_history_included(run):
-    with jax.enable_x64(True):
-        # In float64: the corners of ReLU and of absolute values make much of float32's rounding.
-        start = jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, run[3])
-        one = _after(run, mesh.jitted(jax.devices()[:1]), start, _batches(20))
-        for placement in (mesh.jitted(jax.devices()), mesh.pmapped(jax.devices())):
-            four = _after(run, placement, start, _batches(20))
-            for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
-                np.testing.assert_allclose(a, b, rtol=0, atol=1e-8)
 
 
 def test_each_critic_judges_its_own_domain():

@@ -154,9 +154,16 @@ def test_options_out_of_range_are_refused(tiny, field, value):
         build(config, "tiny")
 
 
-def test_an_update_trains_images_with_all_that_a_loss_can_have(tiny):
+@pytest.mark.parametrize(
+    "update",
+    [
+        "{'name': 'alternating'}",
+        pytest.param("{'name': 'unrolled', 'steps': 1}", marks=pytest.mark.slow),
+    ],
+)
+def test_an_update_trains_images_with_all_that_a_loss_can_have(tiny, update):
     config = tiny(
-        "updates={'name': 'unrolled', 'steps': 1}",
+        f"updates={update}",
         "loss={'name': 'relativistic_average'}",
         "penalties={'r1': {'weight': 0.5, 'every': 2}, 'dragan': {'weight': 1.0}}",
         "augmentations={'colour': {}, 'cutout': {}, 'instance_noise': {'until': 4}}",

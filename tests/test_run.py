@@ -61,7 +61,7 @@ def _start(environment, workdir, *arguments):
     )
 
 
-def _finish(process, status=0, timeout=240):
+def _finish(process, status=0, timeout=600):
     output, errors = process.communicate(timeout=timeout)
     assert process.returncode == status, errors
     return output
@@ -130,32 +130,40 @@ def test_evaluate_and_sample_repeat_what_training_left(uninterrupted, environmen
     assert Path(printed).read_bytes() == samples["step_00000060.png"]
 
 
-def test_one_seed_is_one_trajectory_and_two_are_two(uninterrupted, environment, tmp_path):
-    _run(environment, tmp_path / "same", *LONGER)
-    assert _outcome(tmp_path / "same") == _outcome(uninterrupted)
+def test_ways_between_latents_and_between_classes_are_drawn(uninterrupted, capsys):
+    assert main(["gaxn", f"--workdir={uninterrupted}", "--mode=interpolate"]) == 0
+    there = sorted((uninterrupted / "interpolation").iterdir())
+    names = ["classes.gif", "classes.png", "latents.gif", "latents.png"]
+    assert [path.name for path in there] == names
+    assert sorted(capsys.readouterr().out.splitlines()[-4:]) == [str(path) for path in there]
+    for path in there:
+        with Image.open(path) as picture:
+            assert np.asarray(picture).std() > 0
+            assert path.suffix == ".png" or picture.n_frames >= 48
+
+
+def test_another_seed_is_another_trajectory(uninterrupted, environment, tmp_path):
     _run(environment, tmp_path / "other", *LONGER, "--config.seed=1")
     other, ours = _outcome(tmp_path / "other")[1], _outcome(uninterrupted)[1]
     kernels = [leaf for leaf in ours if leaf.startswith(".params") and "kernel" in leaf]
     assert kernels and all(other[leaf] != ours[leaf] for leaf in kernels)
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 42), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_the_same_command_goes_on(
-    uninterrupted, environment, tmp_path, number, status
-):
-    workdir = tmp_path / "run"
-    process = _start(environment, workdir, *LONGER)
-    _wait_for(workdir / "checkpoints" / "5")
-    process.send_signal(number)
-    output = _finish(process, status)
-    step = int(output.split("saved at step ")[1].split(";")[0])
-    assert (workdir / "checkpoints" / str(step)).is_dir() and step < 60
+def test_a_signal_saves_and_the_same_command_goes_on(uninterrupted, environment, tmp_path):
+    workdir, step = tmp_path / "run", 0
+    for number, status in ((signal.SIGTERM, 42), (signal.SIGINT, 130)):
+        process = _start(environment, workdir, *LONGER)
+        _wait_for(workdir / "checkpoints" / str(5 * (step // 5 + 1)))
+        process.send_signal(number)
+        output = _finish(process, status)
+        before, step = step, int(output.split("saved at step ")[1].split(";")[0])
+        assert (workdir / "checkpoints" / str(step)).is_dir() and before < step < 60
     _run(environment, workdir, *LONGER)
     assert _outcome(workdir) == _outcome(uninterrupted)
     assert _history(workdir) == _history(uninterrupted)
 
 
-def _wait_for(path: Path, seconds: float = 120) -> None:
+def _wait_for(path: Path, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path} never came"
@@ -208,7 +216,7 @@ def test_a_disk_without_room_costs_the_steps_since_the_last_save(uninterrupted, 
 
     def refused(word):
         process = _start(environment, place / "run", *command)
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=600)
         (line,) = errors.splitlines()
         assert process.returncode == 2 and word in line.lower()
 
@@ -227,7 +235,8 @@ def test_a_disk_without_room_costs_the_steps_since_the_last_save(uninterrupted, 
 
 
 def test_a_run_on_four_devices_in_this_process(tmp_path, capsys):
-    arguments = ["gaxn", f"--config={CONFIG}:tiny", f"--workdir={tmp_path / 'run'}"]
+    config = CONFIG.with_name("ring.py")
+    arguments = ["gaxn", f"--config={config}:gan+tiny", f"--workdir={tmp_path / 'run'}"]
     assert main([*arguments, "--config.parallel=pmap"]) == 0
     assert main(arguments) == 0
     assert "is done" in capsys.readouterr().out
@@ -247,7 +256,7 @@ def _start_two(environment, workdir, *arguments):
     ]
 
 
-def _end(pair, timeout=240):
+def _end(pair, timeout=600):
     """What they wrote, and their exit statuses; neither may hang."""
     try:
         told = [process.communicate(timeout=timeout) for process in pair]
@@ -257,11 +266,16 @@ def _end(pair, timeout=240):
     return told, [process.returncode for process in pair]
 
 
-def test_two_processes_are_one_and_a_signal_stops_both(uninterrupted, environment, tmp_path):
-    """Stopped on two, ended on one: the run of one process with two devices."""
+def test_two_processes_are_one_whether_killed_or_stopped(uninterrupted, environment, tmp_path):
+    """Killed on two, stopped on two, ended on one: the run of one process with two devices."""
     workdir = tmp_path / "run"
     pair = _start_two(environment, workdir, *LONGER)
-    _wait_for(workdir / "checkpoints" / "5", 240)
+    _wait_for(workdir / "checkpoints" / "5")
+    pair[1].kill()
+    told, statuses = _end(pair)
+    assert statuses == [LOST, -signal.SIGKILL] and told[0][1].count("is gone") == 1, told
+    pair = _start_two(environment, workdir, *LONGER)
+    _wait_for(workdir / "checkpoints" / str(_reached(workdir) + 5))
     pair[1].send_signal(signal.SIGTERM)
     told, statuses = _end(pair)
     assert statuses == [42, 42], told
@@ -274,12 +288,17 @@ def test_two_processes_are_one_and_a_signal_stops_both(uninterrupted, environmen
     assert _outcome(workdir)[:2] == _outcome(uninterrupted)[:2]
 
 
-@pytest.mark.parametrize("ends", [2, pytest.param(40, marks=pytest.mark.slow)])
-def test_two_processes_lose_nothing_whichever_is_ended(environment, tmp_path, ends):
+def _reached(workdir):
+    names = os.listdir(workdir / "checkpoints")
+    return max(int(name) for name in names if name.isdigit())
+
+
+@pytest.mark.slow
+def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
     """SIGKILL and SIGTERM in turns, to either, at random moments from the first word on."""
-    workdir, chance = tmp_path / "run", random.Random(ends)
+    workdir, chance = tmp_path / "run", random.Random(40)
     rarely = ["--config.run.checkpoint_every=5", "--config.run.sample_every=1000000"]
-    for end in range(ends):
+    for end in range(40):
         pair = _start_two(environment, workdir, *rarely, "--config.steps=1000000")
         # Gloo speaks, then the first: from here on each is watched by the other.
         assert any(not line.startswith("[Gloo]") for line in pair[0].stdout)
@@ -296,8 +315,7 @@ def test_two_processes_lose_nothing_whichever_is_ended(environment, tmp_path, en
             left = {LOST, -signal.SIGABRT} if victim == 0 else {LOST}
             assert statuses[victim] == -signal.SIGKILL and statuses[1 - victim] in left, told
             assert told[1 - victim][1].count("is gone") == 1, told
-    reached = max(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*[0-9]"))
-    rarely.append(f"--config.steps={reached + 5}")
+    rarely.append(f"--config.steps={_reached(workdir) + 5}")
     for place in (workdir, tmp_path / "uninterrupted"):
         _run(environment, place, *rarely)
     assert _outcome(workdir)[:2] == _outcome(tmp_path / "uninterrupted")[:2]
