@@ -40,7 +40,9 @@ def leave(status: int, message: str) -> NoReturn:
     _leaving.acquire()
     # Whoever was to read may be gone too.
     with contextlib.suppress(OSError, ValueError):
-        print(f"gaxn: {message}", file=sys.stderr, flush=True)
+        # In one piece: what JAX logs from other threads does not come in between.
+        sys.stderr.write(f"gaxn: {message}\n")
+        sys.stderr.flush()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     if processes.count() > 1 and processes.is_first():
