@@ -30,13 +30,15 @@ def main(argv: Sequence[str]) -> int:
         given = arguments.parse(argv, modes.MODES)
         if given.config is None:
             return compare(given.runs, given.workdir)
-        processes.join(given.cluster)
         sizes = ("batch", 1), ("accumulate", 1), ("population", 1)
         batch, parts, members = (given.config.get(*size) for size in sizes)
         if all(isinstance(size, int) and size > 0 for size in (batch, parts, members)):
             # A member is worth a core whatever its batch.
             rows = batch // parts if members == 1 else members * mesh.ROWS_A_CORE
-            mesh.use_cores(rows // max(given.cluster.count, 1))
+            # Before there are devices; how many processes a scheduler has is known only then.
+            known = given.cluster.count or not processes.scheduled()
+            mesh.use_cores(rows // max(given.cluster.count, 1) if known else 0)
+        processes.join(given.cluster)
         with liveness.linked(given.cluster.coordinator.rpartition(":")[0]):
             run = build(given.config, given.name)
             return modes.start(given.mode, run, given.workdir, given.options)
@@ -53,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
         reason = str(error).partition("\n")[0][:120]
         if isinstance(error, jax.errors.JaxRuntimeError) and not reason.startswith(OWN_FAULTS):
             return _failed(liveness.LOST, f"another process is gone ({reason}); {liveness.ONWARD}")
+        # The loss of another can look like any error.
+        liveness.defer()
         # Among others an end with a traceback alone would first wait for them.
         traceback.print_exc()
         return _failed(1, f"{type(error).__name__}; see above")

@@ -53,6 +53,11 @@ class Cluster(NamedTuple):
         require("--process", self.index, holds, f"0 to {self.count - 1}")
 
 
+def scheduled(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The schedulers that started this process beside others, by its environment."""
+    return [name for name, mark in SCHEDULERS.items() if environment.get(mark)]
+
+
 def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
     """Finds the other processes, if there are any; comes before anything asks for a device.
 
@@ -65,7 +70,7 @@ def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
             after `WAITS`.
     """
     cluster.check()
-    several = [name for name, mark in SCHEDULERS.items() if environment.get(mark)]
+    several = scheduled(environment)
     if not cluster.coordinator and not several:
         return
     try:

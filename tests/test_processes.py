@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -16,6 +17,8 @@ from gaxn.data import outline
 from gaxn.main import main
 from gaxn.processes import Cluster
 from gaxn.types import InputError
+
+RING = Path(__file__).parents[1] / "configs" / "ring.py"
 
 
 @pytest.mark.parametrize(
@@ -100,20 +103,34 @@ with liveness.linked("127.0.0.1"):
         time.sleep(2 * liveness.GRACE)
 """
 
+# A run that fails once it is told to.
+FAILING = """
+import sys
+from gaxn import main, modes
+port, index, config = sys.argv[1:]
+main.build = lambda *_: None
+def start(*_):
+    print("linked", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+    raise ValueError("of any kind")
+modes.start = start
+cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={index}"]
+sys.exit(main.main(["gaxn", f"--config={config}", *cluster]))
+"""
+
 
 @pytest.fixture
 def linked():
     """Starts two processes that are linked; ends them."""
     started = []
 
-    def start(does):
+    def start(code, last):
         (port,) = free_ports()
         for index in range(2):
-            command = [sys.executable, "-c", LINKED, str(port), str(index), does]
+            command = [sys.executable, "-c", code, str(port), str(index), last]
             environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-            started.append(
-                subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-            )
+            pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
+            started.append(subprocess.Popen(command, text=True, env=environment, **pipes))
         return started
 
     yield start
@@ -124,7 +141,7 @@ def linked():
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_who_waits_for_a_killed_process_ends_with_one_line(linked, victim):
-    pair = linked("waits")
+    pair = linked(LINKED, "waits")
     for process in pair:
         assert process.stderr.readline() == "linked\n"
     pair[victim].kill()
@@ -138,8 +155,24 @@ def test_who_waits_for_a_killed_process_ends_with_one_line(linked, victim):
     assert lines.count(f"gaxn: process {victim} is gone; {liveness.ONWARD}") == 1
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_error_is_ones_own_unless_another_process_is_gone(linked, killed):
+    pair = linked(FAILING, f"{RING}:gan+tiny")
+    for process in pair:
+        assert process.stderr.readline() == "linked\n"
+    if killed:
+        pair[1].kill()
+    _, errors = pair[0].communicate("\n", timeout=60)
+    if killed:
+        assert (pair[0].returncode, errors.count("process 1 is gone")) == (liveness.LOST, 1)
+        assert "Traceback" not in errors
+    else:
+        assert pair[0].returncode == 1
+        assert "ValueError: of any kind" in errors and "gaxn: ValueError; see above" in errors
+
+
 def test_who_ends_as_it_should_is_not_gone(linked):
-    pair = linked("ends")
+    pair = linked(LINKED, "ends")
     told = [process.communicate(timeout=120)[1] for process in pair]
     assert (told, [process.returncode for process in pair]) == (["linked\n"] * 2, [0, 0])
 

@@ -315,8 +315,9 @@ def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
         else:
             # JAX aborts who is left by its coordinator, unless our line was faster.
             left = {LOST, -signal.SIGABRT} if victim == 0 else {LOST}
-            assert statuses[victim] == -signal.SIGKILL and statuses[1 - victim] in left, told
-            assert told[1 - victim][1].count("is gone") == 1, told
+            assert statuses[victim] == -signal.SIGKILL
+            assert statuses[1 - victim] in left, told[1 - victim][1]
+            assert told[1 - victim][1].count("is gone") == 1, told[1 - victim][1]
     rarely.append(f"--config.steps={_reached(workdir) + 5}")
     for place in (workdir, tmp_path / "uninterrupted"):
         _run(environment, place, *rarely)
