@@ -55,7 +55,7 @@ PLACES = {
 }
 
 
-# Attention, dropout and a history that is soon full, all at once. Instance norm over its small first
+# Attention, dropout and a history that is soon full, all at once. Instance norm over small first
 # kernels has so much curvature that, from a rate of 1e-3 on, a step makes ten of every error, in
 # float64 too: 1e-17 after the first, 1e-2 after the last.
 MORE = {
