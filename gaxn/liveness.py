@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from gaxn import processes
@@ -36,6 +36,10 @@ _leaving = threading.Lock()
 
 def leave(status: int, message: str) -> NoReturn:
     """Ends this process at once: among others an orderly end would wait for those."""
+    _end(status, message, GRACE if processes.count() > 1 and processes.is_first() else 0.0)
+
+
+def _end(status: int, message: str, grace: float) -> NoReturn:
     # Of two threads that leave, one speaks.
     _leaving.acquire()
     # Whoever was to read may be gone too.
@@ -45,8 +49,7 @@ def leave(status: int, message: str) -> NoReturn:
         sys.stderr.flush()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    if processes.count() > 1 and processes.is_first():
-        time.sleep(GRACE)
+    time.sleep(grace)
     os._exit(status)
 
 
@@ -59,13 +62,16 @@ def defer() -> None:
 
 
 class Watchdog:
-    """Ends the process, with a line, if too long nothing happens: a stuck step is never noticed.
+    """Ends the process if too long nothing happens. As a context: from entering to leaving.
 
-    As a context: it watches from entering to leaving.
+    Args:
+        seconds: that are too long.
+        end: does it.
     """
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, end: Callable[[], NoReturn]):
         self._seconds = seconds
+        self._end = end
         self._heard = time.monotonic()
         self._over = threading.Event()
 
@@ -83,10 +89,20 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._over.wait(min(1.0, self._seconds / 4)):
             if time.monotonic() - self._heard > self._seconds:
-                leave(
-                    STUCK,
-                    f"no step has ended for {self._seconds:g} s (config.run.stuck_after); {ONWARD}",
-                )
+                self._end()
+
+
+def over_steps(seconds: float) -> Watchdog:
+    """For training, which is to hear of every step: a stuck one would never be noticed."""
+    message = f"no step has ended for {seconds:g} s (config.run.stuck_after); {ONWARD}"
+    return Watchdog(seconds, lambda: leave(STUCK, message))
+
+
+def over_arrivals(seconds: float = 0.95 * processes.ARRIVAL) -> Watchdog:
+    """For the start, while the processes come together: JAX would abort without a clear word."""
+    message = f"not all processes have come within {seconds:g} s; {ONWARD}"
+    # Nothing may ask JAX how many there are before they are together.
+    return Watchdog(seconds, lambda: _end(LOST, message, 0.0))
 
 
 @contextlib.contextmanager

@@ -36,9 +36,10 @@ def main(argv: Sequence[str]) -> int:
             # A member is worth a core whatever its batch.
             rows = batch // parts if members == 1 else members * mesh.ROWS_A_CORE
             # Before there are devices; how many processes a scheduler has is known only then.
-            known = given.cluster.count or not processes.scheduled()
-            mesh.use_cores(rows // max(given.cluster.count, 1) if known else 0)
-        processes.join(given.cluster)
+            expected = processes.expected(given.cluster)
+            mesh.use_cores(rows // expected if expected else 0)
+        with liveness.over_arrivals():
+            processes.join(given.cluster)
         with liveness.linked(given.cluster.coordinator.rpartition(":")[0]):
             run = build(given.config, given.name)
             return modes.start(given.mode, run, given.workdir, given.options)

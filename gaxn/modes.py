@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from gaxn import outputs, processes, provenance, sinks
+from gaxn import liveness, outputs, processes, provenance, sinks
 from gaxn.checkpoint import Checkpoints
 from gaxn.evaluations import ALL, BEST, LAST
 from gaxn.experiment import Experiment
@@ -20,7 +20,6 @@ from gaxn.fitting import FITS
 from gaxn.games.cyclegan import CycleGan
 from gaxn.games.image_gan import ImageGan
 from gaxn.labs import LabRun
-from gaxn.liveness import Watchdog
 from gaxn.loop import Signals, advance
 from gaxn.state import GanState, steps_done
 from gaxn.types import InputError, require
@@ -60,7 +59,7 @@ def train(experiment: Experiment, workdir: Path) -> int:
         if done >= experiment.steps and outputs.is_evaluated(workdir, done):
             print(f"{workdir} is done: {done} steps, evaluated")
             return 0
-        with Signals() as signals, Watchdog(experiment.stuck_after) as watchdog:
+        with Signals() as signals, liveness.over_steps(experiment.stuck_after) as watchdog:
             state = advance(experiment, workdir, state, checkpoints, best, signals, watchdog)
     if signals.caught:
         print(f"stopped and saved at step {steps_done(state)}; the same command goes on")
@@ -214,6 +213,8 @@ def start(
     for name, parameter in takes.items():
         if name not in options and parameter.default is parameter.empty:
             raise InputError(f"--{name} is missing; --mode {mode} needs it")
+    if does is not train:
+        processes.end_by_sigterm()
     return does(run, workdir, **options)
 
 

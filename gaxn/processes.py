@@ -16,8 +16,11 @@ from jax.experimental import multihost_utils
 
 from gaxn.types import InputError, require
 
-WAITS = {"initialization_timeout": 300, "heartbeat_timeout_seconds": 20}
-"""Seconds that processes wait for one another at the start, and for a sign of life after it."""
+ARRIVAL = 300
+"""Seconds that processes wait for one another at the start."""
+
+WAITS = {"initialization_timeout": ARRIVAL, "heartbeat_timeout_seconds": 20}
+"""Seconds that JAX waits for the others at the start, and for a sign of life after it."""
 
 SCHEDULERS = {
     "Slurm": "SLURM_STEP_NODELIST",
@@ -58,6 +61,13 @@ def scheduled(environment: Mapping[str, str] = os.environ) -> list[str]:
     return [name for name, mark in SCHEDULERS.items() if environment.get(mark)]
 
 
+def expected(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> int:
+    """How many take part, as far as it is known before they join; 0 where a scheduler knows."""
+    if cluster.count or scheduled(environment):
+        return cluster.count
+    return 1
+
+
 def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
     """Finds the other processes, if there are any; comes before anything asks for a device.
 
@@ -66,8 +76,8 @@ def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
         environment: of the process.
 
     Raises:
-        InputError: JAX refuses what was given. Where the others never come it aborts (SIGABRT),
-            after `WAITS`.
+        InputError: JAX refuses what was given. Where the others never come it aborts (SIGABRT)
+            after `ARRIVAL`, unless `liveness.over_arrivals` watches.
     """
     cluster.check()
     several = scheduled(environment)
@@ -136,6 +146,12 @@ def agree_to_stop(step: int) -> bool:
     Every one has to ask after every step.
     """
     return count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+
+
+def end_by_sigterm() -> None:
+    """From here on nobody asks whether to stop: SIGTERM ends this process, as it would alone."""
+    if count() > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def stop_all() -> None:

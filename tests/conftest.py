@@ -59,6 +59,13 @@ def ring():
 
 
 @pytest.fixture
+def float64():
+    """Doubles wherever a test asks for no other type."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
 def photos(tmp_path):
     """A folder of pictures of noise, of several sizes."""
     folder = tmp_path / "photos"

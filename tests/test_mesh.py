@@ -19,15 +19,9 @@ SGD = [
     "'discriminator': {'name': 'sgd', 'learning_rate': 1e-2}}"
 ]
 
-
 # In float64: no rounding makes this much of a difference, through whatever corner of a ReLU.
+pytestmark = pytest.mark.usefixtures("float64")
 TOLERANCE = 1e-12
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def _start(experiment):

@@ -14,18 +14,14 @@ from gaxn.models import attn_cgan
 from gaxn.penalties import dragan, r1, r2, wgan_gp, wgan_lp, zero_centred
 from gaxn.types import InputError
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 FILES = [
     importlib.import_module(found.name)
     for found in pkgutil.iter_modules(penalties.__path__, "gaxn.penalties.")
 ]
 BATCH, SHAPE, HIDDEN = 3, (2, 3, 2), 4
 STEP = 1e-5
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def _name(file):

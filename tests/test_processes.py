@@ -65,8 +65,8 @@ def test_who_is_not_found_is_one_clear_line(monkeypatch):
 
 STUCK = """
 import time
-from gaxn.liveness import Watchdog
-with Watchdog(0.5) as watchdog:
+from gaxn.liveness import over_steps
+with over_steps(0.5) as watchdog:
     for _ in range(4):
         time.sleep(0.3)
         watchdog.hear()
@@ -169,6 +169,40 @@ def test_an_error_is_ones_own_unless_another_process_is_gone(linked, killed):
     else:
         assert pair[0].returncode == 1
         assert "ValueError: of any kind" in errors and "gaxn: ValueError; see above" in errors
+
+
+# One that comes alone, for less patience than a cluster has.
+ALONE = """
+import sys
+from gaxn import liveness, processes
+with liveness.over_arrivals(3):
+    processes.join(processes.Cluster(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_who_waits_for_others_that_never_come_ends_with_one_line(index):
+    command = [sys.executable, "-c", ALONE, str(*free_ports()), str(index)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert found.returncode == liveness.LOST
+    assert found.stderr == f"gaxn: not all processes have come within 3 s; {liveness.ONWARD}\n"
+
+
+# Two that have trained, and evaluate.
+TRAINED = LINKED.replace(
+    "with liveness", "from gaxn.loop import Signals\nwith Signals(): pass\nwith liveness"
+)
+
+
+def test_sigterm_ends_an_evaluation_of_several(linked):
+    pair = linked(TRAINED, "waits")
+    for process in pair:
+        assert process.stderr.readline() == "linked\n"
+    pair[1].terminate()
+    _, errors = pair[0].communicate(timeout=60)
+    assert (pair[0].returncode, errors.count("process 1 is gone")) == (liveness.LOST, 1)
+    assert pair[1].wait(timeout=60) == -signal.SIGTERM
 
 
 def test_who_ends_as_it_should_is_not_gone(linked):

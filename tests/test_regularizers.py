@@ -14,6 +14,8 @@ from gaxn.build import build
 from gaxn.regularizers import View, auxiliary, bcr, lecam, zcr
 from gaxn.types import InputError, Verdict
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 FILES = [
     importlib.import_module(found.name)
     for found in pkgutil.iter_modules(regularizers.__path__, "gaxn.regularizers.")
@@ -25,12 +27,6 @@ MAKER = RANDOM.normal(size=(LATENT, SIDE * SIDE))
 CRITIC = RANDOM.normal(size=SIDE * SIDE)
 NAMER = RANDOM.normal(size=(SIDE * SIDE, CLASSES))
 LATENTS, IMAGES = RANDOM.normal(size=(BATCH, LATENT)), RANDOM.normal(size=(BATCH, SIDE, SIDE, 1))
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def _generate(latents):
