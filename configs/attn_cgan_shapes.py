@@ -113,7 +113,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "game": {"latent": 8},
         "generator": {"widths": (16, 8, 8)},
         "discriminator": {"widths": (8, 8, 16), "hidden": 16},
-        "evaluation": {"samples": 60},
+        "evaluation": {"samples": 60, "reference_count": 200},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
     later = {"decay": {"begin": 4_000, "end": 16_000}}

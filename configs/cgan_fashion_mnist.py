@@ -60,7 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "game": {"latent": 8},
         "generator": {"widths": (8, 8)},
         "discriminator": {"widths": (8, 8)},
-        "evaluation": {"samples": 60, "memorisation": False},
+        "evaluation": {"samples": 60, "reference_count": 200, "memorisation": False},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
     return with_variant(config, variant, {"tiny": tiny})

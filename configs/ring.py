@@ -106,7 +106,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "data": {"examples": 64},
         "generator": {"widths": (8, 8)},
         "discriminator": {"widths": (4, 4)},
-        "evaluation": {"samples": 60},
+        "evaluation": {"samples": 60, "reference_count": 200},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
     config = with_variant(config, variant, {**rows, "short": short, "tiny": tiny})

@@ -106,7 +106,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "game": {"latent": 8},
         "generator": {"widths": (8, 8), "first": 8},
         "discriminator": {"widths": (8, 8)},
-        "evaluation": {"samples": 60},
+        "evaluation": {"samples": 60, "reference_count": 200},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
     }
     config = with_variant(config, variant, {**rows, "half": half, "quarter": quarter, "tiny": tiny})

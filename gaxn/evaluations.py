@@ -132,6 +132,7 @@ def plan(
     start: Callable[[], GanState],
     *,
     samples: int,
+    reference_count: int = 0,
     metrics: tuple[str, ...] = (),
     classifier: bool = True,
     inception: str = "",
@@ -156,6 +157,7 @@ def plan(
         start: () -> the host state before the first step.
         samples: images that a full evaluation generates, or translates each way if there are
             as many in the test split.
+        reference_count: images of the test split that they are held against; 0 for all.
         metrics: names in gaxn/metrics; none for all that apply.
         classifier: whether a classifier of the data's classes looks at them; of unpaired data,
             one that tells the domains apart.
@@ -175,6 +177,8 @@ def plan(
         InputError: a field is out of range.
     """
     require("samples", samples, samples >= FEWEST, f"{FEWEST} or more")
+    holds = reference_count == 0 or reference_count >= FEWEST
+    require("reference_count", reference_count, holds, f"0, for all, or {FEWEST} or more")
     valid = f"{FEWEST} or more"
     require("interim_samples", interim_samples, interim_samples >= FEWEST, valid)
     require(
@@ -213,7 +217,9 @@ def plan(
                 name: dataclasses.replace(own, modes=0) for name, own in extractors.items()
             }
         return {
-            (name, aim): measured.Reference(aim.test, extractor, files, conditional, most)
+            (name, aim): measured.Reference(
+                aim.test, extractor, files, conditional, most, reference_count or None
+            )
             for name, extractor in extractors.items()
             for aim in aims
         }

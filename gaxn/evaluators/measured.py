@@ -29,6 +29,7 @@ class Reference:
         metrics: files of gaxn/metrics by name, whatever anyone asks for.
         conditional: whether labels mean something.
         most: images of the largest set that is looked at.
+        count: images of the test split that are looked at, drawn once; None for all.
     """
 
     test: Source
@@ -36,11 +37,17 @@ class Reference:
     metrics: Mapping[str, Any]
     conditional: bool
     most: int
+    count: int | None = None
+
+    @functools.cached_property
+    def images(self) -> ImageSet:
+        """What samples are held against."""
+        return measure.of_source(self.test, self.count)
 
     @functools.cached_property
     def outline(self) -> Outline:
         """Raises: InputError: the extractor cannot take such images."""
-        whole = measure.outline(measure.of_source(self.test), self.extractor)
+        whole = measure.outline(self.images, self.extractor)
         return whole if self.conditional else whole._replace(labels=0)
 
     @functools.cached_property
@@ -50,11 +57,10 @@ class Reference:
 
     @functools.cached_property
     def statistics(self) -> Statistics:
-        """Of all of it."""
+        """Of all of them."""
         applicable = measure.applicable(self.metrics, [self.outline])
         chosen = measure.fitting(applicable, [self.outline])
-        images = measure.of_source(self.test)
-        return measure.observe(images, self.extractor, chosen, self.look, "reference")
+        return measure.observe(self.images, self.extractor, chosen, self.look, "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +130,8 @@ class Evaluator:
             labels = numbers % classes if classes else None
             return subject.sample(numbers, labels), labels
 
-        return ImageSet(self.samples, self._test.image_shape, classes, read)
+        own = measure.in_full_batches(read, self.samples)
+        return ImageSet(self.samples, self._test.image_shape, classes, own)
 
     def _observed(self, images: ImageSet, title: str) -> Statistics:
         extractor, look = self.reference.extractor, self.reference.look
@@ -168,10 +175,8 @@ class Evaluator:
         }
         nearest = np.argsort(state.distances[:, 0], kind="stable")[:SHOWN]
         rows = [
-            np.concatenate(
-                [generated.read(np.array([asker]))[0], training.read(state.indices[asker])[0]]
-            )
-            for asker in nearest
+            np.stack([sample, *training.read(state.indices[asker])[0]])
+            for asker, sample in zip(nearest, generated.read(nearest)[0], strict=True)
         ]
         return found, pictures.grid(np.stack(rows))
 
@@ -183,7 +188,7 @@ class Evaluator:
             "samples": self.samples,
             "labels": "every class equally often" if self.reference.conditional else "none",
             "reference": f"{self._test.identity}, test split",
-            "reference_count": len(self._test),
+            "reference_count": self.reference.images.count,
             "floor": f"{self.train.identity}, training split",
             "floor_count": self._floor[1],
             "memorisation": f"{min(ASKED, self.samples):,} samples and "
