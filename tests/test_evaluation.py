@@ -27,11 +27,22 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory):
-    """A finished run of 8 steps, checkpoints at 2, 4, 6 and 8, measured at each."""
+    """A finished run of 4 steps, checkpoints at 2 and 4, measured at each."""
     workdir = tmp_path_factory.mktemp("run")
-    config = tiny(*QUICK, "evaluation.every=2", "run.checkpoint_every=2", "run.keep=9")
+    config = tiny(*QUICK, "steps=4", "evaluation.every=2", "run.checkpoint_every=2", "run.keep=9")
     assert modes.train(build(config, "tiny"), workdir) == 0
     return workdir
+
+
+@pytest.fixture(scope="module")
+def brief(ring):
+    """A function from overrides to a run of points, in a moment, with interim evaluations."""
+
+    def experiment(*overrides):
+        best = "evaluation.best=lowest modes/frechet_distance"
+        return build(ring(*QUICK, best, *overrides, variant="gan+tiny"), "brief")
+
+    return experiment
 
 
 def _evaluated(run, *flags):
@@ -42,8 +53,8 @@ def _evaluated(run, *flags):
 
 def test_interim_evaluations_are_lines_and_a_curve(run):
     lines = sinks.read_lines(run / "evaluations.jsonl")
-    assert [line["step"] for line in lines if line.get("interim")] == [2, 4, 6, 8]
-    assert [line["step"] for line in lines if not line.get("interim")][:1] == [8]
+    assert [line["step"] for line in lines if line.get("interim")] == [2, 4]
+    assert [line["step"] for line in lines if not line.get("interim")][:1] == [4]
     assert all(line["classifier"]["protocol"]["samples"] == 20 for line in lines)
     assert (run / "evaluations.png").exists()
 
@@ -60,18 +71,18 @@ def test_the_best_checkpoint_is_that_of_the_lowest_figure(run):
 
 
 def test_a_directory_is_enough_and_any_step_will_do(run):
-    document = _evaluated(run, "--config.evaluation.checkpoint=4")
-    assert document["step"] == 4 and document["name"] == "tiny"
-    assert document["classifier"]["protocol"]["step"] == 4
+    document = _evaluated(run, "--config.evaluation.checkpoint=2")
+    assert document["step"] == 2 and document["name"] == "tiny"
+    assert document["classifier"]["protocol"]["step"] == 2
     assert document["classifier"]["timing"]["images_per_second"] > 0
 
 
 def test_all_checkpoints_are_a_curve(run):
     before = len(sinks.read_lines(run / "evaluations.jsonl"))
     (run / "evaluations.png").unlink()
-    assert _evaluated(run, "--config.evaluation.checkpoint=all")["step"] == 8
+    assert _evaluated(run, "--config.evaluation.checkpoint=all")["step"] == 4
     lines = sinks.read_lines(run / "evaluations.jsonl")[before:]
-    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines] == [2, 4]
     assert (run / "evaluations.png").exists()
 
 
@@ -87,19 +98,21 @@ def test_checkpoints_that_are_not_there_are_refused(run, capsys, tiny, tmp_path)
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    assert "has the steps 2, 4, 6, 8" in refused(run, 3)
+    assert "has the steps 2, 4" in refused(run, 3)
     sinks.write_json(tmp_path / "config.json", json.loads((run / "config.json").read_text()))
     assert "has kept none" in refused(tmp_path, "best")
     assert "holds no checkpoint" in refused(tmp_path, 4)
     assert "holds no run" in refused(tmp_path / "nothing", "last")
 
 
-def test_weights_and_statistics_are_those_that_are_chosen(run):
+def test_weights_and_statistics_are_those_that_are_chosen(run, tiny):
     protocols, distances = [], []
-    for flags in ((), ("weights=raw",), ("statistics=running",)):
-        found = _evaluated(run, *(f"--config.evaluation.{flag}" for flag in flags))["classifier"]
-        protocols.append(found["protocol"])
-        distances.append(found["figures"]["frechet_distance"])
+    state = modes._restored(build(tiny(*QUICK, "steps=4"), "tiny"), run, "last")
+    for flags in ((), ("evaluation.weights=raw",), ("evaluation.statistics=running",)):
+        plan = build(tiny(*QUICK, *flags), "tiny").evaluation
+        found = plan.evaluators()["classifier"](plan.subject(state))
+        protocols.append(found.protocol)
+        distances.append(found.figures["frechet_distance"])
     assert [protocol["weights"] for protocol in protocols] == ["ema", "raw", "ema"]
     assert protocols[0]["batch_statistics"] == "standing, 2048 samples"
     assert protocols[2]["batch_statistics"] == "running"
@@ -126,21 +139,20 @@ def test_raw_weights_are_those_that_train(tiny):
         assert np.abs(sample(raw, state) - sample(raw, other)).max() > 0
 
 
-def test_a_run_goes_on_with_the_same_best(run, tiny, tmp_path):
-    config = (*QUICK, "evaluation.every=2", "run.checkpoint_every=3", "run.keep=9")
-    assert modes.train(build(tiny(*config, "steps=5"), "tiny"), tmp_path) == 0
-    assert modes.train(build(tiny(*config), "tiny"), tmp_path) == 0
+def test_a_run_goes_on_with_the_same_best(brief, tmp_path):
+    config = ("evaluation.every=2", "run.checkpoint_every=3", "run.keep=9")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert modes.train(brief(*config), whole) == 0
+    assert modes.train(brief(*config, "steps=5"), parts) == 0
+    assert modes.train(brief(*config), parts) == 0
 
     def told(workdir):
         lines = sinks.read_lines(workdir / "evaluations.jsonl")
-        return {
-            line["step"]: line["classifier"]["figures"] for line in lines if line.get("interim")
-        }
+        return {line["step"]: line["modes"]["figures"] for line in lines if line.get("interim")}
 
-    assert told(tmp_path) == told(run)
-    assert [path.name for path in (tmp_path / "best").iterdir()] == [
-        path.name for path in (run / "best").iterdir()
-    ]
+    assert told(parts) == told(whole) and list(told(whole)) == [2, 4, 6, 8]
+    (best,) = (path.name for path in (whole / "best").iterdir())
+    assert [path.name for path in (parts / "best").iterdir()] == [best]
 
 
 def _plan(best):
@@ -229,9 +241,9 @@ def test_metrics_that_a_small_test_split_cannot_have_are_left_out_unless_asked_f
         figures(("manifolds",))
 
 
-def test_the_best_state_is_never_ahead_of_the_last(run, tiny, tmp_path):
-    config = (*QUICK, "evaluation.every=1", "run.checkpoint_every=8", "run.keep=9")
-    assert modes.train(build(tiny(*config), "tiny"), tmp_path) == 0
+def test_the_best_state_is_never_ahead_of_the_last(brief, tmp_path):
+    config = ("evaluation.every=1", "run.checkpoint_every=8", "run.keep=9")
+    assert modes.train(brief(*config), tmp_path) == 0
     (best,) = (int(path.name) for path in (tmp_path / "best").iterdir())
     assert best in {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
 
@@ -282,10 +294,10 @@ def test_figures_are_told_with_what_belongs_to_them():
     assert found == {"fd": "4.3014 +- 0.1000 (floor 0.3000)", "lonely_error": "2.0000"}
 
 
-def test_interim_time_is_no_training_time(tiny, tmp_path, monkeypatch):
+def test_interim_time_is_no_training_time(brief, tmp_path, monkeypatch):
     import time
 
-    experiment = build(tiny(*QUICK, "steps=4", "evaluation.every=2", "run.log_every=1"), "tiny")
+    experiment = brief("steps=4", "evaluation.every=2", "run.log_every=1", "population=1")
     nothing = dataclasses.replace(experiment.evaluation, evaluators=dict)
     experiment = dataclasses.replace(experiment, evaluation=nothing)
 

@@ -18,13 +18,10 @@ from ports import free_ports
 from gaxn.liveness import LOST
 from gaxn.main import main
 
-CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
-LONGER = [
-    "--config.steps=60",
-    "--config.run.checkpoint_every=5",
-    "--config.run.sample_every=20",
-    "--config.parallel=auto",
-]
+CONFIGS = Path(__file__).parents[1] / "configs"
+IMAGES = f"--config={CONFIGS / 'attn_cgan_shapes.py'}:tiny"
+OFTEN = ["--config.run.checkpoint_every=5", "--config.run.sample_every=20"]
+LONGER = [IMAGES, "--config.steps=60", *OFTEN]
 
 # For runs whose own evaluation nobody looks at.
 BRIEF = [
@@ -34,16 +31,17 @@ BRIEF = [
     "--config.evaluation.memorisation=False",
 ]
 
+# How a run ends, and goes on, has nothing to do with what it trains; points are quick.
+POINTS = [f"--config={CONFIGS / 'ring.py'}:gan+tiny", "--config.population=1"]
+ENDLESS = [
+    "--config.steps=1000000",
+    "--config.run.checkpoint_every=5",
+    "--config.run.sample_every=1000000",
+]
+
 
 def _command(workdir: Path, *arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "gaxn.main",
-        f"--config={CONFIG}:tiny",
-        f"--workdir={workdir}",
-        *arguments,
-    ]
+    return [sys.executable, "-m", "gaxn.main", f"--workdir={workdir}", *arguments]
 
 
 @pytest.fixture(scope="module")
@@ -171,29 +169,52 @@ def _wait_for(path: Path, seconds: float = 600) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_kill_9_at_random_moments_changes_nothing(uninterrupted, environment, tmp_path, kills):
+@pytest.mark.parametrize(
+    ("config", "kills"),
+    [(POINTS, 2), pytest.param([IMAGES], 10, marks=pytest.mark.slow)],
+    ids=["points", "images"],
+)
+def test_kill_9_at_random_moments_changes_nothing(environment, tmp_path, config, kills):
     workdir = tmp_path / "run"
     moments = random.Random(kills)
     for _ in range(kills):
-        process = _start(environment, workdir, *BRIEF)
+        process = _start(environment, workdir, *config, *ENDLESS)
         _wait_for(workdir / "config.json")
         time.sleep(moments.uniform(0, 12))
         process.kill()
         process.communicate()
-    _run(environment, workdir, *BRIEF)
-    assert _outcome(workdir) == _outcome(uninterrupted)
-    assert _history(workdir) == _history(uninterrupted)
+    whole = _end_beside(environment, workdir, config)
+    assert _outcome(workdir) == _outcome(whole)
+    assert _history(workdir) == _history(whole)
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one(uninterrupted, environment, tmp_path):
-    shorter = [argument.replace("steps=60", "steps=30") for argument in BRIEF]
-    _run(environment, tmp_path / "run", *shorter)
-    _run(environment, tmp_path / "run", *BRIEF)
+def _end_beside(environment, workdir, config):
+    """Ends a run a little after where it stands; the directory of one that nobody touched."""
+    whole, steps = workdir.with_name("whole"), _reached(workdir) + 5
+    for place in (workdir, whole):
+        _run(environment, place, *config, *ENDLESS, f"--config.steps={steps}")
+    return whole
+
+
+def _reached(workdir):
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(environment, points, tmp_path):
+    _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.steps=30")
+    _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.steps=60")
     step, sums, samples = _outcome(tmp_path / "run")
-    expected = _outcome(uninterrupted)
+    expected = _outcome(points)
     assert (step, sums) == expected[:2]
     assert expected[2].items() <= samples.items()
+
+
+@pytest.fixture(scope="module")
+def points(environment, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("points") / "run"
+    _run(environment, workdir, *POINTS, *OFTEN, "--config.steps=60")
+    return workdir
 
 
 @pytest.fixture
@@ -211,9 +232,9 @@ def disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_disk_without_room_costs_the_steps_since_the_last_save(uninterrupted, environment, disk):
+def test_a_disk_without_room_costs_the_steps_since_the_last_save(points, environment, disk):
     place, change = disk
-    command = (*BRIEF, "--config.run.keep=100")
+    command = (*POINTS, *OFTEN, "--config.steps=60", "--config.run.keep=100")
 
     def refused(word):
         process = _start(environment, place / "run", *command)
@@ -222,7 +243,7 @@ def test_a_disk_without_room_costs_the_steps_since_the_last_save(uninterrupted, 
         assert process.returncode == 2 and word in line.lower()
 
     refused("no space left")
-    change("size=3m")
+    change("size=600k")
     refused("no space left")
     saved = max(map(int, os.listdir(place / "run" / "checkpoints")), default=0)
     assert 5 <= saved < 60
@@ -230,15 +251,13 @@ def test_a_disk_without_room_costs_the_steps_since_the_last_save(uninterrupted, 
     refused("read-only")
     change("rw,size=100m")
     _run(environment, place / "run", *command)
-    assert _outcome(place / "run")[:2] == _outcome(uninterrupted)[:2]
+    assert _outcome(place / "run")[:2] == _outcome(points)[:2]
     history = [row["step"] for row in _history(place / "run")]
-    assert history == [row["step"] for row in _history(uninterrupted)]
+    assert history == [row["step"] for row in _history(points)]
 
 
 def test_a_run_on_four_devices_in_this_process(tmp_path, capsys):
-    config = CONFIG.with_name("ring.py")
-    arguments = ["gaxn", f"--config={config}:gan+tiny", "--config.population=1"]
-    arguments.append(f"--workdir={tmp_path / 'run'}")
+    arguments = ["gaxn", *POINTS, f"--workdir={tmp_path / 'run'}"]
     assert main([*arguments, "--config.parallel=pmap"]) == 0
     assert main(arguments) == 0
     assert "is done" in capsys.readouterr().out
@@ -268,15 +287,15 @@ def _end(pair, timeout=600):
     return told, [process.returncode for process in pair]
 
 
-def test_two_processes_are_one_whether_killed_or_stopped(uninterrupted, environment, tmp_path):
+def test_two_processes_are_one_whether_killed_or_stopped(environment, tmp_path):
     """Killed on two, stopped on two, ended on one: the run of one process with two devices."""
     workdir = tmp_path / "run"
-    pair = _start_two(environment, workdir, *BRIEF)
+    pair = _start_two(environment, workdir, *POINTS, *ENDLESS)
     _wait_for(workdir / "checkpoints" / "5")
     pair[1].kill()
     told, statuses = _end(pair)
     assert statuses == [LOST, -signal.SIGKILL] and told[0][1].count("is gone") == 1, told
-    pair = _start_two(environment, workdir, *BRIEF)
+    pair = _start_two(environment, workdir, *POINTS, *ENDLESS)
     _wait_for(workdir / "checkpoints" / str(_reached(workdir) + 5))
     pair[1].send_signal(signal.SIGTERM)
     told, statuses = _end(pair)
@@ -285,23 +304,17 @@ def test_two_processes_are_one_whether_killed_or_stopped(uninterrupted, environm
     stopped = int(told[0][0].split("saved at step ")[1].split(";")[0])
     assert [line for line in told[1][0].splitlines() if not line.startswith("[Gloo]")] == []
     assert (workdir / "checkpoints" / str(stopped)).is_dir()
-    _run(environment, workdir, *BRIEF)
     # The step and every leaf of the state; pictures are rounded from other batches.
-    assert _outcome(workdir)[:2] == _outcome(uninterrupted)[:2]
-
-
-def _reached(workdir):
-    names = os.listdir(workdir / "checkpoints")
-    return max(int(name) for name in names if name.isdigit())
+    whole = _end_beside(environment, workdir, POINTS)
+    assert _outcome(workdir)[:2] == _outcome(whole)[:2]
 
 
 @pytest.mark.slow
 def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
     """SIGKILL and SIGTERM in turns, to either, at random moments from the first word on."""
     workdir, chance = tmp_path / "run", random.Random(40)
-    rarely = ["--config.run.checkpoint_every=5", "--config.run.sample_every=1000000"]
     for end in range(40):
-        pair = _start_two(environment, workdir, *rarely, "--config.steps=1000000")
+        pair = _start_two(environment, workdir, IMAGES, *ENDLESS)
         # Gloo speaks, then the first: from here on each is watched by the other.
         assert any(not line.startswith("[Gloo]") for line in pair[0].stdout)
         time.sleep(chance.uniform(0, 12))
@@ -318,14 +331,12 @@ def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
             assert statuses[victim] == -signal.SIGKILL
             assert statuses[1 - victim] in left, told[1 - victim][1]
             assert told[1 - victim][1].count("is gone") == 1, told[1 - victim][1]
-    rarely.append(f"--config.steps={_reached(workdir) + 5}")
-    for place in (workdir, tmp_path / "uninterrupted"):
-        _run(environment, place, *rarely)
-    assert _outcome(workdir)[:2] == _outcome(tmp_path / "uninterrupted")[:2]
+    whole = _end_beside(environment, workdir, [IMAGES])
+    assert _outcome(workdir)[:2] == _outcome(whole)[:2]
 
 
 def test_what_is_wrong_for_two_processes_ends_both(environment, tmp_path):
-    pair = _start_two(environment, tmp_path / "run", "--config.batch=7")
+    pair = _start_two(environment, tmp_path / "run", *POINTS, "--config.batch=7")
     told, statuses = _end(pair)
     assert statuses == [2, 2]
     assert all("config.batch is 7" in errors for _, errors in told)
