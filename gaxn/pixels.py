@@ -9,10 +9,10 @@ from gaxn.types import Images, Pixels
 
 
 def decode(pixels: Pixels) -> Images:
-    """uint8 -> float32 in [-1, 1]; float as it is."""
+    """uint8 -> JAX's default float (float32) in [-1, 1]; float as it is."""
     if jnp.issubdtype(pixels.dtype, jnp.floating):
         return pixels
-    return pixels.astype(jnp.float32) / 127.5 - 1
+    return pixels.astype(float) / 127.5 - 1
 
 
 def encode(images: Images) -> Pixels:

@@ -135,8 +135,9 @@ def test_a_directory_that_is_a_file(capsys, tmp_path):
 def test_a_scalar_that_is_not_finite(capsys, tmp_path):
     line = _refused(
         capsys,
-        f"--config={CONFIG}:tiny",
+        f"--config={CONFIG.with_name('ring.py')}:gan+tiny",
         f"--workdir={tmp_path / 'run'}",
+        "--config.population=1",
         "--config.optimizers.generator.learning_rate=1e30",
         "--config.run.checkpoint_every=1",
     )

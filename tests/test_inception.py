@@ -276,7 +276,7 @@ def test_two_folders_score_as_torch_fidelity_scores_them(state, tmp_path, monkey
     torch.save(state, weights)
     for name, shift in (("a", 0), ("b", 30)):
         (tmp_path / name).mkdir()
-        for index, image in enumerate(_images((32, 32, 3), 50)):
+        for index, image in enumerate(_images((32, 32, 3), 20)):
             shifted = np.clip(image.astype(int) + shift, 0, 255).astype(np.uint8)
             Image.fromarray(shifted).save(tmp_path / name / f"{index:02d}.png")
     expected = theirs.calculate_metrics(
@@ -285,7 +285,7 @@ def test_two_folders_score_as_torch_fidelity_scores_them(state, tmp_path, monkey
         fid=True,
         kid=True,
         isc=True,
-        kid_subset_size=50,
+        kid_subset_size=20,
         feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(weights),
         cuda=False,

@@ -19,6 +19,16 @@ SGD = [
     "'discriminator': {'name': 'sgd', 'learning_rate': 1e-2}}"
 ]
 
+# All layers of the config, at a quarter of its pixels; the test of parts has a penalty.
+SMALL = [
+    "penalties={}",
+    "data.size=16",
+    "generator.widths=(8, 8)",
+    "generator.attention_at=(8,)",
+    "discriminator.widths=(8, 8)",
+    "discriminator.attention_at=(8,)",
+]
+
 # In float64: no rounding makes this much of a difference, through whatever corner of a ReLU.
 pytestmark = pytest.mark.usefixtures("float64")
 TOLERANCE = 1e-12
@@ -41,7 +51,7 @@ def _after(config, placement, steps=5):
 @pytest.mark.parametrize(
     ("places", "options"),
     [
-        pytest.param((mesh.jitted, mesh.pmapped, SPLIT), [], id="config"),
+        pytest.param((mesh.jitted, mesh.pmapped, SPLIT), SMALL, id="config"),
         pytest.param(
             (mesh.jitted, mesh.pmapped, SPLIT),
             [
@@ -73,7 +83,9 @@ def test_devices_do_not_change_the_trajectory(tiny, places, options, monkeypatch
         for a, b in _pairs(one, four):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
         for name, value in one_scalars.items():
-            np.testing.assert_allclose(value, four_scalars[name], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(
+                value, four_scalars[name], rtol=1e-9, atol=1e-12, err_msg=name
+            )
 
 
 @pytest.mark.parametrize(
@@ -121,24 +133,25 @@ ALONE = [
 ]
 
 
-SMOOTH = ["penalties={'wgan_gp': 1.0}", "augmentations={'translation': {}}"]
+SMOOTH = ["data.size=16", "penalties={'wgan_gp': 1.0}", "augmentations={'translation': {}}"]
 MORE = ["penalties={'r1': 1.0, 'wgan_gp': 1.0}", "augmentations={'translation': {}, 'colour': {}}"]
+EVERYWHERE = [lambda devices: mesh.jitted(devices[:1]), mesh.jitted, mesh.pmapped]
 
 
 @pytest.mark.parametrize(
-    ("parts", "options", "several"),
+    ("parts", "options", "places"),
     [
         (2, SMOOTH, [mesh.pmapped]),
-        pytest.param(2, MORE, [mesh.jitted, mesh.pmapped], marks=pytest.mark.slow),
-        pytest.param(4, MORE, [mesh.jitted, mesh.pmapped], marks=pytest.mark.slow),
+        pytest.param(2, MORE, EVERYWHERE, marks=pytest.mark.slow),
+        pytest.param(4, MORE, EVERYWHERE, marks=pytest.mark.slow),
     ],
 )
-def test_a_batch_in_parts_is_the_batch(tiny, parts, options, several):
+def test_a_batch_in_parts_is_the_batch(tiny, parts, options, places):
     options = [*SGD, *ALONE, *options]
-    alone = mesh.jitted(jax.devices()[:1])
-    whole, whole_scalars = _after(tiny(*options), alone)
+    whole, whole_scalars = _after(tiny(*options), mesh.jitted(jax.devices()[:1]))
     config = tiny(*options, f"accumulate={parts}")
-    for placement in (alone, *(place(jax.devices()) for place in several)):
+    for place in places:
+        placement = place(jax.devices())
         state, scalars = _after(config, placement)
         for a, b in _pairs(whole, state):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)

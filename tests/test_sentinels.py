@@ -161,8 +161,9 @@ def test_each_alarm_has_its_line():
     assert "watch/singular_value/d/a is 2.50" in second
 
 
-def test_a_run_that_collapses_says_so_and_logs_what_it_saw(tiny, tmp_path, caplog):
-    experiment, _ = _start(tiny("steps=6", "run.sample_every=2", "run.log_every=3"))
+def test_a_run_that_collapses_says_so_and_logs_what_it_saw(ring, tmp_path, caplog):
+    often = ("steps=6", "run.sample_every=2", "run.log_every=3", "population=1")
+    experiment, _ = _start(ring(*often, variant="gan+tiny"))
     nothing = dataclasses.replace(experiment.evaluation, evaluators=dict)
     collapsed = {**FINE, DIVERSITY: 0.01}
     experiment = dataclasses.replace(

@@ -133,6 +133,8 @@ def test_a_preempted_job_goes_on_and_ends_as_the_uninterrupted_run(slurm, tmp_pa
         f"--config.steps={STEPS}",
         "--config.run.checkpoint_every=20",
         f"--config.run.sample_every={STEPS}",
+        "--config.evaluation.metrics=('frechet',)",
+        "--config.evaluation.memorisation=False",
     ]
     environment = {
         **slurm,
