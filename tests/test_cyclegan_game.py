@@ -49,8 +49,8 @@ def run():
     return game, each, step.make_step(game, each, 0.9), jax.device_get(create(jax.random.key(0)))
 
 
-def _after(run, placement, start, batches):
-    program, held = placement.step(run[2]), placement.place(start)
+def _after(program, placement, start, batches):
+    held = placement.place(start)
     for batch in batches:
         held, _ = program(held, placement.assemble(batch), jax.random.key(0))
     return placement.to_host(held)
@@ -153,13 +153,13 @@ def test_each_critic_judges_its_own_domain():
 
 def test_a_saved_run_goes_on_bit_for_bit(run, tmp_path):
     placement = mesh.jitted(jax.devices()[:1])
-    batches = _batches(4)
-    whole = _after(run, placement, run[3], batches)
+    program, batches = placement.step(run[2]), _batches(4)
+    whole = _after(program, placement, run[3], batches)
     with Checkpoints(tmp_path, 1) as checkpoints:
-        checkpoints.save(2, _after(run, placement, run[3], batches[:2]))
+        checkpoints.save(2, _after(program, placement, run[3], batches[:2]))
         checkpoints.wait()
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), run[3])
-        again = _after(run, placement, checkpoints.restore(shapes), batches[2:])
+        again = _after(program, placement, checkpoints.restore(shapes), batches[2:])
     jax.tree.map(np.testing.assert_array_equal, whole, again)
     assert whole.collections["history"]["discriminator_history_a"]["images"].any()
 
