@@ -99,12 +99,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "steps": 8,
         "generator": {"width": 4, "blocks": 0, "spectral_norm": False},
         "discriminator": {"width": 4, "layers": 1, "attention": False},
-        "evaluation": {
-            "samples": 20,
-            "reference_count": 200,
-            "every": 4,
-            "interim_samples": 20,
-        },
+        "evaluation": {"samples": 20, "every": 4, "interim_samples": 20},
         "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4, "sample_columns": 3},
     }
     return with_variant(config, variant, {"tiny": tiny})

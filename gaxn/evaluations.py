@@ -157,7 +157,7 @@ def plan(
         start: () -> the host state before the first step.
         samples: images that a full evaluation generates, or translates each way if there are
             as many in the test split.
-        reference_count: images of the test split that they are held against; 0 for all.
+        reference_count: images of the test split that they are held against as a set; 0 for all.
         metrics: names in gaxn/metrics; none for all that apply.
         classifier: whether a classifier of the data's classes looks at them; of unpaired data,
             one that tells the domains apart.

@@ -1,4 +1,4 @@
-"""How a process ends that waits in vain: for a step that is stuck, or for another that is gone."""
+"""How a process ends that waits in vain: for a step that is stuck, or for another process."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from gaxn import processes
 log = logging.getLogger(__name__)
 
 LOST, STUCK = 17, 18
-"""Exit status of a process whose peer is gone, and of one whose step never ended."""
+"""Exit status of a process whose peer is gone, or never came; of one whose step never ended."""
 
 GRACE = 2.0
 """Seconds in which a process may still say itself why it ends, once another one ends or is gone.
@@ -36,10 +36,12 @@ _leaving = threading.Lock()
 
 def leave(status: int, message: str) -> NoReturn:
     """Ends this process at once: among others an orderly end would wait for those."""
-    _end(status, message, GRACE if processes.count() > 1 and processes.is_first() else 0.0)
+    _speak_and_end(
+        status, message, GRACE if processes.count() > 1 and processes.is_first() else 0.0
+    )
 
 
-def _end(status: int, message: str, grace: float) -> NoReturn:
+def _speak_and_end(status: int, message: str, grace: float) -> NoReturn:
     # Of two threads that leave, one speaks.
     _leaving.acquire()
     # Whoever was to read may be gone too.
@@ -102,7 +104,7 @@ def over_arrivals(seconds: float = 0.95 * processes.ARRIVAL) -> Watchdog:
     """For the start, while the processes come together: JAX would abort without a clear word."""
     message = f"not all processes have come within {seconds:g} s; {ONWARD}"
     # Nothing may ask JAX how many there are before they are together.
-    return Watchdog(seconds, lambda: _end(LOST, message, 0.0))
+    return Watchdog(seconds, lambda: _speak_and_end(LOST, message, 0.0))
 
 
 @contextlib.contextmanager

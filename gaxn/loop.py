@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 class Signals:
     """Notes SIGTERM and Ctrl-C, so that the loop can save and leave; a second one ends at once.
 
-    Of several processes, one that gets either stops them all after a step that they agree on;
-    before this, such a SIGTERM waits for it, and after it ends that process.
+    Of several processes, one that gets either stops them all after a step that they agree on.
+    They ask after each step: a SIGTERM that comes before the first waits for it, and one that comes
+    after the last is not seen until the run is saved; from then on it ends that process.
 
     Attributes:
         caught: the signal that came, or None.
@@ -46,7 +47,6 @@ class Signals:
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        processes.end_by_sigterm()
 
     def stop(self, step: int) -> bool:
         """Whether the loop ends after this step; to be asked after every one."""

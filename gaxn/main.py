@@ -35,11 +35,13 @@ def main(argv: Sequence[str]) -> int:
         if all(isinstance(size, int) and size > 0 for size in (batch, parts, members)):
             # A member is worth a core whatever its batch.
             rows = batch // parts if members == 1 else members * mesh.ROWS_A_CORE
-            # Before there are devices; how many processes a scheduler has is known only then.
+            # Before there are devices; and only then does a scheduler say how many processes.
             expected = processes.expected(given.cluster)
             mesh.use_cores(rows // expected if expected else 0)
         with liveness.over_arrivals():
             processes.join(given.cluster)
+        if given.mode != "train":
+            processes.end_by_sigterm()
         with liveness.linked(given.cluster.coordinator.rpartition(":")[0]):
             run = build(given.config, given.name)
             return modes.start(given.mode, run, given.workdir, given.options)

@@ -33,7 +33,7 @@ from gaxn.metrics import (
     sliced_wasserstein,
 )
 from gaxn.statistics import gaussian, packing, rows
-from gaxn.types import HostLabels, HostPixels, InputError, PyTree
+from gaxn.types import HostLabels, HostPixels, InputError
 
 BATCH = 200
 """Images at a time: a multiple of the hundreds that MS-SSIM draws its pairs from."""
@@ -97,31 +97,15 @@ def of_source(source: Source, count: int | None = None) -> ImageSet:
     order = np.arange(size) if as_listed else random.permutation(size)
     read = reader(source)
 
+    # One compiled program for any number of images; what reads files reads no more than it has to.
+    width = 1 if source.table is None else min(BATCH, count)
+
     def of_numbers(numbers: np.ndarray) -> tuple[HostPixels, HostLabels | None]:
-        return jax.device_get(read(order[numbers]))
+        filled = np.resize(numbers, -(-len(numbers) // width) * width)
+        found = jax.device_get(read(order[filled]))
+        return jax.tree.map(lambda leaf: leaf[: len(numbers)], found)
 
-    # What is compiled serves any number of images; what reads files reads no more than it has to.
-    by_program = source.table is not None
-    own = in_full_batches(of_numbers, count) if by_program else of_numbers
-    return ImageSet(count, source.image_shape, len(source.class_names), own)
-
-
-def in_full_batches(read: Callable[[np.ndarray], PyTree], count: int) -> Callable:
-    """The same of any numbers below `count`, always asked for as many at a time as `observe` is.
-
-    So one compiled program serves all of them.
-
-    Args:
-        read: int [n] -> arrays of n rows.
-        count: images of the set.
-    """
-    width = min(BATCH, count)
-
-    def padded(numbers: np.ndarray) -> PyTree:
-        whole = np.resize(numbers, -(-len(numbers) // width) * width)
-        return jax.tree.map(lambda leaf: leaf[: len(numbers)], read(whole))
-
-    return padded
+    return ImageSet(count, source.image_shape, len(source.class_names), of_numbers)
 
 
 @dataclasses.dataclass(frozen=True)

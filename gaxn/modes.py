@@ -64,6 +64,7 @@ def train(experiment: Experiment, workdir: Path) -> int:
     if signals.caught:
         print(f"stopped and saved at step {steps_done(state)}; the same command goes on")
         return STATUS[signals.caught]
+    processes.end_by_sigterm()
     if processes.is_first():
         outputs.draw_training(workdir)
     outputs.evaluate(experiment, workdir, state)
@@ -213,8 +214,6 @@ def start(
     for name, parameter in takes.items():
         if name not in options and parameter.default is parameter.empty:
             raise InputError(f"--{name} is missing; --mode {mode} needs it")
-    if does is not train:
-        processes.end_by_sigterm()
     return does(run, workdir, **options)
 
 

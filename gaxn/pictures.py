@@ -141,12 +141,14 @@ def attention(
     rows, columns = 1 + len(queries), len(images)
     figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize="medium")
+    gap = 0.06
+    pitch = 1 + gap
     # All in one: axes of their own take twice as long.
     axes = figure.subplots()
     axes.set_axis_off()
     for row, column in np.ndindex(rows, columns):
         image = images[column]
-        left, top = 1.06 * column, 1.06 * row
+        left, top = pitch * column, pitch * row
         extent = (left, left + 1, top + 1, top)
         shown = image[..., 0] if image.shape[-1] == 1 else image
         axes.imshow(shown, cmap="gray", extent=extent, vmin=0, vmax=255)
@@ -155,7 +157,7 @@ def attention(
             heat = weights[column, row - 1]
             axes.imshow(heat, cmap="inferno", extent=extent, alpha=0.7, interpolation="bilinear")
             axes.plot(left + x, top + y, "+", color="cyan", markersize=10, markeredgewidth=2)
-    axes.set(xlim=(0, 1.06 * columns - 0.06), ylim=(1.06 * rows - 0.06, 0))
+    axes.set(xlim=(0, pitch * columns - gap), ylim=(pitch * rows - gap, 0))
     return _render(figure)
 
 

@@ -12,7 +12,7 @@ def decode(pixels: Pixels) -> Images:
     """uint8 -> JAX's default float (float32) in [-1, 1]; float as it is."""
     if jnp.issubdtype(pixels.dtype, jnp.floating):
         return pixels
-    return pixels.astype(float) / 127.5 - 1
+    return jnp.asarray(pixels, float) / 127.5 - 1
 
 
 def encode(images: Images) -> Pixels:

@@ -63,9 +63,7 @@ def scheduled(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 def expected(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> int:
     """How many take part, as far as it is known before they join; 0 where a scheduler knows."""
-    if cluster.count or scheduled(environment):
-        return cluster.count
-    return 1
+    return cluster.count or (0 if scheduled(environment) else 1)
 
 
 def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:

@@ -53,6 +53,7 @@ OVERRIDES = {
     "data={'name': 'folder', 'path': 'nowhere'}": ["config.data.path is 'nowhere'", "GAXN_DATA"],
     "data={'name': 'tfds', 'dataset': 'mnits'}": ["config.data.dataset is 'mnits'", "mnist"],
     "evaluation.samples=1": ["config.evaluation.samples is 1", "10 or more"],
+    "evaluation.reference_count=5": ["config.evaluation.reference_count is 5", "0, for all"],
     "evaluation.metrics=('frechett',)": ["config.evaluation.metrics is 'frechett'", "frechet"],
     "evaluation.metrics=('neighbours',)": ["config.evaluation.metrics", "frechet"],
     "evaluation.preprocessing=tff": ["config.evaluation.preprocessing is 'tff'", "clean"],

@@ -106,14 +106,15 @@ def test_checkpoints_that_are_not_there_are_refused(run, capsys, tiny, tmp_path)
 
 
 def test_weights_and_statistics_are_those_that_are_chosen(run, tiny):
-    protocols, distances = [], []
+    found = [_evaluated(run, "--config.evaluation.weights=raw")["classifier"]]
     state = modes._restored(build(tiny(*QUICK, "steps=4"), "tiny"), run, "last")
-    for flags in ((), ("evaluation.weights=raw",), ("evaluation.statistics=running",)):
+    for flags in ((), ("evaluation.statistics=running",)):
         plan = build(tiny(*QUICK, *flags), "tiny").evaluation
-        found = plan.evaluators()["classifier"](plan.subject(state))
-        protocols.append(found.protocol)
-        distances.append(found.figures["frechet_distance"])
-    assert [protocol["weights"] for protocol in protocols] == ["ema", "raw", "ema"]
+        report = plan.evaluators()["classifier"](plan.subject(state))
+        found.append({"protocol": report.protocol, "figures": report.figures})
+    protocols = [own["protocol"] for own in found]
+    distances = [own["figures"]["frechet_distance"] for own in found]
+    assert [protocol["weights"] for protocol in protocols] == ["raw", "ema", "ema"]
     assert protocols[0]["batch_statistics"] == "standing, 2048 samples"
     assert protocols[2]["batch_statistics"] == "running"
     assert len(set(distances)) == 3

@@ -110,6 +110,15 @@ def test_sources_that_are_sorted_by_class_are_read_in_another_order(sets):
     )
 
 
+@pytest.mark.parametrize("numbers", [[3], [6, 0, 3], [*range(7), *range(7)], []])
+def test_a_program_reads_any_number_of_images(numbers):
+    images = measure.of_source(shapes.Source(split="train", examples=7))
+    whole = images.read(np.arange(7))
+    numbers = np.array(numbers, int)
+    for found, expected in zip(images.read(numbers), whole, strict=True):
+        np.testing.assert_array_equal(found, expected[numbers])
+
+
 def test_statistics_come_back_from_a_file(sets, extractor, expected):
     metrics = _metrics()
     reference = _observed(sets[1], extractor, metrics)

@@ -19,7 +19,8 @@ SGD = [
     "'discriminator': {'name': 'sgd', 'learning_rate': 1e-2}}"
 ]
 
-# All layers of the config, at a quarter of its pixels; the test of parts has a penalty.
+# All layers of the config, at a quarter of its pixels. Penalties on several devices are in the test
+# of parts, pmapped; sharded, and parts on one device, only in slow tests.
 SMALL = [
     "penalties={}",
     "data.size=16",

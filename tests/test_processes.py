@@ -54,6 +54,19 @@ def test_a_scheduler_is_asked_where_it_started_the_process(monkeypatch, mark):
     assert asked == [processes.WAITS]
 
 
+@pytest.mark.parametrize(
+    ("cluster", "environment", "count"),
+    [
+        (Cluster(), {}, 1),
+        (Cluster("host:80", 3, 0), {}, 3),
+        (Cluster(), {"SLURM_STEP_NODELIST": "a,b"}, 0),
+        (Cluster("host:80", 3, 0), {"SLURM_STEP_NODELIST": "a,b"}, 3),
+    ],
+)
+def test_how_many_are_expected(cluster, environment, count):
+    assert processes.expected(cluster, environment) == count
+
+
 def test_who_is_not_found_is_one_clear_line(monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("DEADLINE_EXCEEDED: nobody came\nmore")
@@ -128,7 +141,8 @@ def linked():
         (port,) = free_ports()
         for index in range(2):
             command = [sys.executable, "-c", code, str(port), str(index), last]
-            environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+            quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+            environment = {**os.environ, **quick}
             pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
             started.append(subprocess.Popen(command, text=True, env=environment, **pipes))
         return started
@@ -171,34 +185,50 @@ def test_an_error_is_ones_own_unless_another_process_is_gone(linked, killed):
         assert "ValueError: of any kind" in errors and "gaxn: ValueError; see above" in errors
 
 
-# One that comes alone, for less patience than a cluster has.
+# One that comes alone, and has less patience than a cluster.
 ALONE = """
-import sys
-from gaxn import liveness, processes
-with liveness.over_arrivals(3):
-    processes.join(processes.Cluster(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2])))
+import functools, sys
+from gaxn import liveness, main
+liveness.over_arrivals = functools.partial(liveness.over_arrivals, 3)
+port, index, config = sys.argv[1:]
+cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={index}"]
+sys.exit(main.main(["gaxn", f"--config={config}", *cluster]))
 """
 
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_who_waits_for_others_that_never_come_ends_with_one_line(index):
-    command = [sys.executable, "-c", ALONE, str(*free_ports()), str(index)]
+    command = [sys.executable, "-c", ALONE, str(*free_ports()), str(index), f"{RING}:gan+tiny"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert found.returncode == liveness.LOST
     assert found.stderr == f"gaxn: not all processes have come within 3 s; {liveness.ONWARD}\n"
 
 
-# Two that have trained, and evaluate.
-TRAINED = LINKED.replace(
-    "with liveness", "from gaxn.loop import Signals\nwith Signals(): pass\nwith liveness"
-)
+# Those that train evaluate for long; those that evaluate begin it.
+MEASURING = """
+import sys, time
+from gaxn import main, modes, outputs
+port, index, last = sys.argv[1:]
+mode, config, workdir = last.split()
+def wait(*_):
+    print("linked", file=sys.stderr, flush=True)
+    time.sleep(60)
+outputs.evaluate = wait
+if mode == "evaluate":
+    main.build = lambda *_: None
+    modes.start = wait
+cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={index}"]
+flags = [f"--config={config}", f"--workdir={workdir}", f"--mode={mode}"]
+sys.exit(main.main(["gaxn", *flags, *cluster]))
+"""
 
 
-def test_sigterm_ends_an_evaluation_of_several(linked):
-    pair = linked(TRAINED, "waits")
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_sigterm_ends_an_evaluation_of_several(linked, tmp_path, mode):
+    pair = linked(MEASURING, f"{mode} {RING}:gan+tiny {tmp_path / 'run'}")
     for process in pair:
-        assert process.stderr.readline() == "linked\n"
+        assert any(line == "linked\n" for line in process.stderr)
     pair[1].terminate()
     _, errors = pair[0].communicate(timeout=60)
     assert (pair[0].returncode, errors.count("process 1 is gone")) == (liveness.LOST, 1)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +58,24 @@ def environment(tmp_path_factory):
     }
 
 
+_STARTED: list[subprocess.Popen] = []
+
+
 def _start(environment, workdir, *arguments):
-    return subprocess.Popen(
-        _command(workdir, *arguments),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    command = _command(workdir, *arguments)
+    _STARTED.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+    return _STARTED[-1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    """A run without an end, whose test failed, would train beside all other tests."""
+    yield
+    for process in _STARTED:
+        process.kill()
+        process.wait()
+    _STARTED.clear()
 
 
 def _finish(process, status=0, timeout=600):
@@ -113,6 +124,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     part = document["classifier"]
     assert np.sum(part["tables"]["confusion"]) == part["protocol"]["samples"] == 60
     assert part["protocol"]["sha256"] and part["protocol"]["seed"] == 0
+    assert part["protocol"]["reference_count"] == 200
     assert part["figures"]["frechet_distance_floor"] > 0
     for picture in ("curves.png", "confusion.png", "samples/step_00000060.png"):
         assert np.asarray(Image.open(uninterrupted / picture)).std() > 0
@@ -152,7 +164,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(uninterrupted, environment,
     workdir, step = tmp_path / "run", 0
     for number, status in ((signal.SIGTERM, 42), (signal.SIGINT, 130)):
         process = _start(environment, workdir, *BRIEF)
-        _wait_for(workdir / "checkpoints" / str(5 * (step // 5 + 1)))
+        before = _reached(workdir)
+        _wait_until(lambda before=before: _reached(workdir) > before)
         process.send_signal(number)
         output = _finish(process, status)
         before, step = step, int(output.split("saved at step ")[1].split(";")[0])
@@ -162,43 +175,42 @@ def test_a_signal_saves_and_the_same_command_goes_on(uninterrupted, environment,
     assert _history(workdir) == _history(uninterrupted)
 
 
-def _wait_for(path: Path, seconds: float = 600) -> None:
+def _wait_until(holds: Callable[[], bool], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} never came"
+    while not holds():
+        assert time.monotonic() < end, "it never came"
         time.sleep(0.02)
 
 
+def _reached(workdir):
+    """The last checkpoint's step, 0 without one."""
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
 @pytest.mark.parametrize(
-    ("config", "kills"),
-    [(POINTS, 2), pytest.param([IMAGES], 10, marks=pytest.mark.slow)],
+    ("whole", "config", "kills"),
+    [
+        ("points", [*POINTS, *OFTEN, "--config.steps=60"], 2),
+        pytest.param("uninterrupted", LONGER, 10, marks=pytest.mark.slow),
+    ],
     ids=["points", "images"],
 )
-def test_kill_9_at_random_moments_changes_nothing(environment, tmp_path, config, kills):
-    workdir = tmp_path / "run"
+def test_kill_9_at_random_moments_changes_nothing(
+    request, environment, tmp_path, whole, config, kills
+):
+    """In training, drawing or evaluation."""
+    whole, workdir = request.getfixturevalue(whole), tmp_path / "run"
     moments = random.Random(kills)
     for _ in range(kills):
-        process = _start(environment, workdir, *config, *ENDLESS)
-        _wait_for(workdir / "config.json")
+        process = _start(environment, workdir, *config)
+        _wait_until((workdir / "config.json").exists)
         time.sleep(moments.uniform(0, 12))
         process.kill()
         process.communicate()
-    whole = _end_beside(environment, workdir, config)
+    _run(environment, workdir, *config)
     assert _outcome(workdir) == _outcome(whole)
     assert _history(workdir) == _history(whole)
-
-
-def _end_beside(environment, workdir, config):
-    """Ends a run a little after where it stands; the directory of one that nobody touched."""
-    whole, steps = workdir.with_name("whole"), _reached(workdir) + 5
-    for place in (workdir, whole):
-        _run(environment, place, *config, *ENDLESS, f"--config.steps={steps}")
-    return whole
-
-
-def _reached(workdir):
-    names = (path.name for path in (workdir / "checkpoints").glob("*"))
-    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def test_a_longer_run_goes_on_from_a_shorter_one(environment, points, tmp_path):
@@ -291,12 +303,13 @@ def test_two_processes_are_one_whether_killed_or_stopped(environment, tmp_path):
     """Killed on two, stopped on two, ended on one: the run of one process with two devices."""
     workdir = tmp_path / "run"
     pair = _start_two(environment, workdir, *POINTS, *ENDLESS)
-    _wait_for(workdir / "checkpoints" / "5")
+    _wait_until(lambda: _reached(workdir) > 0)
     pair[1].kill()
     told, statuses = _end(pair)
     assert statuses == [LOST, -signal.SIGKILL] and told[0][1].count("is gone") == 1, told
+    before = _reached(workdir)
     pair = _start_two(environment, workdir, *POINTS, *ENDLESS)
-    _wait_for(workdir / "checkpoints" / str(_reached(workdir) + 5))
+    _wait_until(lambda: _reached(workdir) > before)
     pair[1].send_signal(signal.SIGTERM)
     told, statuses = _end(pair)
     assert statuses == [42, 42], told
@@ -307,6 +320,14 @@ def test_two_processes_are_one_whether_killed_or_stopped(environment, tmp_path):
     # The step and every leaf of the state; pictures are rounded from other batches.
     whole = _end_beside(environment, workdir, POINTS)
     assert _outcome(workdir)[:2] == _outcome(whole)[:2]
+
+
+def _end_beside(environment, workdir, config):
+    """Ends a run a little after where it stands; the directory of one that nobody touched."""
+    whole, steps = workdir.with_name("whole"), _reached(workdir) + 5
+    for place in (workdir, whole):
+        _run(environment, place, *config, *ENDLESS, f"--config.steps={steps}")
+    return whole
 
 
 @pytest.mark.slow

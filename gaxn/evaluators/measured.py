@@ -39,9 +39,9 @@ class Reference:
     most: int
     count: int | None = None
 
-    @functools.cached_property
+    @property
     def images(self) -> ImageSet:
-        """What samples are held against."""
+        """What samples are held against; made anew each time, as its table is on the device."""
         return measure.of_source(self.test, self.count)
 
     @functools.cached_property
@@ -74,7 +74,7 @@ class Evaluator:
     Attributes:
         name: of the extractor, for its pictures.
         train: the training split.
-        reference: the test split, all of it.
+        reference: what samples are held against.
         metrics: files of gaxn/metrics by name; those that apply are computed.
         asked: the names of those that are not to be left out because of a set's size.
         samples: how many images are generated.
@@ -130,8 +130,7 @@ class Evaluator:
             labels = numbers % classes if classes else None
             return subject.sample(numbers, labels), labels
 
-        own = measure.in_full_batches(read, self.samples)
-        return ImageSet(self.samples, self._test.image_shape, classes, own)
+        return ImageSet(self.samples, self._test.image_shape, classes, read)
 
     def _observed(self, images: ImageSet, title: str) -> Statistics:
         extractor, look = self.reference.extractor, self.reference.look
@@ -188,7 +187,7 @@ class Evaluator:
             "samples": self.samples,
             "labels": "every class equally often" if self.reference.conditional else "none",
             "reference": f"{self._test.identity}, test split",
-            "reference_count": self.reference.images.count,
+            "reference_count": self.reference.outline.count,
             "floor": f"{self.train.identity}, training split",
             "floor_count": self._floor[1],
             "memorisation": f"{min(ASKED, self.samples):,} samples and "
