@@ -136,9 +136,10 @@ def test_lecam_holds_each_side_to_the_other_sides_running_mean():
     np.testing.assert_allclose(variables["lecam"]["anchors"], anchors, rtol=1e-6)
 
 
-def test_what_is_kept_belongs_to_the_discriminator(tiny):
+def test_what_is_kept_belongs_to_the_discriminator(ring):
     with jax.enable_x64(False):
-        config = tiny("regularizers={'lecam': {'weight': 0.3}}")
+        lecam = "regularizers={'lecam': {'weight': 0.3}}"
+        config = ring(lecam, "population=1", variant="gan+tiny")
         experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
         state, anchors = experiment.create(experiment.key), np.zeros(2)
         step = jax.jit(experiment.step)
