@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         if all(isinstance(size, int) and size > 0 for size in (batch, parts, members)):
             # A member is worth a core whatever its batch.
             rows = batch // parts if members == 1 else members * mesh.ROWS_A_CORE
-            # Before there are devices; and only then does a scheduler say how many processes.
+            # Before anything asks for a device, when a scheduler has not said how many take part.
             expected = processes.expected(given.cluster)
             mesh.use_cores(rows // expected if expected else 0)
         with liveness.over_arrivals():

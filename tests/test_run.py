@@ -97,7 +97,7 @@ def uninterrupted(environment, tmp_path_factory):
 
 def _outcome(workdir):
     """The checksums of every leaf at the last step, and the samples."""
-    step = max(int(path.name) for path in (workdir / "checkpoints").iterdir())
+    step = _reached(workdir)
     sums = (workdir / "checkpoints" / str(step) / "checksums" / "metadata").read_text()
     samples = {path.name: path.read_bytes() for path in (workdir / "samples").iterdir()}
     return step, json.loads(sums), samples
@@ -164,8 +164,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(uninterrupted, environment,
     workdir, step = tmp_path / "run", 0
     for number, status in ((signal.SIGTERM, 42), (signal.SIGINT, 130)):
         process = _start(environment, workdir, *BRIEF)
-        before = _reached(workdir)
-        _wait_until(lambda before=before: _reached(workdir) > before)
+        _wait_until(lambda step=step: _reached(workdir) > step)
         process.send_signal(number)
         output = _finish(process, status)
         before, step = step, int(output.split("saved at step ")[1].split(";")[0])
@@ -257,8 +256,7 @@ def test_a_disk_without_room_costs_the_steps_since_the_last_save(points, environ
     refused("no space left")
     change("size=600k")
     refused("no space left")
-    saved = max(map(int, os.listdir(place / "run" / "checkpoints")), default=0)
-    assert 5 <= saved < 60
+    assert 5 <= _reached(place / "run") < 60
     change("ro")
     refused("read-only")
     change("rw,size=100m")
@@ -291,11 +289,7 @@ def _start_two(environment, workdir, *arguments):
 
 def _end(pair, timeout=600):
     """What they wrote, and their exit statuses; neither may hang."""
-    try:
-        told = [process.communicate(timeout=timeout) for process in pair]
-    finally:
-        for process in pair:
-            process.kill()
+    told = [process.communicate(timeout=timeout) for process in pair]
     return told, [process.returncode for process in pair]
 
 
