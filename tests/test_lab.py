@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from gaxn import grammar, pictures
+from gaxn import grammar
 from gaxn.labs.attention import (
     Inflection,
     Reader,
@@ -249,59 +249,6 @@ def test_an_exam_counts_one_sentence_after_another(sentences):
             looks.append(weights[0, :, verb, subject])
     assert exam.accuracy == pytest.approx(right / 12)
     np.testing.assert_allclose(exam.on_subject, np.mean(looks, axis=0), rtol=1e-5)
-
-
-def _map(weights, frame=None):
-    names = ["$x$", "_", "\\"][: len(weights)]
-    return pictures.HeatMap(np.asarray(weights), names, names, "", frame)
-
-
-def _middle(mask):
-    rows, columns = np.nonzero(mask)
-    return np.array([rows.min() + rows.max(), columns.min() + columns.max()]) / 2
-
-
-def test_rows_of_a_heat_map_are_the_words_that_look():
-    white = pictures.heat_maps([[_map(np.full((3, 3), 1e-9)), _map(np.eye(3))]], "").astype(int)
-
-    def place(row, column):
-        weights = np.full((3, 3), 1e-9)
-        weights[row, column] = 1
-        picture = pictures.heat_maps([[_map(weights), _map(np.eye(3))]], "").astype(int)
-        return _middle(white.sum(axis=-1) - picture.sum(axis=-1) > 200)
-
-    corner, right, below = place(0, 0), place(0, 2), place(2, 0)
-    assert right[1] - corner[1] > 40 and abs(right[0] - corner[0]) <= 1
-    assert below[0] - corner[0] > 40 and abs(below[1] - corner[1]) <= 1
-    np.testing.assert_allclose(right[1] - corner[1], below[0] - corner[0], atol=1)
-
-
-def test_heat_maps_share_one_scale():
-    def darkest(*tops):
-        """Pixels in the colour of the largest weight, in the left map and in the right one."""
-        maps = [[_map(np.diag((top, 0, 0))) for top in tops]]
-        dark = (pictures.heat_maps(maps, "") == (8, 48, 107)).all(axis=-1)
-        # The bar of colours has some as well, to the right of both.
-        left, right, _ = np.split(dark, [dark.shape[1] // 2, int(0.88 * dark.shape[1])], axis=1)
-        return np.array([left.sum(), right.sum()])
-
-    both, one = darkest(0.4, 0.4), darkest(0.4, 0.1)
-    # Edges fall between pixels.
-    assert both.min() > 1_000 and abs(both[0] - both[1]) < 10
-    np.testing.assert_allclose(one, [both[0], 0], atol=10)
-
-
-def test_the_frame_is_around_its_cell():
-    flat = np.full((3, 3), 1e-9)
-
-    def red(frame):
-        maps = [[_map(flat, frame), _map(np.eye(3))]]
-        red, green, blue = np.moveaxis(pictures.heat_maps(maps, "").astype(int), -1, 0)
-        return (red > 180) & (green < 60) & (blue < 100)
-
-    assert not red(None).any()
-    down = _middle(red((2, 1))) - _middle(red((0, 1)))
-    assert down[0] > 40 and abs(down[1]) <= 1
 
 
 def _arguments(workdir, *overrides):

@@ -125,3 +125,96 @@ def test_the_heat_is_where_the_weight_is():
     np.testing.assert_array_equal(
         _attention(top_left, (0.5, 0.5)), _attention(top_left / 2, (0.5, 0.5))
     )
+
+
+def _curves(**histories):
+    return pictures.overlaid(histories, ["g/loss"], ["step", "minutes trained"])
+
+
+def test_every_run_is_a_line_and_a_name():
+    timed = [
+        {"step": step, "g/loss": step / 2, "minutes trained": step / 10} for step in (2, 4, 6, 8)
+    ]
+    twice = [{**row, "g/loss": 2 * row["g/loss"]} for row in timed]
+    blue, orange = (31, 119, 180), (255, 127, 14)
+
+    def drawn(picture, colour):
+        """Whether a half of the picture has pixels near a colour, beneath the legend."""
+        body = picture[60:].astype(int)
+        near = (abs(body - colour) < 70).all(axis=-1)
+        return [half.any() for half in np.array_split(near, 2, axis=1)]
+
+    both = _curves(one=timed, two=twice)
+    assert drawn(both, blue) == drawn(both, orange) == [True, True]
+    assert drawn(_curves(one=timed), orange) == [False, False]
+    never = [{"step": 2, "minutes trained": 1.0}]
+    assert drawn(_curves(one=timed, two=never), orange) == [False, False]
+    np.testing.assert_array_equal(both, _curves(one=timed, two=twice))
+
+
+def test_pictures_stand_side_by_side_at_their_own_pixels():
+    images = np.random.default_rng(0).integers(0, 200, (2, 50, 90, 3), np.uint8)
+    first, second = images[0], images[1, :30, :70]
+    picture = pictures.side_by_side({"one": first, "a long title": second}, gap=10, title=40)
+    # The second's column is as wide as its title: 8 pixels a letter.
+    assert picture.shape == (40 + 50 + 10, 10 + 90 + 10 + 96 + 10, 3)
+    np.testing.assert_array_equal(picture[40:90, 10:100], first)
+    left = 110 + (96 - 70) // 2
+    np.testing.assert_array_equal(picture[40:70, left : left + 70], second)
+    picture[40:90, 10:100] = picture[40:70, left : left + 70] = 255
+    assert (picture[40:] == 255).all()
+    for column in (slice(10, 100), slice(110, 206)):
+        assert (picture[:40, column] < 100).any()
+
+
+def _map(weights, frame=None):
+    names = ["$x$", "_", "\\"][: len(weights)]
+    return pictures.HeatMap(np.asarray(weights), names, names, "", frame)
+
+
+def _middle(mask):
+    top, bottom, left, right = _where(mask)
+    return np.array([top + bottom, left + right]) / 2
+
+
+def test_rows_of_a_heat_map_are_the_words_that_look():
+    white = pictures.heat_maps([[_map(np.full((3, 3), 1e-9)), _map(np.eye(3))]], "").astype(int)
+
+    def place(row, column):
+        weights = np.full((3, 3), 1e-9)
+        weights[row, column] = 1
+        picture = pictures.heat_maps([[_map(weights), _map(np.eye(3))]], "").astype(int)
+        return _middle(white.sum(axis=-1) - picture.sum(axis=-1) > 200)
+
+    corner, right, below = place(0, 0), place(0, 2), place(2, 0)
+    assert right[1] - corner[1] > 40 and abs(right[0] - corner[0]) <= 1
+    assert below[0] - corner[0] > 40 and abs(below[1] - corner[1]) <= 1
+    np.testing.assert_allclose(right[1] - corner[1], below[0] - corner[0], atol=1)
+
+
+def test_heat_maps_share_one_scale():
+    def darkest(*tops):
+        """Pixels in the colour of the largest weight, in the left map and in the right one."""
+        maps = [[_map(np.diag((top, 0, 0))) for top in tops]]
+        dark = (pictures.heat_maps(maps, "") == (8, 48, 107)).all(axis=-1)
+        # The bar of colours has some as well, to the right of both.
+        left, right, _ = np.split(dark, [dark.shape[1] // 2, int(0.88 * dark.shape[1])], axis=1)
+        return np.array([left.sum(), right.sum()])
+
+    both, one = darkest(0.4, 0.4), darkest(0.4, 0.1)
+    # Edges fall between pixels.
+    assert both.min() > 1_000 and abs(both[0] - both[1]) < 10
+    np.testing.assert_allclose(one, [both[0], 0], atol=10)
+
+
+def test_the_frame_is_around_its_cell():
+    flat = np.full((3, 3), 1e-9)
+
+    def red(frame):
+        maps = [[_map(flat, frame), _map(np.eye(3))]]
+        red, green, blue = np.moveaxis(pictures.heat_maps(maps, "").astype(int), -1, 0)
+        return (red > 180) & (green < 60) & (blue < 100)
+
+    assert not red(None).any()
+    down = _middle(red((2, 1))) - _middle(red((0, 1)))
+    assert down[0] > 40 and abs(down[1]) <= 1
