@@ -53,6 +53,7 @@ HELP = """\
 --coordinator HOST:PORT, --processes N, --process I  this is process I of N, where no scheduler
            (Slurm, Open MPI, Kubernetes, a TPU pod) says so
 --config.FIELD=VALUE  sets a field of the config; a wrong name is answered with those there are
+--nocompilation_cache  compiles every program again; by default they are kept in GAXN_CACHE/xla
 
 --mode translate takes also
 --input      a picture, or a folder or a .zip of them
@@ -76,6 +77,7 @@ class Arguments(NamedTuple):
         runs: the directories to compare; none in other modes.
         options: what only some modes take, if it is given.
         cluster: where this process is among others, if it is said.
+        compilation_cache: whether compiled programs are kept for the next start.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Arguments(NamedTuple):
     runs: tuple[Path, ...] = ()
     options: Mapping[str, Any] = MappingProxyType({})
     cluster: Cluster = Cluster()
+    compilation_cache: bool = True
 
 
 def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
@@ -121,6 +124,9 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", flag_values=values)
     flags.DEFINE_integer("processes", None, "How many take part.", flag_values=values)
     flags.DEFINE_integer("process", None, "Which of them this is.", flag_values=values)
+    flags.DEFINE_bool(
+        "compilation_cache", True, "Whether compiled programs are kept.", flag_values=values
+    )
     values.set_gnu_getopt(True)
     words = _words(values, plain)
     options = {name: make(values[name].value) for name, make in OPTIONS if values[name].present}
@@ -149,7 +155,16 @@ def parse(argv: Sequence[str], modes: Iterable[str]) -> Arguments:
         _override(config, path, value)
     workdir = Path(values.workdir or f"runs/{name}")
     said = {field: values[flag].value for flag, field in CLUSTER if values[flag].present}
-    return Arguments(name, config, workdir, values.mode, (), options, Cluster(**said))
+    return Arguments(
+        name,
+        config,
+        workdir,
+        values.mode,
+        (),
+        options,
+        Cluster(**said),
+        values.compilation_cache,
+    )
 
 
 def _words(values: flags.FlagValues, argv: list[str]) -> list[str]:

@@ -230,7 +230,8 @@ def _sight_of_generation(
 ) -> _Sight:
     points = len(train.image_shape) == 1
     return _Sight(
-        functools.partial(make_subject, players, runs, classes),
+        # What draws samples and what measures them share programs.
+        functools.cache(functools.partial(make_subject, players, runs, classes)),
         grids.of_points(test, runs) if points else grids.of_images(classes),
         make_watch(players, loss, runs, train, classes is not None),
     )
@@ -241,7 +242,7 @@ def _sight_of_translation(
 ) -> _Sight:
     readers = tuple(map(in_order, test.domains))
     return _Sight(
-        functools.partial(make_translator, players, runs, readers),
+        functools.cache(functools.partial(make_translator, players, runs, readers)),
         grids.of_translations(readers),
         make_translation_watch(players, loss, runs, test),
     )

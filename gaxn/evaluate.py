@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from gaxn import evaluations, figures, measure, mesh, provenance, sinks
+from gaxn import compilation_cache, evaluations, figures, measure, mesh, provenance, sinks
 from gaxn.data import Source, find, folder, npz
 from gaxn.extractors import Extractor
 from gaxn.measure import ImageSet, Metrics, Statistics
@@ -64,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--floor", default="", metavar="SET", help="more real images than B")
     found.add_argument("--json", type=Path, help="also write figures and protocol to this file")
     found.add_argument("--write", type=Path, help="write the statistics of SET to this .npz")
+    found.add_argument(
+        "--nocompilation_cache",
+        dest="compilation_cache",
+        action="store_false",
+        help="compile every program again; by default they are kept in GAXN_CACHE/xla",
+    )
     return found
 
 
@@ -91,6 +97,8 @@ def run(argv: Sequence[str]) -> None:
         require(
             "--write", str(given.write), given.write.suffix == ".npz", "a path that ends in .npz"
         )
+    if given.compilation_cache:
+        compilation_cache.enable()
     kept = [find(path) for path in (*given.sets, given.floor) if path]
     for field in ("write", "json"):
         if getattr(given, field):
@@ -161,6 +169,7 @@ def run(argv: Sequence[str]) -> None:
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
     logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
     mesh.use_cores(measure.BATCH)
     try:
         run(argv[1:])
