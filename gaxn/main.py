@@ -24,10 +24,6 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
-    # Tracing makes millions of small objects that stay; looking through them again and again for
-    # garbage takes a tenth of the time of a start.
-    gc.freeze()
-    gc.set_threshold(50_000)
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(__doc__.strip(), arguments.HELP, sep="\n\n")
         return 0
@@ -81,4 +77,8 @@ def _failed(status: int, message: str) -> int:
 
 
 if __name__ == "__main__":
+    # Tracing makes millions of small objects that stay; looking through them again and again for
+    # garbage takes a tenth of the time of a start.
+    gc.freeze()
+    gc.set_threshold(50_000)
     sys.exit(main(sys.argv))
