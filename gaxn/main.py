@@ -81,4 +81,4 @@ if __name__ == "__main__":
     # garbage takes a tenth of the time of a start.
     gc.freeze()
     gc.set_threshold(50_000)
-    sys.exit(main(sys.argv))
+    processes.end(main(sys.argv))

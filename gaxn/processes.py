@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -19,8 +19,12 @@ from gaxn.types import InputError, require
 ARRIVAL = 300
 """Seconds that processes wait for one another at the start."""
 
-WAITS = {"initialization_timeout": ARRIVAL, "heartbeat_timeout_seconds": 20}
-"""Seconds that JAX waits for the others at the start, and for a sign of life after it."""
+WAITS = {
+    "initialization_timeout": ARRIVAL,
+    "heartbeat_timeout_seconds": 20,
+    "shutdown_timeout_seconds": 600,
+}
+"""Seconds that JAX waits for the others at the start, for a sign of life after it, at the end."""
 
 SCHEDULERS = {
     "Slurm": "SLURM_STEP_NODELIST",
@@ -150,6 +154,21 @@ def end_by_sigterm() -> None:
     """From here on nobody asks whether to stop: SIGTERM ends this process, as it would alone."""
     if count() > 1:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end(status: int) -> NoReturn:
+    """Ends this process with an exit status; among several, once all of them have come here.
+
+    The exit of Python would end JAX's service while threads of the first process still use it:
+    under load one process in ten aborted there. So the processes let go of one another first, and
+    the exit of Python is left out.
+    """
+    if count() > 1:
+        jax.distributed.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def stop_all() -> None:

@@ -116,6 +116,7 @@ def test_twenty_steps_are_the_same_everywhere(tmp_path, photos, name):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_population_on_two_processes_is_that_of_one(tmp_path):
     config = ["--config=configs/ring.py:gan+tiny", _sgd(1e-2), "--config.population=4"]
     pair, one = (_leaves(tmp_path, place, config) for place in ("2 processes", "2 devices"))

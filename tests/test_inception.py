@@ -262,6 +262,7 @@ def test_what_is_no_inception_is_refused(tmp_path):
         inception.load(str(tmp_path / "other.npz"))
 
 
+@pytest.mark.slow
 def test_two_folders_score_as_torch_fidelity_scores_them(state, tmp_path, monkeypatch):
     import torch_fidelity as theirs
     from torch_fidelity import metric_kid

@@ -241,6 +241,7 @@ for name, value in measure.compute(metrics, found, reference).figures.items():
 """
 
 
+@pytest.mark.slow
 def test_two_processes_look_at_half_each_and_both_get_all(expected):
     (port,) = free_ports()
     running = [

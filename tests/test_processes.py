@@ -1,10 +1,11 @@
-"""What processes agree on, and how one ends."""
+"""What processes agree on, and how they end."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -88,6 +89,7 @@ with over_steps(0.5) as watchdog:
 """
 
 
+@pytest.mark.slow
 def test_the_watchdog_ends_what_is_stuck_and_leaves_what_is_slow():
     started = time.monotonic()
     found = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True)
@@ -96,6 +98,7 @@ def test_the_watchdog_ends_what_is_stuck_and_leaves_what_is_slow():
     assert time.monotonic() - started < 45
 
 
+@pytest.mark.slow
 def test_the_watchdog_of_a_run_that_ended_is_quiet():
     code = STUCK.replace("    time.sleep(60)\n", "time.sleep(2)\n")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -105,15 +108,24 @@ def test_the_watchdog_of_a_run_that_ended_is_quiet():
 LINKED = """
 import sys, time
 from gaxn import liveness, processes
-port, index, does = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+port, index = sys.argv[1], int(sys.argv[2])
 processes.join(processes.Cluster(f"127.0.0.1:{port}", 2, index))
 with liveness.linked("127.0.0.1"):
     print("linked", file=sys.stderr, flush=True)
-    if does == "waits":
-        time.sleep(60)
-    elif index == 0:
-        # Longer than the other, which does not count as gone.
+    time.sleep(60)
+"""
+
+# Processes that have done their work; one of them is late, which does not count as gone.
+ENDING = """
+import sys, time
+from gaxn import liveness, processes
+port, index, count, late = map(int, sys.argv[1:])
+processes.join(processes.Cluster(f"127.0.0.1:{port}", count, index))
+with liveness.linked("127.0.0.1"):
+    processes.gather(b"done")
+    if index == late:
         time.sleep(2 * liveness.GRACE)
+processes.end(0)
 """
 
 # A run that fails once it is told to.
@@ -153,6 +165,7 @@ def linked():
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_who_waits_for_a_killed_process_ends_with_one_line(linked, victim):
     pair = linked(LINKED, "waits")
@@ -169,6 +182,7 @@ def test_who_waits_for_a_killed_process_ends_with_one_line(linked, victim):
     assert lines.count(f"gaxn: process {victim} is gone; {liveness.ONWARD}") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_an_error_is_ones_own_unless_another_process_is_gone(linked, killed):
     pair = linked(FAILING, f"{RING}:gan+tiny")
@@ -196,6 +210,7 @@ sys.exit(main.main(["gaxn", f"--config={config}", *cluster]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
 def test_who_waits_for_others_that_never_come_ends_with_one_line(index):
     command = [sys.executable, "-c", ALONE, str(*free_ports()), str(index), f"{RING}:gan+tiny"]
@@ -224,6 +239,7 @@ sys.exit(main.main(["gaxn", *flags, *cluster]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["train", "evaluate"])
 def test_sigterm_ends_an_evaluation_of_several(linked, tmp_path, mode):
     pair = linked(MEASURING, f"{mode} {RING}:gan+tiny {tmp_path / 'run'}")
@@ -235,12 +251,46 @@ def test_sigterm_ends_an_evaluation_of_several(linked, tmp_path, mode):
     assert pair[1].wait(timeout=60) == -signal.SIGTERM
 
 
-def test_who_ends_as_it_should_is_not_gone(linked):
-    pair = linked(LINKED, "ends")
-    told = [process.communicate(timeout=120)[1] for process in pair]
-    assert (told, [process.returncode for process in pair]) == (["linked\n"] * 2, [0, 0])
+def _ends(count, late):
+    """Starts so many processes that end; their exit statuses, and what they wrote of it."""
+    (port,) = free_ports()
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", ENDING, *map(str, (port, index, count, late))],
+            text=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for index in range(count)
+    ]
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    return [process.returncode for process in started], errors
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "late"), [(2, 0), (2, 1), (4, 2)])
+def test_processes_that_are_done_end_with_0_whoever_is_late(count, late):
+    assert _ends(count, late) == ([0] * count, [""] * count)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("groups", "count"), [(300, 2), (30, 4)])
+def test_hundreds_of_groups_end_with_0(groups, count):
+    """Twenty-four processes at a time: the load of one group is the others."""
+    with ThreadPoolExecutor(24 // count) as pool:
+        ends = list(pool.map(_ends, [count] * groups, (group % count for group in range(groups))))
+    for group, (statuses, errors) in enumerate(ends):
+        assert statuses == [0] * count, f"group {group}: {errors}"
+
+
+@pytest.mark.slow
 def test_the_sharded_step_sends_only_sums(tiny):
     """Every collective of the compiled step is an all-reduce, of about what is trained."""
     experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()))

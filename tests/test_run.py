@@ -116,6 +116,7 @@ def _history(workdir):
     return [{key: value for key, value in row.items() if "second" not in key} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_promises(uninterrupted):
     for name in ("config.json", "metrics.jsonl", "evaluations.jsonl", "checkpoints"):
         assert (uninterrupted / name).exists()
@@ -133,12 +134,14 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     assert [row["step"] for row in _history(uninterrupted)] == list(range(0, 61, 2))
 
 
+@pytest.mark.slow
 def test_the_same_command_again_says_that_it_is_done(uninterrupted, environment):
     before = _outcome(uninterrupted)
     assert "is done: 60 steps" in _run(environment, uninterrupted, *LONGER)
     assert _outcome(uninterrupted) == before
 
 
+@pytest.mark.slow
 def test_evaluate_and_sample_repeat_what_training_left(uninterrupted, environment):
     before = _evaluation(uninterrupted)
     samples = _outcome(uninterrupted)[2]
@@ -148,6 +151,7 @@ def test_evaluate_and_sample_repeat_what_training_left(uninterrupted, environmen
     assert Path(printed).read_bytes() == samples["step_00000060.png"]
 
 
+@pytest.mark.slow
 def test_ways_between_latents_and_between_classes_are_drawn(uninterrupted, capsys):
     assert main(["gaxn", f"--workdir={uninterrupted}", "--mode=interpolate"]) == 0
     there = sorted((uninterrupted / "interpolation").iterdir())
@@ -160,6 +164,7 @@ def test_ways_between_latents_and_between_classes_are_drawn(uninterrupted, capsy
             assert path.suffix == ".png" or picture.n_frames >= 48
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_same_command_goes_on(uninterrupted, environment, tmp_path):
     workdir, step = tmp_path / "run", 0
     for number, status in ((signal.SIGTERM, 42), (signal.SIGINT, 130)):
@@ -187,11 +192,12 @@ def _reached(workdir):
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("whole", "config", "kills"),
     [
         ("points", [*POINTS, *OFTEN, "--config.steps=60"], 2),
-        pytest.param("uninterrupted", LONGER, 10, marks=pytest.mark.slow),
+        ("uninterrupted", LONGER, 10),
     ],
     ids=["points", "images"],
 )
@@ -212,6 +218,7 @@ def test_kill_9_at_random_moments_changes_nothing(
     assert _history(workdir) == _history(whole)
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on_from_a_shorter_one(environment, points, tmp_path):
     _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.steps=30")
     _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.steps=60")
@@ -243,6 +250,7 @@ def disk(tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_costs_the_steps_since_the_last_save(points, environment, disk):
     place, change = disk
     command = (*POINTS, *OFTEN, "--config.steps=60", "--config.run.keep=100")
@@ -293,6 +301,7 @@ def _end(pair, timeout=600):
     return told, [process.returncode for process in pair]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_whether_killed_or_stopped(environment, tmp_path):
     """Killed on two, stopped on two, ended on one: the run of one process with two devices."""
     workdir = tmp_path / "run"
@@ -324,7 +333,7 @@ def _end_beside(environment, workdir, config):
     return whole
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
     """SIGKILL and SIGTERM in turns, to either, at random moments from the first word on."""
     workdir, chance = tmp_path / "run", random.Random(40)
@@ -350,6 +359,7 @@ def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
     assert _outcome(workdir)[:2] == _outcome(whole)[:2]
 
 
+@pytest.mark.slow
 def test_what_is_wrong_for_two_processes_ends_both(environment, tmp_path):
     pair = _start_two(environment, tmp_path / "run", *POINTS, "--config.batch=7")
     told, statuses = _end(pair)

@@ -208,6 +208,7 @@ print(json.dumps({"rows": placement.rows(8).tolist(), **found}))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_place_the_batch_of_one(pictures):
     (port,) = free_ports()
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
@@ -271,6 +272,7 @@ def _is_running(process: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_workers_outlive_signals_but_not_their_parent(pictures, tmp_path):
     script = tmp_path / "feeding.py"
