@@ -33,7 +33,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 import torch_attn_cgan
@@ -108,9 +107,13 @@ def gaxn_side(
 
 def placed(placement: mesh.Placement, batch: Batch) -> Batch:
     """The batch on the devices, as a run's feed would leave it there."""
-    rows = np.arange(len(batch.images) * batch.images.shape[1]).reshape(batch.images.shape[:2])
-    examples = jax.tree.map(lambda leaf: jnp.asarray(leaf.reshape(-1, *leaf.shape[2:])), batch)
-    return placement.source(lambda own: jax.tree.map(lambda leaf: leaf[own], examples))(rows)
+    turns, rows = batch.images.shape[:2]
+    table = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+    def look_up(table: Batch, indices: jax.Array) -> Batch:
+        return jax.tree.map(lambda leaf: leaf[indices], table)
+
+    return placement.source(look_up, table)(np.arange(turns * rows).reshape(turns, rows))
 
 
 def torch_side(trainer: torch_gan.Trainer, batch: Batch) -> Side:

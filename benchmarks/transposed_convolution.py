@@ -1,9 +1,9 @@
 """The convolutions of gaxn.nn.convolution against Flax's own, on the CPU.
 
-    python benchmarks/transposed_convolution.py [--rounds 7] [--calls 5]
+    python benchmarks/transposed_convolution.py [--rounds 7] [--calls 5] [--batch 64]
 
 `double` is timed against flax.linen.ConvTranspose and `halve` against flax.linen.Conv, both
-4x4 of stride 2 without a bias, float32, batch 64. Both sides get the same operands, and the
+4x4 of stride 2 without a bias, float32. Both sides get the same operands, and the
 script stops if their results differ. They take turns in one process, `--calls` calls each a
 round.
 
@@ -30,7 +30,6 @@ from timing import Side, alternate
 
 from gaxn.nn import convolution
 
-BATCH = 64
 Layer = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -55,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
     parser.add_argument("--calls", type=int, default=5, help="calls in a turn")
+    parser.add_argument("--batch", type=int, default=64, help="images")
     options = parser.parse_args(argv[1:])
     jax.config.update("jax_platforms", "cpu")
     print(f"{'layer':7} {'shape':18} {'pass':9} {'gaxn ms':>8} {'Flax ms':>8} {'ratio':>6}")
@@ -81,7 +81,7 @@ def compare(
     name: str, ours: Layer, theirs: Layer, before: Map, after: Map, options: argparse.Namespace
 ) -> None:
     """Prints a row a pass."""
-    operands = make_operands(before, after)
+    operands = make_operands(before, after, options.batch)
     for label, derive in PASSES.items():
         programs = {"gaxn": jax.jit(derive(ours)), "Flax": jax.jit(derive(theirs))}
         check(programs, operands)
@@ -92,12 +92,12 @@ def compare(
         print(f"{name:7} {shape:18} {label:9} {own:8.2f} {other:8.2f} {other / own:6.2f}")
 
 
-def make_operands(before: Map, after: Map) -> tuple[jax.Array, jax.Array, jax.Array]:
+def make_operands(before: Map, after: Map, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Images, a kernel of outputs near 1, and a cotangent."""
     random = np.random.default_rng(0)
 
     def images(of: Map) -> jax.Array:
-        shape = (BATCH, of.resolution, of.resolution, of.channels)
+        shape = (batch, of.resolution, of.resolution, of.channels)
         return jnp.asarray(random.standard_normal(shape, np.float32))
 
     wide, narrow = sorted((before, after), reverse=True)

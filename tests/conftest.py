@@ -1,9 +1,7 @@
 """Four CPU devices for every test, and the small experiment that many of them run."""
 
-import atexit
+import gc
 import os
-import shutil
-import tempfile
 
 import jax
 import numpy as np
@@ -12,21 +10,24 @@ from PIL import Image
 
 jax.config.update("jax_num_cpu_devices", 4)
 
-# Many tests compile the same programs; once is enough, in whichever of pytest's workers.
-if "GAXN_COMPILED" not in os.environ:
-    os.environ["GAXN_COMPILED"] = tempfile.mkdtemp(prefix="gaxn-compiled-")
-    atexit.register(shutil.rmtree, os.environ["GAXN_COMPILED"], ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", os.environ["GAXN_COMPILED"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
 # Programs run for an instant here and compile for long. Those of processes that a test starts are
 # compiled as users have them.
 jax.config.update("jax_disable_most_optimizations", True)
 
 from pathlib import Path  # noqa: E402
 
-from gaxn import arguments  # noqa: E402
+from gaxn import arguments, compilation_cache  # noqa: E402
 from gaxn.modes import MODES  # noqa: E402
+
+# Many tests compile the same programs; once is enough, for all of pytest's workers and for the
+# next time. Processes that tests start keep theirs in the same place.
+compilation_cache.enable()
+# What compiles in an instant takes as long to keep.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# Tracing makes millions of small objects that stay; see main.py.
+gc.freeze()
+gc.set_threshold(50_000)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -34,13 +35,17 @@ if DATA.is_dir():
     os.environ.setdefault("GAXN_DATA", str(DATA))
 
 
+# A block less in each player than attn_cgan_shapes:tiny has: a third less to compile.
+SMALLER = ("generator.widths=(8, 8)", "discriminator.widths=(8, 8)")
+
+
 @pytest.fixture(scope="session")
 def tiny():
-    """A function from overrides, "field=value", to the config of attn_cgan_shapes:tiny."""
+    """A function from overrides, "field=value", to a config smaller than attn_cgan_shapes:tiny."""
 
     def config(*overrides: str):
         file = f"--config={CONFIGS / 'attn_cgan_shapes.py'}:tiny"
-        flags = [f"--config.{override}" for override in overrides]
+        flags = [f"--config.{override}" for override in (*SMALLER, *overrides)]
         return arguments.parse(["gaxn", file, *flags], MODES).config
 
     return config
@@ -56,6 +61,14 @@ def ring():
         return arguments.parse(["gaxn", file, *flags], MODES).config
 
     return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released_programs():
+    """What a module compiled is let go of at its end: a worker would grow to 7 GB."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,9 +1,17 @@
-"""What the tests of networks share: latents, images, random weights, a count of parameters."""
+"""What tests share of networks: latents, images, random weights, counts, the smallest players."""
 
 from functools import partial
 
 import jax
 import numpy as np
+
+ONE_BLOCK = (
+    "data.size=16",
+    "game.latent=4",
+    "generator={'name': 'dcgan.Generator', 'widths': (8,), 'embedding': 4}",
+    "discriminator={'name': 'dcgan.Discriminator', 'widths': (8,)}",
+)
+"""Overrides of attn_cgan_shapes by which little is left to compile."""
 
 LATENT, BATCH, CLASSES = 5, 3, 4
 LABELS = np.array([0, 3, 1], np.int32)

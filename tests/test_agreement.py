@@ -55,6 +55,7 @@ def test_frechet_distance_is_that_of_pytorch_fid(features):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_kid_is_that_of_torch_fidelity_subset_by_subset(features):
     torch = pytest.importorskip("torch")
     theirs = pytest.importorskip("torch_fidelity.metric_kid")

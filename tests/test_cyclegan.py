@@ -54,8 +54,8 @@ def test_the_original_discriminator_has_the_paper_s_count_and_patch():
 def test_a_logit_sees_70_pixels():
     network = Discriminator(width=2, instance_norm=False, **ORIGINAL)
     images = jnp.ones((1, 128, 128, 3))
-    variables = network.init(jax.random.key(0), images, None, True)
-    seen = jax.grad(lambda x: network.apply(variables, x, None, False)[0, 7, 7])(images)
+    variables = jax.jit(lambda: network.init(jax.random.key(0), images, None, True))()
+    seen = jax.jit(jax.grad(lambda x: network.apply(variables, x, None, False)[0, 7, 7]))(images)
     rows = np.flatnonzero(np.abs(seen[0]).sum(axis=(1, 2)))
     assert rows[-1] - rows[0] + 1 == 70
 
@@ -67,10 +67,9 @@ def test_the_generator_is_that_of_pytorch(size):
     peer = theirs.generator(8, 2)
     images = _images(2, *size, 3)
     params = theirs.generator_weights(peer, 2)
-    chex.assert_trees_all_equal_shapes(
-        params, network.init(jax.random.key(0), images, True)["params"]
-    )
-    found = network.apply({"params": params}, images, False)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, True))
+    chex.assert_trees_all_equal_shapes(params, shapes["params"])
+    found = jax.jit(lambda: network.apply({"params": params}, images, False))()
     np.testing.assert_allclose(found, theirs.apply(peer, images), rtol=0, atol=1e-4)
 
 
@@ -78,14 +77,15 @@ def test_the_discriminator_is_that_of_pytorch():
     theirs = pytest.importorskip("torch_cyclegan")
     network, peer = Discriminator(width=8, **ORIGINAL), theirs.discriminator(8)
     images = _images(2, 48, 64, 3)
-    found = network.apply({"params": theirs.discriminator_weights(peer)}, images, None, False)
+    weights = theirs.discriminator_weights(peer)
+    found = jax.jit(lambda: network.apply({"params": weights}, images, None, False))()
     np.testing.assert_allclose(found, theirs.apply(peer, images)[..., 0], rtol=0, atol=1e-4)
 
 
 def test_initial_kernels_are_normal_of_a_fiftieth():
-    variables = Generator(3, width=32, blocks=1, **ORIGINAL).init(
-        jax.random.key(1), jnp.zeros((1, 16, 16, 3)), True
-    )
+    network = Generator(3, width=32, blocks=1, **ORIGINAL)
+    images = jnp.zeros((1, 16, 16, 3))
+    variables = jax.jit(lambda: network.init(jax.random.key(1), images, True))()
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
         name = jax.tree_util.keystr(path)
         if "kernel" in name:
@@ -143,12 +143,15 @@ def test_the_history_is_what_one_image_after_the_other_gives():
         jax.random.key(0), jnp.zeros((batch, 2, 2, 1)), jax.random.split(jax.random.key(0), batch)
     )
     assert not int(variables["history"]["count"])
+    remember = jax.jit(
+        lambda variables, images, keys: layer.apply(variables, images, keys, mutable=["history"])
+    )
     held, olds = [], 0
     for step in range(40):
         images = np.full((batch, 2, 2, 1), 0, np.float32)
         images += step * batch + np.arange(batch, dtype=np.float32)[:, None, None, None] + 1
         keys = jax.random.split(jax.random.key(step), batch)
-        shown, variables = layer.apply(variables, images, keys, mutable=["history"])
+        shown, variables = remember(variables, images, keys)
         for image, key, found in zip(images[:, 0, 0, 0], keys, shown[:, 0, 0, 0], strict=True):
             choose, place = jax.random.split(key)
             if len(held) < size:
@@ -170,7 +173,7 @@ def test_the_gradient_penalty_is_that_of_finite_differences():
         network = Discriminator(width=4, layers=2, dropout=0.3)
         images = jnp.asarray(_images(2, 16, 16, 3), jnp.float64)
         rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-        variables = network.init(rngs, images, None, True)
+        variables = jax.jit(lambda: network.init(rngs, images, None, True))()
         variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
         # At 0, the attention's scale would take it out of the function.
         variables["params"]["attention"]["gamma"] = jnp.float64(0.7)
@@ -193,11 +196,12 @@ def test_the_gradient_penalty_is_that_of_finite_differences():
         real, fake = images, jnp.asarray(_images(2, 16, 16, 3, seed=1), jnp.float64)
         keys = jax.random.split(jax.random.key(2), 2)
 
+        @jax.jit
         def penalty(params):
             return wgan_gp.penalty(lambda x: critic(params, x), real, fake, keys).sum()
 
         params = variables["params"]
-        gradient = jax.grad(penalty)(params)
+        gradient = jax.jit(jax.grad(penalty))(params)
         random = np.random.default_rng(0)
         way = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape)), params)
         step = 1e-6

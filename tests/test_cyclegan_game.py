@@ -1,6 +1,7 @@
 """The cycle-consistent game: its loss, its laws, its history on disk and on several devices."""
 
 import itertools
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -25,7 +26,9 @@ def _objective(critic):
 
 
 def _game(**options):
-    players = networks.Generator(3, 4, 0), networks.Discriminator(4, 1, dropout=0.2)
+    # Attention in one of them is enough, and less to compile.
+    generator = networks.Generator(3, 4, 0, attention=False)
+    players = generator, networks.Discriminator(4, 1, dropout=0.2)
     return cyclegan(*players, _objective, False, SIZE, **{"history": 5, **options})
 
 
@@ -92,6 +95,7 @@ def test_the_generators_loss_is_the_weighted_sum_of_its_terms(run):
     )
     np.testing.assert_allclose(loss, total, rtol=1e-6)
 
+    @partial(jax.jit, static_argnums=1)
     def of(images, name):
         networks = {"params": start.params, **start.collections}
         return game.apply(networks, images, method=name)
@@ -112,6 +116,7 @@ def test_the_generators_loss_is_the_weighted_sum_of_its_terms(run):
         np.testing.assert_allclose(terms[name], found, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_each_critic_judges_its_own_domain():
     """Both turns' scalars are those of to_a, judge_a and so on, computed outside of the losses."""
     players = networks.Generator(3, 4, 1), networks.Discriminator(4, 2)
@@ -121,11 +126,11 @@ def test_each_critic_judges_its_own_domain():
     # Domains that no critic takes for one another.
     images[:, 1] = images[:, 1] // 8
     batch = Batch(images, None)
-    made = state.create(
-        game, dict.fromkeys(parts.PLAYERS, optax.sgd(1.0)), batch, jax.random.key(2)
-    )
+    moves = dict.fromkeys(parts.PLAYERS, optax.sgd(1.0))
+    made = jax.jit(lambda key: state.create(game, moves, batch, key))(jax.random.key(2))
     variables = {"params": made.params, **made.collections}
 
+    @partial(jax.jit, static_argnums=0)
     def of(method, *inputs):
         return game.apply(variables, *inputs, method=method)
 
@@ -133,7 +138,11 @@ def test_each_critic_judges_its_own_domain():
     fake = {"a": of("to_a", real["b"]), "b": of("to_b", real["a"])}
     turn = batch, jnp.arange(BATCH), jax.random.key(3), jnp.int32(0)
     found = {
-        player: game.apply(variables, *turn, method=f"{player}_loss", mutable=nn.DenyList("params"))
+        player: jax.jit(
+            lambda method=f"{player}_loss": game.apply(
+                variables, *turn, method=method, mutable=nn.DenyList("params")
+            )
+        )()
         for player in parts.PLAYERS
     }
     (_, critics), _ = found["discriminator"]
@@ -193,7 +202,8 @@ def test_labels_are_refused():
 def test_a_view_is_a_square_of_the_image_or_its_mirror():
     image = np.arange(6 * 7, dtype=np.float32).reshape(6, 7, 1)
     keys = jax.random.split(jax.random.key(0), 400)
-    views = np.asarray(random_view(jnp.stack([image] * 400), keys, 5, True))[..., 0]
+    view_of = jax.jit(random_view, static_argnums=(2, 3))
+    views = np.asarray(view_of(jnp.stack([image] * 400), keys, 5, True))[..., 0]
     squares = {
         image[y : y + 5, x : x + 5, 0][:, ::way].tobytes()
         for y in range(2)
@@ -201,7 +211,7 @@ def test_a_view_is_a_square_of_the_image_or_its_mirror():
         for way in (1, -1)
     }
     assert {view.tobytes() for view in views} == squares
-    straight = np.asarray(random_view(jnp.stack([image] * 40), keys[:40], 5, False))[..., 0]
+    straight = np.asarray(view_of(jnp.stack([image] * 40), keys[:40], 5, False))[..., 0]
     assert all((np.diff(view, axis=1) == 1).all() for view in straight)
-    whole = random_view(jnp.stack([image[:, :6]] * 2), keys[:2], 6, False)
+    whole = view_of(jnp.stack([image[:, :6]] * 2), keys[:2], 6, False)
     np.testing.assert_array_equal(whole, [image[:, :6]] * 2)

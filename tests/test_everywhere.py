@@ -21,11 +21,12 @@ def _sgd(rate):
 STEPS = """
 import sys
 import jax, numpy as np
-from gaxn import arguments, mesh, modes, processes
+from gaxn import arguments, compilation_cache, mesh, modes, processes
 from gaxn.build import build
 out, *argv = sys.argv[1:]
 mesh.WORTH_SPLITTING = 2**9
 given = arguments.parse(["gaxn", *argv], modes.MODES)
+compilation_cache.enable()
 processes.join(given.cluster)
 experiment = build(given.config, given.name)
 placement = experiment.placement
@@ -79,7 +80,6 @@ def _leaves(folder, name, config, bits=32):
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
     }
     command = [sys.executable, "-c", STEPS, str(folder / f"{name}.npz"), *config]
     commands = [[*command, *options]]

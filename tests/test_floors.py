@@ -27,6 +27,7 @@ FLOORS = [
         "statistics",
         "torch_weights",
     },
+    {"compilation_cache"},
     {"losses", "penalties", "augmentations", "nn", "metrics", "grammar", "markdown", "transforms"},
     {"regularizers"},
     {"objective"},

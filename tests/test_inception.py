@@ -127,6 +127,7 @@ def _assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(32, 32, 3), (320, 310, 3)])
 def test_features_by_tf_are_those_of_torch_fidelity(ours, torch_fidelity, shape):
     images = _images(shape)
@@ -137,6 +138,7 @@ def test_features_by_tf_are_those_of_torch_fidelity(ours, torch_fidelity, shape)
     _assert_close(logits, unbiased)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(28, 28, 1), (320, 310, 3)])
 def test_features_by_torch_are_those_of_pytorch_fid(ours, pytorch_fid, shape):
     images = _images(shape)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from players import ONE_BLOCK
 
 from gaxn import mesh
 from gaxn.build import build
@@ -19,14 +20,11 @@ SGD = [
     "'discriminator': {'name': 'sgd', 'learning_rate': 1e-2}}"
 ]
 
-# All layers of the config, at a quarter of its pixels. Penalties on several devices are in the test
-# of parts, pmapped; sharded, and parts on one device, only in slow tests.
+# All layers of the config, at a quarter of its pixels.
 SMALL = [
     "penalties={}",
     "data.size=16",
-    "generator.widths=(8, 8)",
     "generator.attention_at=(8,)",
-    "discriminator.widths=(8, 8)",
     "discriminator.attention_at=(8,)",
 ]
 
@@ -52,7 +50,10 @@ def _after(config, placement, steps=5):
 @pytest.mark.parametrize(
     ("places", "options"),
     [
-        pytest.param((mesh.jitted, mesh.pmapped, SPLIT), SMALL, id="config"),
+        pytest.param((mesh.jitted, mesh.pmapped), ONE_BLOCK, id="convolutions"),
+        pytest.param(
+            (mesh.jitted, mesh.pmapped, SPLIT), SMALL, id="attention", marks=pytest.mark.slow
+        ),
         pytest.param(
             (mesh.jitted, mesh.pmapped, SPLIT),
             [
@@ -110,7 +111,7 @@ def test_the_longest_axis_that_divides_is_split(shape, parts, expected):
 
 def test_a_split_state_takes_its_share_of_a_device(tiny, monkeypatch):
     monkeypatch.setattr(mesh, "WORTH_SPLITTING", 2**9)
-    experiment = build(tiny("parallel=sharded"), "tiny")
+    experiment = build(tiny(*ONE_BLOCK, "parallel=sharded"), "tiny")
     state = jax.device_get(experiment.create(experiment.key))
     placed = experiment.placement.place(state)
     here = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(placed))
@@ -134,6 +135,12 @@ ALONE = [
 ]
 
 
+# The same of less to compile: a generator without a block, a discriminator of convolutions.
+ALIKE = [
+    "data.size=16",
+    "generator.depth=0",
+    "discriminator={'name': 'dcgan.Discriminator', 'widths': (8,)}",
+]
 SMOOTH = ["data.size=16", "penalties={'wgan_gp': 1.0}", "augmentations={'translation': {}}"]
 MORE = ["penalties={'r1': 1.0, 'wgan_gp': 1.0}", "augmentations={'translation': {}, 'colour': {}}"]
 EVERYWHERE = [lambda devices: mesh.jitted(devices[:1]), mesh.jitted, mesh.pmapped]
@@ -142,7 +149,8 @@ EVERYWHERE = [lambda devices: mesh.jitted(devices[:1]), mesh.jitted, mesh.pmappe
 @pytest.mark.parametrize(
     ("parts", "options", "places"),
     [
-        (2, SMOOTH, [mesh.pmapped]),
+        (2, ALIKE, [mesh.pmapped]),
+        pytest.param(2, SMOOTH, [mesh.pmapped], marks=pytest.mark.slow),
         pytest.param(2, MORE, EVERYWHERE, marks=pytest.mark.slow),
         pytest.param(4, MORE, EVERYWHERE, marks=pytest.mark.slow),
     ],

@@ -46,16 +46,9 @@ def _command(workdir: Path, *arguments: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Two devices, as on two cores, and compiled programs kept between this module's processes."""
-    cache = tmp_path_factory.mktemp("compiled")
-    return {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "2",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-    }
+def environment():
+    """Two devices, as on two cores."""
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
 
 
 _STARTED: list[subprocess.Popen] = []

@@ -28,6 +28,13 @@ PLAYERS = {
     **{f"{name} generator": (player, players.draw_latents) for name, player in GENERATORS.items()},
     **{f"{name} critic": (player, players.draw_images) for name, player in CRITICS.items()},
 }
+MOSTLY_SMALL = pytest.mark.parametrize(
+    "player, draw",
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] * name.startswith("residual"))
+        for name, case in PLAYERS.items()
+    ],
+)
 BOTH = pytest.mark.parametrize("player, draw", PLAYERS.values(), ids=PLAYERS)
 
 
@@ -168,7 +175,7 @@ def test_attention_in_blocks_is_attention(player, draw):
     np.testing.assert_allclose(in_blocks, y, rtol=1e-5, atol=1e-5)
 
 
-@BOTH
+@MOSTLY_SMALL
 def test_computing_activations_again_changes_nothing(player, draw):
     x = draw()
     variables = _attentive(player, x)
@@ -287,7 +294,7 @@ def _converged(player, variables, x):
 MUTABLE = {"mutable": ["spectral", "batch_stats"]}
 
 
-@BOTH
+@MOSTLY_SMALL
 def test_the_largest_singular_value_of_every_layer_becomes_one(player, draw, tmp_path):
     x = draw()
     variables = jax.device_get(_converged(player, _attentive(player, x), x))

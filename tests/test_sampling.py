@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import players
 import pytest
 from scipy import stats
 
@@ -28,12 +29,18 @@ def _subject(config):
     return experiment.subject(jax.device_get(experiment.create(experiment.key)))
 
 
+@pytest.fixture(scope="module")
+def subject(tiny):
+    """What the first state of the small experiment shows."""
+    return _subject(tiny())
+
+
 @pytest.mark.parametrize(
     "overrides, generator, discriminator",
     [([], {"attention_16"}, {"attention_8"}), (OFF, set(), set())],
 )
-def test_attention_is_what_the_networks_have(tiny, overrides, generator, discriminator):
-    subject = _subject(tiny(*overrides))
+def test_attention_is_what_the_networks_have(tiny, subject, overrides, generator, discriminator):
+    subject = _subject(tiny(*overrides)) if overrides else subject
     indices, labels = np.arange(3), np.array([0, 2, 1])
     images = subject.sample(indices, labels)
     assert set(subject.generator_attention(indices, labels)) == generator
@@ -44,8 +51,7 @@ def test_attention_is_what_the_networks_have(tiny, overrides, generator, discrim
     }
 
 
-def test_a_sample_depends_on_its_index_and_label_alone(tiny):
-    subject = _subject(tiny())
+def test_a_sample_depends_on_its_index_and_label_alone(subject):
     labels = np.array([0, 1, 2, 0, 1, 2])
     together = subject.sample(np.arange(6), labels)
     order = np.array([4, 1, 5])
@@ -55,11 +61,17 @@ def test_a_sample_depends_on_its_index_and_label_alone(tiny):
     assert (together[0] != together[3]).any()
 
 
-@pytest.mark.parametrize("bound", [0.5, 2.0])
-def test_truncation_bounds_every_number_of_a_latent(tiny, bound):
-    config = tiny("game.latent=64")
+@pytest.fixture(scope="module")
+def wide(tiny):
+    """An experiment with many numbers in a latent, and its first state."""
+    config = tiny(*players.ONE_BLOCK, "game.latent=64")
     experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
-    start = jax.device_get(experiment.create(experiment.key))
+    return experiment, jax.device_get(experiment.create(experiment.key))
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_truncation_bounds_every_number_of_a_latent(wide, bound):
+    experiment, start = wide
     members = population.members(0, 1)
     narrow, full = (
         sampling.make_subject(experiment.game, members, 3, sampling.Choice(truncation=truncation))(
@@ -79,8 +91,7 @@ def test_truncation_bounds_every_number_of_a_latent(tiny, bound):
     assert (narrow.facts["truncation"], full.facts["truncation"]) == (bound, "none")
 
 
-def test_rendering_the_latents_of_samples_is_sampling_them(tiny):
-    subject = _subject(tiny())
+def test_rendering_the_latents_of_samples_is_sampling_them(subject):
     indices, labels = np.arange(6), np.array([0, 1, 2, 0, 1, 2], np.int32)
     images = subject.render(subject.latents(indices), labels)
     np.testing.assert_array_equal(images, subject.sample(indices, labels))
@@ -131,7 +142,9 @@ def test_attention_in_a_pack_is_that_of_packs_of_one_image(tiny):
     pack = np.concatenate([pixels.decode(images[1:2])] * 4, axis=-1)
     network = experiment.game.discriminator
     variables = {"params": start.params["discriminator"]}
-    _, sown = network.apply(variables, pack, None, False, mutable=["intermediates"])
+    _, sown = jax.jit(
+        lambda: network.apply(variables, pack, None, False, mutable=["intermediates"])
+    )()
     (expected,) = sown["intermediates"]["attention_8"]["weights"]
     assert found.shape[0] == 3
     np.testing.assert_allclose(found[1], expected[0], rtol=1e-5, atol=1e-7)

@@ -142,7 +142,6 @@ def test_a_preempted_job_goes_on_and_ends_as_the_uninterrupted_run(slurm, tmp_pa
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }
     workdir, told = tmp_path / "preempted", tmp_path / "told.txt"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from players import ONE_BLOCK
 
 from gaxn import data, mesh, state
 from gaxn.build import build
@@ -102,9 +103,9 @@ def test_each_turn_sees_its_own_batch():
     "mover, rival", [("discriminator", "generator"), ("generator", "discriminator")]
 )
 def test_the_rival_is_bit_equal_after_a_turn(tiny, mover, rival):
-    experiment = build(
-        tiny("discriminator.spectral_norm=True"), "tiny", mesh.jitted(jax.devices()[:1])
-    )
+    # A discriminator with statistics of its own, as BatchNorm's in the generator.
+    config = tiny("discriminator.spectral_norm=True", "penalties={}")
+    experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
     before = experiment.create(experiment.key)
     turn = next(turn for turn in experiment.turns if turn.player == mover)
     batch = data.reader(experiment.train)(np.arange(8))
@@ -121,7 +122,7 @@ def test_the_rival_is_bit_equal_after_a_turn(tiny, mover, rival):
 
 def test_the_step_is_traced_once(tiny):
     placement = mesh.jitted(jax.devices())
-    experiment = build(tiny(), "tiny", placement)
+    experiment = build(tiny(*ONE_BLOCK), "tiny", placement)
     program = placement.step(chex.assert_max_traces(experiment.step, 1))
     now = placement.place(jax.device_get(experiment.create(experiment.key)))
     for step in range(3):
@@ -130,7 +131,8 @@ def test_the_step_is_traced_once(tiny):
 
 
 def test_no_key_is_used_twice(tiny):
-    config = tiny("augmentations={'translation': {}}", "penalties={'r1': 1.0, 'wgan_gp': 1.0}")
+    penalties = "penalties={'r1': 1.0, 'wgan_gp': 1.0}"
+    config = tiny(*ONE_BLOCK, "augmentations={'translation': {}}", penalties)
     experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
     with jax.debug_key_reuse(True):
         now = experiment.create(experiment.key)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaxn import arguments, mesh
+from gaxn import arguments, mesh, sinks
 from gaxn.build import build
+from gaxn.checkpoint import Checkpoints
 from gaxn.data import unpaired
 from gaxn.evaluators import translation
 from gaxn.extractors import pixels
@@ -23,7 +24,10 @@ from gaxn.translation import Translator, in_order
 from gaxn.types import InputError, Subject
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cyclegan_shapes.py"
-SHRUNK = (f"--config={CONFIG}:tiny", "--config.discriminator.attention=True")
+SHRUNK = (
+    f"--config={CONFIG}:tiny",
+    "--config.discriminator.attention=True",
+)
 
 
 def _config(*overrides):
@@ -44,10 +48,13 @@ def state(experiment):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The directory of a finished run."""
+def run(experiment, state, tmp_path_factory):
+    """The directory of a run that has a checkpoint."""
     workdir = tmp_path_factory.mktemp("shapes")
-    assert main(["gaxn", *SHRUNK, f"--workdir={workdir}"]) == 0
+    sinks.open_run(workdir, experiment.config, FREE, {"name": experiment.name})
+    with Checkpoints(workdir / "checkpoints", 1) as checkpoints:
+        checkpoints.save(1, state)
+        checkpoints.wait()
     return workdir
 
 
@@ -183,7 +190,10 @@ def test_the_picture_has_eight_rows_whose_reals_are_the_test_images(experiment, 
             )
 
 
-def test_all_of_a_run_is_there(run):
+@pytest.mark.slow
+def test_all_of_a_run_is_there(tmp_path):
+    run = tmp_path / "run"
+    assert main(["gaxn", *SHRUNK, f"--workdir={run}"]) == 0
     document = json.loads((run / "evaluation.json").read_text())
     assert {"translation", "attention_a2b", "attention_b2a"} <= document.keys()
     assert document["translation"]["protocol"]["samples_a"] == 20
@@ -314,8 +324,10 @@ def test_attention_with_a_pool_takes_pictures_of_any_size():
     images = np.zeros((1, 8, 8, 3), np.float32)
     params = jax.jit(lambda: generator.init(jax.random.key(0), images, False))()
 
+    apply = jax.jit(lambda images: generator.apply(params, images, False))
+
     def translate(images):
-        made = generator.apply(params, images / 127.5 - 1, False)
+        made = apply(images / 127.5 - 1)
         return np.asarray(127.5 * (made + 1)).round().astype(np.uint8)
 
     image = np.random.default_rng(0).integers(0, 256, (50, 33, 3), np.uint8)

@@ -1,0 +1,87 @@
+"""Every benchmark runs in its smallest form, and prints every row that its full form prints."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+HELPERS = {"timing.py", "torch_attn_cgan.py", "torch_gan.py", "torch_layers.py"}
+NUMBER = r"\d[\d,]*(?:\.\d+)?"
+
+SIDES = [rf"{{}} +{NUMBER} +{NUMBER}", rf"{{}} / {{}}: {NUMBER} of the medians; by round {NUMBER},"]
+
+
+def _rows_of_sides(*names):
+    """What `timing.report` prints: a row a side, and the ratio of each to the first."""
+    row, ratio = SIDES
+    return [row.format(name) for name in names] + [
+        ratio.format(name, names[0]) for name in names[1:]
+    ]
+
+
+BRIEF = ["--rounds=1", "--steps=1"]
+
+RUNS = {
+    "train_step.py": (
+        ["--config=configs/attn_cgan_shapes.py:tiny", "--config.batch=32", *BRIEF],
+        [
+            *("generator: .* parameters", "discriminator: .* parameters", "load average .*"),
+            *_rows_of_sides("gaxn, 2 devices", "gaxn, 1 device", "PyTorch"),
+        ],
+    ),
+    "population.py": (
+        ["--config=configs/ring.py:gan+tiny", *BRIEF],
+        _rows_of_sides("population of 2, 2 devices", "2 runs, 2 devices", "2 runs, 1 device"),
+    ),
+    "attention.py": (
+        ["--batch=2", "--channels=8", "--block=8", "--sides", "4", "8", "--rounds=1", "--calls=1"],
+        [rf" +{side} {way} +.*{NUMBER}" for side in (4, 8) for way in ("forward", "gradient")],
+    ),
+    "transposed_convolution.py": (
+        ["--batch=2", "--rounds=1", "--calls=1"],
+        [
+            rf"{layer} +{shape} +{way}( +{NUMBER}){{3}}"
+            for layer, shapes in (
+                ("double", ("4x4x256->8x8x128", "8x8x128->16x16x64", "16x16x64->32x32x32")),
+                ("halve", ("8x8x128->4x4x256", "16x16x64->8x8x128", "32x32x32->16x16x64")),
+            )
+            for shape in shapes
+            for way in ("forward", "gradient", "second")
+        ],
+    ),
+    "evaluation.py": (
+        ["200"],
+        [rf" +200 +{metrics} +{NUMBER} s .* MB" for metrics in ("all", "streaming")],
+    ),
+    "inception.py": (
+        ["2"],
+        [
+            rf"{name} +{NUMBER} images/s"
+            for name in ("gaxn, tf", "gaxn, torch", "gaxn, clean", "pytorch-fid")
+        ],
+    ),
+}
+
+
+def test_every_benchmark_has_a_smallest_form():
+    assert RUNS.keys() == SCRIPTS - HELPERS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_benchmark_prints_its_rows(name):
+    arguments, rows = RUNS[name]
+    command = [sys.executable, ROOT / "benchmarks" / name, *arguments]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600
+    )
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    for row in rows:
+        assert any(re.fullmatch(f"{row}.*", line) for line in lines), (row, found.stdout)
