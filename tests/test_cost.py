@@ -138,15 +138,16 @@ def test_parameters_are_counted_by_player():
 
 
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
-    experiment = build(tiny(), "tiny", mesh.jitted(jax.devices()[:1]))
+    widths = ("generator.widths=(16, 8, 8)", "discriminator.widths=(8, 8, 16)")
+    experiment = build(tiny(*widths), "tiny", mesh.jitted(jax.devices()[:1]))
     unseen = Subject(None, None, None, None, None, {}, {})
     nothing = dataclasses.replace(experiment.evaluation, subject=lambda *_: unseen, evaluators=dict)
     bare = dataclasses.replace(experiment, evaluation=nothing)
     outputs.evaluate(bare, tmp_path, SimpleNamespace(step=8))
     found = sinks.read_json(tmp_path / "evaluation.json")["cost"]
-    convolutions = 16 * 3 * 8 + 8 + 16 * 8 * 8 + 8
+    convolutions = 16 * 3 * 8 + 8 + 16 * 8 * 8 + 8 + 16 * 8 * 16 + 16
     attention = 8 + 8 + 64 + 64 + 1
-    dense = 8 * 8 * 8 * 16 + 16 + 16 + 1 + 3 * 16
+    dense = 256 * 16 + 16 + 16 + 1 + 3 * 16
     assert found["parameters"]["discriminator"] == convolutions + attention + dense
     fed = experiment.feed(0)
     start = jax.eval_shape(experiment.create, experiment.key)

@@ -160,6 +160,7 @@ def test_each_critic_judges_its_own_domain():
     assert min(abs(x - y) for x, y in itertools.combinations(numbers, 2)) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_saved_run_goes_on_bit_for_bit(run, tmp_path):
     placement = mesh.jitted(jax.devices()[:1])
     program, batches = placement.step(run[2]), _batches(4)

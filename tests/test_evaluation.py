@@ -266,7 +266,8 @@ def test_copies_of_training_images_are_seen_and_figures_of_real_ones_stand_besid
     from gaxn.data import reader
 
     metrics = "evaluation.metrics=('frechet', 'confusion')"
-    experiment = build(tiny("evaluation.samples=60", metrics), "tiny")
+    plain = ("generator.attention_at=()", "discriminator.attention_at=()")
+    experiment = build(tiny("evaluation.samples=60", metrics, *plain), "tiny")
     evaluator = experiment.evaluation.evaluators()["classifier"]
     real = np.asarray(reader(experiment.train)(np.arange(60)).images)
     state = jax.device_get(experiment.create(experiment.key))

@@ -209,6 +209,7 @@ def test_what_is_missing_or_of_another_shape_is_named(state):
         from_torch({**arrays, "fc.weight": arrays["fc.weight"][:1000]})
 
 
+@pytest.mark.slow
 def test_weights_of_ones_own_say_so(state, ours, tmp_path):
     path = tmp_path / "mine.pth"
     torch.save(state, path)

@@ -196,29 +196,37 @@ def test_wgan_gp_mixes_uniformly_by_key():
     np.testing.assert_allclose((np.sqrt(swapped) + 1) / norm, 1 - mix, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def converged():
+    """A discriminator, images, and variables whose singular vectors move no more."""
+    with jax.enable_x64(True):
+        network = attn_cgan.Discriminator(
+            classes=None, widths=(4, 8), attention_at=(4,), hidden=6, spectral_norm=True
+        )
+        real, fake = np.random.default_rng(3).normal(size=(2, 2, 8, 8, 3))
+        real, fake = map(jnp.asarray, (real, fake))
+        variables = jax.jit(lambda: network.init(jax.random.key(0), real, None, train=True))()
+        variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
+        # Attention starts with a scale of 0, which would hide it.
+        variables["params"] = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf + 0.7 if path[-1].key == "gamma" else leaf, variables["params"]
+        )
+
+        # The singular vectors are held constant in the derivative, which is right where the power
+        # iteration has converged, and only there.
+        @jax.jit
+        def iterate(variables):
+            _, changed = network.apply(variables, real, None, train=True, mutable=["spectral"])
+            return {**variables, **changed}
+
+        for _ in range(300):
+            variables = iterate(variables)
+    return network, real, fake, variables
+
+
 @pytest.mark.parametrize("file", FILES, ids=_name)
-def test_second_derivatives_are_right_through_spectral_norm_and_attention(file):
-    network = attn_cgan.Discriminator(
-        classes=None, widths=(4, 8), attention_at=(4,), hidden=6, spectral_norm=True
-    )
-    real, fake = np.random.default_rng(3).normal(size=(2, 2, 8, 8, 3))
-    real, fake = map(jnp.asarray, (real, fake))
-    variables = jax.jit(lambda: network.init(jax.random.key(0), real, None, train=True))()
-    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
-    # Attention starts with a scale of 0, which would hide it.
-    variables["params"] = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf + 0.7 if path[-1].key == "gamma" else leaf, variables["params"]
-    )
-
-    # The singular vectors are held constant in the derivative, which is right where the power
-    # iteration has converged, and only there.
-    @jax.jit
-    def iterate(variables):
-        _, changed = network.apply(variables, real, None, train=True, mutable=["spectral"])
-        return {**variables, **changed}
-
-    for _ in range(300):
-        variables = iterate(variables)
+def test_second_derivatives_are_right_through_spectral_norm_and_attention(file, converged):
+    network, real, fake, variables = converged
 
     @jax.jit
     def total(params):
@@ -233,15 +241,12 @@ def test_second_derivatives_are_right_through_spectral_norm_and_attention(file):
     random = np.random.default_rng(4)
     direction = tree.unflatten([jnp.asarray(random.normal(size=leaf.shape)) for leaf in leaves])
 
+    @jax.jit
     def moved(step):
         return total(jax.tree.map(lambda leaf, way: leaf + step * way, params, direction))
 
-    slope = sum(
-        jnp.vdot(a, b)
-        for a, b in zip(
-            jax.tree.leaves(jax.grad(total)(params)), jax.tree.leaves(direction), strict=True
-        )
-    )
+    gradient = jax.tree.leaves(jax.jit(jax.grad(total))(params))
+    slope = sum(jnp.vdot(a, b) for a, b in zip(gradient, jax.tree.leaves(direction), strict=True))
     difference = (moved(STEP) - moved(-STEP)) / (2 * STEP)
     # A kink of LeakyReLU within the step would show as far more than rounding.
     np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-9)

@@ -163,7 +163,7 @@ def test_attention_of_gamma_zero_is_not_there(player, draw):
     assert np.abs(y - y_attentive).max() > 1e-4
 
 
-@BOTH
+@MOSTLY_SMALL
 def test_attention_in_blocks_is_attention(player, draw):
     x = draw()
     variables = _attentive(player, x)

@@ -104,7 +104,10 @@ def test_each_turn_sees_its_own_batch():
 )
 def test_the_rival_is_bit_equal_after_a_turn(tiny, mover, rival):
     # A discriminator with statistics of its own, as BatchNorm's in the generator.
-    config = tiny("discriminator.spectral_norm=True", "penalties={}")
+    small = ("generator.widths=(8,)", "discriminator.widths=(8,)", "data.size=16")
+    attention = ("generator.attention_at=(16,)", "discriminator.attention_at=(8,)")
+    statistics = ("discriminator.spectral_norm=True", "penalties={}")
+    config = tiny(*small, *attention, *statistics)
     experiment = build(config, "tiny", mesh.jitted(jax.devices()[:1]))
     before = experiment.create(experiment.key)
     turn = next(turn for turn in experiment.turns if turn.player == mover)
