@@ -4,6 +4,7 @@ One process is the usual case, and then all of this is next to nothing. Several 
 program on the same data; the first alone writes files and speaks.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -165,8 +166,9 @@ def end(status: int) -> NoReturn:
     """
     if count() > 1:
         jax.distributed.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # Whoever was to read may be gone.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
         os._exit(status)
     sys.exit(status)
 
