@@ -310,7 +310,7 @@ def test_two_folders_score_as_torch_fidelity_scores_them(state, tmp_path, monkey
         np.testing.assert_allclose(found[ours_name], expected[theirs_name], rtol=tolerance)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_is_measured_by_inception_beside_its_classifier(params, tiny, tmp_path):
     import flax.traverse_util
 
@@ -319,7 +319,9 @@ def test_a_run_is_measured_by_inception_beside_its_classifier(params, tiny, tmp_
     kept = tmp_path / "kept.npz"
     np.savez(kept, sha256=np.array("0" * 64), **flax.traverse_util.flatten_dict(params, sep="/"))
     np.savez(tmp_path / "set.npz", images=_images((32, 32, 3), 60))
-    config = tiny("conditional=False", "evaluation.samples=10", f"evaluation.inception={kept}")
+    # As many images at once as the largest of the sets has.
+    few = ("evaluation.samples=10", "evaluation.reference_count=24")
+    config = tiny("conditional=False", *few, f"evaluation.inception={kept}")
     config.unlock()
     config.data = {"name": "npz", "path": str(tmp_path / "set.npz"), "test_share": 0.4}
     config.evaluation.preprocessing = "clean"
