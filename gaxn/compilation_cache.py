@@ -27,7 +27,7 @@ def enable() -> None:
     """
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
-    # XLA optimises for the processor, and a home directory may be shared by several kinds.
+    # XLA optimizes for the processor, and a home directory may be shared by several kinds.
     folder = cache.directory("xla") / _processor()
     # There are hundreds of programs that compile in an instant: these are kept too.
     shortest = 0.0

@@ -93,6 +93,8 @@ def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos, monkeypatch)
     assert drawn and all(np.asarray(Image.open(path)).std() > 0 for path in drawn)
     if trains:
         assert document["step"] == 8
+        assert document["cost"]["flops_a_step"] > 0
+        assert set(document["cost"]["parameters"]) == {"discriminator", "generator"}
         assert (workdir / "samples" / "step_00000008.png").exists()
         assert Image.open(workdir / "samples.gif").n_frames == 3
 

@@ -24,10 +24,7 @@ from gaxn.translation import Translator, in_order
 from gaxn.types import InputError, Subject
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cyclegan_shapes.py"
-SHRUNK = (
-    f"--config={CONFIG}:tiny",
-    "--config.discriminator.attention=True",
-)
+SHRUNK = (f"--config={CONFIG}:tiny", "--config.discriminator.attention=True")
 
 
 def _config(*overrides):
