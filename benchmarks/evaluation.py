@@ -1,9 +1,9 @@
-"""How long an evaluation takes, and how much memory, against the number of images.
+"""Measures the time and memory of an evaluation for several numbers of images.
 
     python benchmarks/evaluation.py [COUNT ...]
 
-Noise of 28x28 stands for both sets; the classifier is that of MNIST. Each count runs in a process
-of its own, once with every metric and once with those that stream; peak memory is that of the
+Both sets are noise of 28x28; the classifier is that of MNIST. Each count runs in a separate
+process, once with every metric and once with those that stream; the peak memory is that of the
 process.
 """
 
@@ -18,32 +18,33 @@ STREAMING = ("frechet", "inception_score", "confusion", "modes", "intra_frechet"
 COUNTS = (2_500, 10_000, 40_000)
 
 
-def drawn(count: int, seed: int):
-    """Images of 28x28 with labels, each from its number alone."""
-    from gaxn.measure import ImageSet
+def noise(count: int, seed: int):
+    """Returns images of 28x28 with labels, which depend on the indices that are read."""
+    from gaxn.evaluation.scoring import ImageSet
 
-    def read(numbers):
-        random = np.random.default_rng([seed, int(numbers[0])])
-        return random.integers(0, 256, (len(numbers), 28, 28, 1), np.uint8), numbers % 10
+    def read(indices):
+        random = np.random.default_rng([seed, int(indices[0])])
+        return random.integers(0, 256, (len(indices), 28, 28, 1), np.uint8), indices % 10
 
     return ImageSet(count, (28, 28, 1), 10, read)
 
 
 def run(count: int, names: tuple[str, ...]) -> None:
-    """Prints seconds and MB of one evaluation of so many images against as many."""
-    from gaxn import evaluations, measure, mesh
-    from gaxn.extractors import classifier
+    """Prints the seconds and MB of one evaluation of two sets of `count` images."""
+    from gaxn.distributed import sharding
+    from gaxn.evaluation import plan, scoring
+    from gaxn.features import classifier
 
-    mesh.use_cores(measure.BATCH)
+    sharding.use_cores(scoring.BATCH)
     extractor = classifier.load("mnist")
-    metrics = evaluations.choose(names, "names")
-    look = measure.looking(extractor)
+    metrics = plan.resolve_metrics(names, "names")
+    look = scoring.make_extract(extractor)
     sets = [drawn(count, seed) for seed in (0, 1)]
-    look(sets[0].read(np.arange(measure.BATCH))[0])
+    look(sets[0].read(np.arange(scoring.BATCH))[0])
     started = time.perf_counter()
-    found, reference = (measure.observe(one, extractor, metrics, look, "set") for one in sets)
+    found, reference = (scoring.collect(one, extractor, metrics, look, "set") for one in sets)
     looked = time.perf_counter()
-    measure.compute(metrics, found, reference)
+    scoring.compute(metrics, found, reference)
     ended = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -1,8 +1,9 @@
-"""Images a second through the Inception network, with each preprocessing, against PyTorch.
+"""Compares the speed of the Inception network, with each preprocessing, with PyTorch's.
 
     python benchmarks/inception.py [BATCH]
 
-Random weights and random images of 64x64; the network of pytorch-fid is the peer, in float32.
+Random weights and random images of 64x64; the other side is the network of pytorch-fid, in float32.
+Each row is a network and its images per second.
 """
 
 import sys
@@ -11,16 +12,16 @@ import time
 import jax
 import numpy as np
 
-from gaxn import preprocessing
+from gaxn.features import resizing
 from gaxn.models.inception import Inception
 
 REPEATS = 5
 
 
-def ours(images: np.ndarray) -> None:
-    """Prints images a second of the port."""
+def time_gaxn(images: np.ndarray) -> None:
+    """Prints images per second of gaxn's network, for each preprocessing."""
     params = Inception().init(jax.random.key(0), np.zeros((1, 299, 299, 3), np.float32))
-    for name, resize in preprocessing.PREPROCESSINGS.items():
+    for name, resize in resizing.PREPROCESSINGS.items():
 
         @jax.jit
         def features(params, images, resize=resize):
@@ -31,8 +32,8 @@ def ours(images: np.ndarray) -> None:
         )
 
 
-def theirs(images: np.ndarray) -> None:
-    """Prints images a second of pytorch-fid's network, weights of its own making."""
+def time_pytorch_fid(images: np.ndarray) -> None:
+    """Prints images per second of pytorch-fid's network with random weights."""
     import torch
     from pytorch_fid import inception
 
@@ -61,7 +62,7 @@ def _report(name: str, count: int, run) -> None:
 
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    drawn = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
     print(jax.devices())
-    ours(drawn)
-    theirs(drawn)
+    time_gaxn(images)
+    time_pytorch_fid(images)

@@ -1,12 +1,12 @@
-"""A population's step against the steps of as many separate runs.
+"""Compares a step of a population with the steps of as many separate runs.
 
     python benchmarks/population.py [--config configs/NAME.py:VARIANT] [--config.key=value ...]
                                     [--rounds 7] [--steps 20]
 
-The default is configs/ring.py:gan+short. Each side does what advances every member by one step,
-batches included: the population in one program, its members shared by the cores; separate runs
-one after the other, once with the batch shared by the cores, as such a run does by itself, and
-once on one core. Ratios above 1 are the population's speed-up. The machine has to be idle.
+The default is configs/ring.py:gan+short. Each side advances every member by one step, batches
+included: the population in one program, with its members divided among the cores; separate runs one
+after the other, once with the batch divided among the cores, as in a single run, and once on one
+core. Ratios above 1 are the population's speed-up. The machine has to be idle.
 """
 
 import argparse
@@ -18,34 +18,35 @@ import jax
 from ml_collections import ConfigDict
 from timing import Side, alternate, report
 
-from gaxn import arguments, mesh
+from gaxn import arguments
 from gaxn.build import build
+from gaxn.distributed import sharding
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ring.py:gan+short"
 
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
-    parser.add_argument("--steps", type=int, default=20, help="steps in a turn")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds")
+    parser.add_argument("--steps", type=int, default=20, help="steps per round")
     options, rest = parser.parse_known_args(argv[1:])
     config = arguments.parse([argv[0], f"--config={CONFIG}", *rest], ["train"]).config
     count = config.population
-    mesh.use_cores(count * mesh.ROWS_A_CORE)
+    sharding.use_cores(count * sharding.ROWS_A_CORE)
     devices = jax.devices()
     single = ConfigDict({**config, "population": 1})
     sides = {
         f"population of {count}, {len(devices)} devices": side(
-            config, mesh.populated(devices, count), 1
+            config, sharding.populated(devices, count), 1
         ),
-        f"{count} runs, {len(devices)} devices": side(single, mesh.jitted(devices), count),
-        f"{count} runs, 1 device": side(single, mesh.jitted(devices[:1]), count),
+        f"{count} runs, {len(devices)} devices": side(single, sharding.jitted(devices), count),
+        f"{count} runs, 1 device": side(single, sharding.jitted(devices[:1]), count),
     }
     report(alternate(sides, options.rounds, options.steps))
     return 0
 
 
-def side(config: ConfigDict, placement: mesh.Placement, repeats: int) -> Side:
+def side(config: ConfigDict, placement: sharding.Parallelism, repeats: int) -> Side:
     """So many steps a call; they go on from call to call."""
     experiment = build(config, "population", placement)
     program = placement.step(experiment.step)

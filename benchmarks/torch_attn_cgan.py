@@ -1,20 +1,27 @@
-"""The networks of `gaxn.models.attn_cgan` in PyTorch: the other side of train_step.py.
+"""The networks of `gaxn.models.attn_cgan` in PyTorch, for train_step.py.
 
-The constructors take the fields of the Flax modules, and what Flax infers.
+The constructors take the fields of the Flax modules, and the sizes that Flax infers.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_layers import Normalisation, Placed, SelfAttention, append, doubling, wrap
+from torch_layers import (
+    CoordinateConvolution,
+    Normalization,
+    SelfAttention,
+    append_channels,
+    double,
+    normalize,
+)
 
 
 class Generator(nn.Module):
-    """Latent [batch, latent] and label [batch] -> image in [-1, 1]."""
+    """Latent [batch, latent_size] and label [batch] -> image in [-1, 1]."""
 
     def __init__(
         self,
-        latent: int,
+        latent_size: int,
         size: int,
         channels: int,
         classes: int | None,
@@ -30,24 +37,27 @@ class Generator(nn.Module):
     ):
         super().__init__()
         resolution, before = size >> len(widths), widths[0]
-        inputs = latent + embedding if classes else latent
+        inputs = latent_size + embedding if classes else latent_size
         condition = inputs if modulated else None
         self.start = resolution
         self.embed = nn.Embedding(classes, embedding) if classes else None
         self.dense = nn.Linear(inputs, resolution**2 * before, bias=False)
-        self.first = Normalisation(before, condition)
+        self.first = Normalization(before, condition)
         self.blocks = nn.ModuleList()
         for width in widths:
-            convolution = doubling(before, width, transposed)
+            convolution = double(before, width, transposed)
             if coordinates:
-                convolution = Placed(convolution, doubling(2, width, transposed), resolution)
+                convolution = CoordinateConvolution(
+                    convolution, double(2, width, transposed), resolution
+                )
             resolution *= 2
-            attends = resolution in attention_at
-            attention = SelfAttention(width, heads, attention_pool, spectral_attention)
+            attention = nn.Identity()
+            if resolution in attention_at:
+                attention = SelfAttention(width, heads, attention_pool, spectral_attention)
             block = {
                 "upsample": convolution,
-                "norm": Normalisation(width, condition),
-                "attention": attention if attends else nn.Identity(),
+                "norm": Normalization(width, condition),
+                "attention": attention,
             }
             self.blocks.append(nn.ModuleDict(block))
             before = width
@@ -82,30 +92,30 @@ class Discriminator(nn.Module):
         spectral_norm: bool,
     ):
         super().__init__()
-        by_map, by_projection = bool(classes) and not projection, bool(classes) and projection
-        self.label_map = nn.Embedding(classes, size**2) if by_map else None
+        has_map, has_projection = bool(classes) and not projection, bool(classes) and projection
+        self.label_map = nn.Embedding(classes, size**2) if has_map else None
         layers = []
-        resolution, before = size, channels + by_map
+        resolution, before = size, channels + has_map
         for width in widths:
             resolution //= 2
-            halving = nn.Conv2d(before, width, 4, stride=2, padding=1)
-            layers += [wrap(spectral_norm, halving), nn.LeakyReLU(0.2)]
+            convolution = nn.Conv2d(before, width, 4, stride=2, padding=1)
+            layers += [normalize(spectral_norm, convolution), nn.LeakyReLU(0.2)]
             if resolution in attention_at:
                 layers.append(SelfAttention(width, heads, attention_pool, spectral_norm))
             before = width
         self.body = nn.Sequential(*layers)
         flat = resolution**2 * before
-        self.hidden = wrap(spectral_norm, nn.Linear(flat, hidden)) if hidden else None
+        self.hidden = normalize(spectral_norm, nn.Linear(flat, hidden)) if hidden else None
         features = hidden or flat
-        self.dense = wrap(spectral_norm, nn.Linear(features, 1))
+        self.dense = normalize(spectral_norm, nn.Linear(features, 1))
         self.projection = (
-            wrap(spectral_norm, nn.Embedding(classes, features)) if by_projection else None
+            normalize(spectral_norm, nn.Embedding(classes, features)) if has_projection else None
         )
 
     def forward(self, images: Tensor, labels: Tensor | None) -> Tensor:
         x = images
         if self.label_map is not None:
-            x = append(x, self.label_map(labels).reshape(len(x), *x.shape[2:], 1))
+            x = append_channels(x, self.label_map(labels).reshape(len(x), *x.shape[2:], 1))
         features = self.body(x).permute(0, 2, 3, 1).flatten(1)
         if self.hidden is not None:
             features = F.leaky_relu(self.hidden(features), 0.2)

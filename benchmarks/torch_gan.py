@@ -1,4 +1,4 @@
-"""The train step of `gaxn.games.image_gan` in PyTorch eager: the other side of train_step.py."""
+"""The train step of `gaxn.gans.gan` in PyTorch eager, for train_step.py."""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
@@ -12,12 +12,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class Loss(NamedTuple):
-    """The two sides of a loss, each (real, fake) -> values per example.
+    """A loss of gaxn.objectives.losses: logits (real, fake) -> values per example.
 
     Attributes:
-        discriminator: as in gaxn.losses.
-        generator: as in gaxn.losses.
-        paired: whether the generator's side looks at the real logits.
+        discriminator: the discriminator's loss.
+        generator: the generator's loss.
+        paired: whether the generator's loss depends on the real logits.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -52,7 +52,7 @@ def make_adam(
     b2: float = 0.999,
     decay: Mapping[str, float] | None = None,
 ) -> LambdaLR:
-    """Adam under its schedule, from the fields of an optimiser in a config."""
+    """Returns Adam with its schedule, from the fields of an optimizer in a config."""
 
     def factor(step: int) -> float:
         if decay is None:
@@ -64,14 +64,14 @@ def make_adam(
 
 
 class Trainer:
-    """Two players, their optimisers and the running mean of the generator.
+    """Two players, their optimizers and the running mean of the generator.
 
     Args:
         generator: (latents, labels) -> images.
         discriminator: (images, labels) -> logits.
         loss: one of `LOSSES`.
-        latent: size of the latent.
-        r1: weight of the penalty; 0 leaves it out.
+        latent_size: of the latents, drawn from N(0, I).
+        r1: weight of the penalty; 0 for none.
         optimizers: options of `make_adam` by player.
         ema_decay: of the running mean, warmed up as in gaxn.
     """
@@ -81,7 +81,7 @@ class Trainer:
         generator: nn.Module,
         discriminator: nn.Module,
         loss: Loss,
-        latent: int,
+        latent_size: int,
         r1: float,
         optimizers: Mapping[str, Mapping[str, Any]],
         ema_decay: float,
@@ -90,7 +90,7 @@ class Trainer:
         self.generator = generator.to(**channels_last).train()
         self.discriminator = discriminator.to(**channels_last).train()
         self.ema = copy.deepcopy(self.generator).requires_grad_(False)
-        self.loss, self.latent, self.r1, self.ema_decay = loss, latent, r1, ema_decay
+        self.loss, self.latent_size, self.r1, self.ema_decay = loss, latent_size, r1, ema_decay
         self.schedules = {
             player: make_adam(getattr(self, player).parameters(), **options)
             for player, options in optimizers.items()
@@ -98,21 +98,26 @@ class Trainer:
         self.steps = 0
 
     def step(self, pixels: Tensor, labels: Tensor | None) -> Tensor:
-        """One step; Args: uint8 [turns, batch, height, width, channels]; int [turns, batch].
+        """Makes one training step: the last update is the generator's, the others are not.
 
-        All turns but the last are the discriminator's. Returns the last turn's loss.
+        Args:
+            pixels: uint8 [updates, batch, height, width, channels].
+            labels: int [updates, batch], or None.
+
+        Returns:
+            The generator's loss.
         """
-        for turn in range(len(pixels)):
-            real = pixels[turn].permute(0, 3, 1, 2).float() / 127.5 - 1
-            classes = None if labels is None else labels[turn]
-            last = turn == len(pixels) - 1
-            value = (self._generator_turn if last else self._discriminator_turn)(real, classes)
+        for index in range(len(pixels)):
+            real = pixels[index].permute(0, 3, 1, 2).float() / 127.5 - 1
+            classes = None if labels is None else labels[index]
+            last = index == len(pixels) - 1
+            value = (self._update_generator if last else self._update_discriminator)(real, classes)
         self._update_ema()
         self.steps += 1
         return value
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """The mean over the batch of the loss and its penalty."""
+        """Returns the mean over the batch of loss and penalty."""
         both = None if labels is None else torch.cat([labels, labels])
         real_logits, fake_logits = self.discriminator(torch.cat([real, fake]), both).chunk(2)
         values = self.loss.discriminator(real_logits, fake_logits)
@@ -124,20 +129,20 @@ class Trainer:
         return values.mean()
 
     def generator_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """The mean over the batch of the loss."""
+        """Returns the mean loss over the batch."""
         real_logits = None
         if self.loss.paired:
             with torch.no_grad():
                 real_logits = self.discriminator(real, labels)
         return self.loss.generator(real_logits, self.discriminator(fake, labels)).mean()
 
-    def _discriminator_turn(self, real: Tensor, labels: Tensor | None) -> Tensor:
+    def _update_discriminator(self, real: Tensor, labels: Tensor | None) -> Tensor:
         with torch.no_grad():
             fake = self._generate(len(real), labels)
         return self._move("discriminator", self.discriminator_loss(real, fake, labels))
 
-    def _generator_turn(self, real: Tensor, labels: Tensor | None) -> Tensor:
-        # A rival that asks for no gradient is spared its filter gradients.
+    def _update_generator(self, real: Tensor, labels: Tensor | None) -> Tensor:
+        # Saves the discriminator's filter gradients.
         self.discriminator.requires_grad_(False)
         fake = self._generate(len(real), labels)
         value = self._move("generator", self.generator_loss(real, fake, labels))
@@ -145,7 +150,7 @@ class Trainer:
         return value
 
     def _generate(self, batch: int, labels: Tensor | None) -> Tensor:
-        return self.generator(torch.randn(batch, self.latent), labels)
+        return self.generator(torch.randn(batch, self.latent_size), labels)
 
     def _move(self, player: str, loss: Tensor) -> Tensor:
         schedule = self.schedules[player]

@@ -1,24 +1,23 @@
-"""The train step of gaxn against the same step in PyTorch eager, on the CPU.
+"""Compares the train step of gaxn with the same step in PyTorch eager, on the CPU.
 
     python benchmarks/train_step.py [--config configs/NAME.py] [--config.key=value ...]
                                     [--rounds 7] [--steps 10]
 
-The default config is configs/attn_cgan_shapes.py; others have to be of the networks in
+The default config is configs/attn_cgan_shapes.py; others must use the networks of
 gaxn/models/attn_cgan.py. Needs gaxn and its extra `benchmarks`.
 
-Measured is what one training step does once its images are there: fixed random uint8
-batches are decoded to [-1, 1], every turn is taken (losses, penalty, Adam), and the running
-mean is updated. Making the images is left out of all sides. gaxn runs the step compiled,
-with the state donated and the batch shared by the cores, as a run does, and once more on
-one device; PyTorch runs networks of equal parameter counts in float32 and channels_last, on
-as many threads as there are cores. The sides take turns in one process, `--steps` steps
-each a round. The machine has to be idle otherwise: PyTorch suffers from a busy core far
-more than XLA, and the ratio then means nothing.
+A step starts when its images are ready: fixed random uint8 batches are decoded to [-1, 1], every
+update is made (losses, penalty, Adam), and the running mean is updated. On no side the time
+includes making the images. gaxn runs the compiled step, with the state donated and the batch
+divided among the cores, as in a run, and once more on one device; PyTorch runs networks of equal
+parameter counts in float32 and channels_last, on as many threads as there are cores. The sides
+alternate in one process, `--steps` steps per round. The machine has to be idle otherwise: a busy
+core costs PyTorch far more than XLA, and the ratio then means nothing.
 
-Printed are the parameters of each player (the same on all sides, or the script stops) and
-the load of the machine at the start, which should be near 0; then a row a side: the median
-and the least milliseconds a step, over the rounds. Last the ratios of the others to gaxn,
-above 1 where gaxn is the faster one: of the medians, and of each round its median and range.
+Prints the parameters of each player (if the sides differ, the script stops) and the load of the
+machine at the start, which should be near 0; then a row per side, with the median and the least
+milliseconds per step over the rounds. Last the ratios of the others to gaxn, above 1 where gaxn is
+faster: of the medians; and the median and range over the rounds.
 """
 
 import argparse
@@ -39,10 +38,11 @@ import torch_attn_cgan
 import torch_gan
 from timing import Side, alternate, report
 
-from gaxn import arguments, mesh
+from gaxn import arguments
 from gaxn.build import build
+from gaxn.distributed import sharding
 from gaxn.experiment import Experiment
-from gaxn.state import GanState
+from gaxn.training.state import TrainState
 from gaxn.types import Batch, InputError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
@@ -50,15 +50,15 @@ CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
-    parser.add_argument("--steps", type=int, default=10, help="steps in a turn")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds")
+    parser.add_argument("--steps", type=int, default=10, help="steps per round")
     options, rest = parser.parse_known_args(argv[1:])
     load = os.getloadavg()[0]
     jax.config.update("jax_platforms", "cpu")
     torch.set_num_threads(os.cpu_count())
     try:
         given = arguments.parse([argv[0], f"--config={CONFIG}", *rest], ["train"])
-        mesh.use_cores(given.config.batch)
+        sharding.use_cores(given.config.batch)
         experiment = build(given.config, given.name)
         trainer = make_trainer(experiment)
     except InputError as error:
@@ -71,8 +71,10 @@ def main(argv: Sequence[str]) -> int:
     print(f"load average at the start: {load:.1f}, on {os.cpu_count()} cores")
     devices = jax.devices()
     sides = {
-        f"gaxn, {len(devices)} devices": gaxn_side(experiment, mesh.jitted(devices), state, batch),
-        "gaxn, 1 device": gaxn_side(experiment, mesh.jitted(devices[:1]), state, batch),
+        f"gaxn, {len(devices)} devices": gaxn_side(
+            experiment, sharding.jitted(devices), state, batch
+        ),
+        "gaxn, 1 device": gaxn_side(experiment, sharding.jitted(devices[:1]), state, batch),
         "PyTorch": torch_side(trainer, batch),
     }
     report(alternate(sides, options.rounds, options.steps))
@@ -90,7 +92,7 @@ def random_batch(experiment: Experiment) -> Batch:
 
 
 def gaxn_side(
-    experiment: Experiment, placement: mesh.Placement, state: GanState, batch: Batch
+    experiment: Experiment, placement: sharding.Parallelism, state: TrainState, batch: Batch
 ) -> Side:
     step = placement.step(experiment.step)
     state, batch = placement.place(state), placed(placement, batch)
@@ -105,7 +107,7 @@ def gaxn_side(
     return run
 
 
-def placed(placement: mesh.Placement, batch: Batch) -> Batch:
+def placed(placement: sharding.Parallelism, batch: Batch) -> Batch:
     """The batch on the devices, as a run's feed would leave it there."""
     turns, rows = batch.images.shape[:2]
     table = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
@@ -135,7 +137,7 @@ def make_trainer(experiment: Experiment) -> torch_gan.Trainer:
         InputError: the experiment has a part that is not written in PyTorch here.
     """
     game, config = experiment.game, experiment.config
-    _require_known("game.name", config["game"]["name"], ["image_gan.ImageGan"])
+    _require_known("game.name", config["game"]["name"], ["image_gan.GAN"])
     for player in ("Generator", "Discriminator"):
         name = config[player.lower()]["name"]
         _require_known(f"{player.lower()}.name", name, [f"attn_cgan.{player}"])

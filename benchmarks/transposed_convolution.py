@@ -1,19 +1,18 @@
-"""The convolutions of gaxn.nn.convolution against Flax's own, on the CPU.
+"""Compares the convolutions of gaxn.nn.convolution with those of Flax, on the CPU.
 
     python benchmarks/transposed_convolution.py [--rounds 7] [--calls 5] [--batch 64]
 
-`double` is timed against flax.linen.ConvTranspose and `halve` against flax.linen.Conv, both
-4x4 of stride 2 without a bias, float32. Both sides get the same operands, and the
-script stops if their results differ. They take turns in one process, `--calls` calls each a
-round.
+`double` is compared with flax.linen.ConvTranspose and `halve` with flax.linen.Conv, both 4x4 with
+stride 2 and without a bias, in float32. Both sides get the same operands, and the script stops if
+their results differ. They alternate in one process, `--calls` calls per round.
 
 A row is one function at one shape, and one pass:
     forward   the result;
-    gradient  the gradients in the images and in the kernel;
-    second    of the gradient in the images, its squared norm's gradients in the kernel and
-              in the cotangent: what a gradient penalty asks of a layer.
-Columns: the median milliseconds a call of gaxn and of Flax, and their ratio Flax / gaxn,
-above 1 where gaxn is the faster one.
+    gradient  the gradients with respect to the images and the kernel;
+    second    the squared norm of the gradient with respect to the images, differentiated with
+              respect to the kernel and the cotangent: a gradient penalty needs it of a layer.
+Columns: the median milliseconds per call of gaxn and of Flax, and their ratio Flax / gaxn, above 1
+where gaxn is faster.
 """
 
 import argparse
@@ -52,9 +51,9 @@ SHAPES = (
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
-    parser.add_argument("--calls", type=int, default=5, help="calls in a turn")
-    parser.add_argument("--batch", type=int, default=64, help="images")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds")
+    parser.add_argument("--calls", type=int, default=5, help="calls per round")
+    parser.add_argument("--batch", type=int, default=64, help="images per batch")
     options = parser.parse_args(argv[1:])
     jax.config.update("jax_platforms", "cpu")
     print(f"{'layer':7} {'shape':18} {'pass':9} {'gaxn ms':>8} {'Flax ms':>8} {'ratio':>6}")
@@ -78,26 +77,31 @@ def flax_halve(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def compare(
-    name: str, ours: Layer, theirs: Layer, before: Map, after: Map, options: argparse.Namespace
+    name: str,
+    gaxn_layer: Layer,
+    flax_layer: Layer,
+    before: Map,
+    after: Map,
+    options: argparse.Namespace,
 ) -> None:
-    """Prints a row a pass."""
+    """Prints a row per pass."""
     operands = make_operands(before, after, options.batch)
     for label, derive in PASSES.items():
-        programs = {"gaxn": jax.jit(derive(ours)), "Flax": jax.jit(derive(theirs))}
-        check(programs, operands)
+        programs = {"gaxn": jax.jit(derive(gaxn_layer)), "Flax": jax.jit(derive(flax_layer))}
+        check_same(programs, operands)
         sides = {side: make_side(program, operands) for side, program in programs.items()}
-        found = alternate(sides, options.rounds, options.calls)
-        own, other = (statistics.median(values) for values in found.values())
+        times = alternate(sides, options.rounds, options.calls)
+        ours, theirs = (statistics.median(values) for values in times.values())
         shape = f"{before}->{after}"
-        print(f"{name:7} {shape:18} {label:9} {own:8.2f} {other:8.2f} {other / own:6.2f}")
+        print(f"{name:7} {shape:18} {label:9} {ours:8.2f} {theirs:8.2f} {theirs / ours:6.2f}")
 
 
 def make_operands(before: Map, after: Map, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Images, a kernel of outputs near 1, and a cotangent."""
+    """Returns images, a kernel whose outputs are near 1, and a cotangent."""
     random = np.random.default_rng(0)
 
-    def images(of: Map) -> jax.Array:
-        shape = (batch, of.resolution, of.resolution, of.channels)
+    def images(size: Map) -> jax.Array:
+        shape = (batch, size.resolution, size.resolution, size.channels)
         return jnp.asarray(random.standard_normal(shape, np.float32))
 
     wide, narrow = sorted((before, after), reverse=True)
@@ -127,11 +131,11 @@ def second(layer: Layer) -> Callable:
 PASSES = {"forward": forward, "gradient": gradient, "second": second}
 
 
-def check(programs: dict[str, Callable], operands: tuple[jax.Array, ...]) -> None:
+def check_same(programs: dict[str, Callable], operands: tuple[jax.Array, ...]) -> None:
     ours, theirs = (jax.tree.leaves(program(*operands)) for program in programs.values())
-    for own, other in zip(ours, theirs, strict=True):
-        scale = np.abs(other).max()
-        np.testing.assert_allclose(own / scale, other / scale, atol=1e-5)
+    for actual, expected in zip(ours, theirs, strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(actual / scale, expected / scale, atol=1e-5)
 
 
 def make_side(program: Callable, operands: tuple[jax.Array, ...]) -> Side:

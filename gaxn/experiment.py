@@ -1,73 +1,123 @@
-"""The frozen record of one run: all that `build` resolved, and all that `loop` knows."""
+"""From a config to an `Experiment`: the recipe of a run, read from top to bottom."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
 
-from gaxn.data import Source
-from gaxn.evaluations import Plan
-from gaxn.grids import Grid
-from gaxn.mesh import Placement
-from gaxn.population import Member
-from gaxn.state import GanState
-from gaxn.step import Step, Turn
-from gaxn.translation import Translator
-from gaxn.types import Batch, PRNGKey, Subject, require
+from gaxn.config import bind, defaults, error_path, instantiate, resolve
+from gaxn.data import Counted, Source, batch_spec, describe_counts
+from gaxn.data.pipeline import make_batches
+from gaxn.distributed.sharding import Parallelism, make_parallelism
+from gaxn.evaluation.plan import EvaluationPlan, make_plan
+from gaxn.evaluation.sampling import SamplingOptions
+from gaxn.io.plots import Picture
+from gaxn.labs import LabRun
+from gaxn.objectives.augmentations import Augmentation
+from gaxn.objectives.losses import Loss
+from gaxn.objectives.objective import make_objective
+from gaxn.objectives.penalties import Penalty
+from gaxn.objectives.regularizers import Regularizer
+from gaxn.objectives.schedules import linear_decay
+from gaxn.training import cost
+from gaxn.training.optimizers import with_constraints
+from gaxn.training.population import Member, make_members, root_key
+from gaxn.training.state import TrainState, create_state
+from gaxn.training.step import PlayerUpdate, make_train_step
+from gaxn.training.update_rules import UpdateRule
+from gaxn.types import Batch, InputError, PRNGKey, check
+
+DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
+"""Types of activations by their name in a config; None for that of the parameters."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Experiment:
-    """One run.
+class Settings:
+    """The fields of an experiment's config.
+
+    A dict with a "name" names a constructor; the other fields are its arguments.
 
     Attributes:
-        name: of the config file.
-        config: resolved, ready for JSON.
-        key: the root key; one a member of several.
-        train: the training split.
-        test: the test split.
-        conditional: whether the players take labels.
-        game: the players and their losses.
-        turns: the moves of one step.
-        create: key -> the state at step 0, jitted.
-        step: one training step.
-        feed: step -> its placed batches.
-        placement: how the step runs on the devices.
-        subject: host state (and the number of a member) -> what pictures are drawn from, the
-            running mean: a `Subject`, or a `Translator` where images are translated.
-        grid: (subject, host state, columns) -> the picture of a state.
-        evaluation: what is measured, when and of which checkpoint.
-        watch: host state -> what tells of a collapse, whenever samples are drawn.
-        members: the runs that are trained at once; one, but for a population.
-        batch: examples a turn.
-        steps: length of the run.
-        log_every, sample_every, checkpoint_every: in steps.
-        keep: how many checkpoints stay.
-        sample_columns: images in a row of the sample grid.
-        stuck_after: seconds without the end of a step, an evaluation or a save, after which the
-            process ends (exit status 18).
+        seed: of all randomness, 0 to 2^32 - 1.
+        num_train_steps: length of the run.
+        batch_size: examples per player update, over all devices.
+        ema_decay: of the moving average of the generator's parameters.
+        data: a module of gaxn/data.
+        gan: a class of gaxn/gans.
+        generator, discriminator: networks of gaxn/models.
+        loss: a function of gaxn/objectives/losses.py.
+        optimizers: by player, an optimizer of optax; besides its own fields `decay` (of the rate:
+            begin, end, to), `clip` (bound of the weights) and `orthogonal` (weight of orthogonal
+            regularization).
+        evaluation: arguments of `make_plan` in gaxn/evaluation/plan.py.
+        run: intervals in steps: log_every, sample_every, checkpoint_every; keep (checkpoints),
+            sample_columns (of the sample grid), stuck_after (seconds without a finished step
+            after which the process ends with status 18).
+        conditional: whether the networks get labels.
+        discriminator_steps, generator_steps: updates of these players per training step.
+        update_rule: a function of gaxn/training/update_rules.py.
+        networks: by name, networks that a GAN has besides generator and discriminator.
+        penalties, regularizers, augmentations: by name, arguments of the functions in
+            gaxn/objectives/penalties.py, regularizers.py and augmentations.py.
+        objective: arguments of `make_objective` in gaxn/objectives/objective.py.
+        population: runs of seed, seed + 1, ..., trained at once.
+        accumulation_steps: micro-batches per batch.
+        dtype: of activations, "float32" or "bfloat16".
+        parallel: "auto", "pmap", or "sharded" (devices share a state).
+        shards: devices that share one copy of a sharded state; 0 for all.
     """
 
-    name: str
-    config: Mapping[str, Any]
-    key: PRNGKey
-    train: Source
-    test: Source
-    conditional: bool
-    game: nn.Module
-    turns: tuple[Turn, ...]
-    create: Callable[[PRNGKey], GanState]
-    step: Step
-    feed: Callable[[int], Batch]
-    placement: Placement
-    subject: Callable[..., Subject | Translator]
-    grid: Grid
-    evaluation: Plan
-    watch: Callable[[GanState], dict[str, float]]
-    members: tuple[Member, ...]
-    batch: int
-    steps: int
+    seed: int
+    num_train_steps: int
+    batch_size: int
+    ema_decay: float
+    data: dict
+    gan: dict
+    generator: dict
+    discriminator: dict
+    loss: dict
+    optimizers: dict
+    evaluation: dict
+    run: dict
+    conditional: bool = False
+    discriminator_steps: int = 1
+    generator_steps: int = 1
+    update_rule: dict = dataclasses.field(default_factory=lambda: {"name": "alternating"})
+    networks: dict = dataclasses.field(default_factory=dict)
+    penalties: dict = dataclasses.field(default_factory=dict)
+    regularizers: dict = dataclasses.field(default_factory=dict)
+    augmentations: dict = dataclasses.field(default_factory=dict)
+    objective: dict = dataclasses.field(default_factory=dict)
+    population: int = 1
+    accumulation_steps: int = 1
+    dtype: str = "float32"
+    parallel: str = "auto"
+    shards: int = 0
+
+    def __post_init__(self):
+        check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2^32 - 1")
+        for name in (
+            *("num_train_steps", "batch_size", "discriminator_steps", "generator_steps"),
+            "population",
+        ):
+            check(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
+        check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
+        divides = self.accumulation_steps >= 1 and self.batch_size % self.accumulation_steps == 0
+        expected = f"a divisor of config.batch_size, {self.batch_size}"
+        check("accumulation_steps", self.accumulation_steps, divides, expected)
+        check("dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The fields of `config.run`; see `Settings.run`."""
+
     log_every: int
     sample_every: int
     checkpoint_every: int
@@ -76,7 +126,353 @@ class Experiment:
     stuck_after: float = 3600.0
 
     def __post_init__(self):
-        for field in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
-            value = getattr(self, field)
-            require(field, value, value >= 1, "1 or more")
-        require("stuck_after", self.stuck_after, self.stuck_after > 0, "above 0, in seconds")
+        for name in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
+            check(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
+        check("stuck_after", self.stuck_after, self.stuck_after > 0, "above 0, in seconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run: all that training and evaluation need.
+
+    Attributes:
+        name: of the config file.
+        config: complete, ready for JSON.
+        settings: the same, checked.
+        run: intervals of the run.
+        key: the root key; one per member of several.
+        members: the runs that are trained at once; one, but for a population.
+        train, test: the splits of the data.
+        gan: the networks and their losses.
+        updates: the player updates of a training step.
+        create_state: root key -> the state at step 0, jitted.
+        train_step: (state, batches, key) -> (state, scalars), as written.
+        compiled_step: the same, compiled for the devices.
+        batches: step -> its placed batches.
+        parallelism: how the step runs on the devices.
+        sampler: (host state, member=0) -> a sampler by the moving average, for pictures.
+        draw_samples: (sampler, host state) -> the picture of a state.
+        diagnostics: host state -> early signs of a collapse.
+        evaluation: what is evaluated, when, and of which checkpoint.
+        commands: further values of --mode, of this kind of GAN.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    settings: Settings
+    run: RunOptions
+    key: PRNGKey
+    members: tuple[Member, ...]
+    train: Source
+    test: Source
+    gan: nn.Module
+    updates: tuple[PlayerUpdate, ...]
+    create_state: Callable[[PRNGKey], TrainState]
+    train_step: Callable[[TrainState, Batch, PRNGKey], tuple]
+    compiled_step: Callable[[TrainState, Batch, PRNGKey], tuple]
+    batches: Callable[[int], Batch]
+    parallelism: Parallelism
+    sampler: Callable[..., Any]
+    draw_samples: Callable[..., Picture]
+    diagnostics: Callable[[TrainState], dict[str, float]]
+    evaluation: EvaluationPlan
+    commands: Mapping[str, Callable[..., int]]
+
+    def cost(self) -> dict[str, Any]:
+        """Returns parameters by player, and floating-point operations per training step.
+
+        Operations are those on the batches of all devices; of a population, of one member.
+        """
+        state = jax.eval_shape(self.create_state, self.key)
+        if len(self.members) > 1:
+            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+        batches = batch_spec(self.train, (len(self.updates), self.settings.batch_size))
+        key = jax.ShapeDtypeStruct((), self.key.dtype)
+        return {
+            "parameters": cost.parameters(state.params),
+            "flops_a_step": cost.flops(self.train_step, state, batches, key),
+        }
+
+
+def make_run(config: ConfigDict, name: str) -> Experiment | LabRun:
+    """Returns the run of a config: of a lab if it has a field `lab`, else of a GAN."""
+    fields = config.to_dict()
+    if "lab" not in fields:
+        return make_experiment(config, name)
+    lab = resolve("labs", fields["lab"], "config.lab", "Lab")
+    options = {field: value for field, value in fields.items() if field != "lab"}
+    return LabRun(name, fields, bind(lab, options, "config"))
+
+
+@error_path("config", [field.name for field in dataclasses.fields(Settings)])
+def make_experiment(
+    config: ConfigDict, name: str, parallelism: Parallelism | None = None
+) -> Experiment:
+    """Makes every part of a run from its config.
+
+    Args:
+        config: the fields of `Settings`.
+        name: of the run, by default that of the config's file.
+        parallelism: how the step runs, instead of `config.parallel` over all devices.
+
+    Raises:
+        InputError: a field is unknown, missing, of the wrong type or out of range.
+    """
+    settings = bind(Settings, config.to_dict(), "config")
+    run = bind(RunOptions, settings.run, "config.run")
+
+    # Data.
+    train, test = (
+        instantiate("data", settings.data, "config.data", "Source", split=split)
+        for split in ("train", "test")
+    )
+    if isinstance(train, Counted) and isinstance(test, Counted):
+        print(f"{name}: {describe_counts(train, test)}", flush=True)
+
+    # Networks.
+    shape = network_arguments(test, settings.conditional)
+    specs = {
+        "generator": settings.generator,
+        "discriminator": settings.discriminator,
+        **settings.networks,
+    }
+    networks = {
+        network: make_network(spec, f"config.{network}", settings.dtype, shape)
+        for network, spec in specs.items()
+    }
+
+    # Objective.
+    loss = instantiate("objectives.losses", settings.loss, "config.loss", returns=Loss)
+    objective = bind(
+        make_objective,
+        settings.objective,
+        "config.objective",
+        loss=loss,
+        penalties=make_parts("penalties", settings.penalties, Penalty),
+        regularizers=make_regularizers(settings.regularizers),
+        augmentations=tuple(
+            make_parts("augmentations", settings.augmentations, Augmentation).values()
+        ),
+    )
+    gan = instantiate(
+        "gans",
+        settings.gan,
+        "config.gan",
+        objective=objective,
+        conditional=settings.conditional,
+        size=shape.get("size"),
+        **networks,
+    )
+
+    # Training step.
+    rule = instantiate(
+        "training.update_rules", settings.update_rule, "config.update_rule", returns=UpdateRule
+    )
+    expected = "alternating or simultaneous with a history of images"
+    valid = rule.evaluates_once or not gan.history
+    check("config.update_rule.name", settings.update_rule["name"], valid, expected)
+    optimizers = make_optimizers(settings.optimizers, tuple(gan.losses()))
+    counts = {
+        "discriminator": settings.discriminator_steps,
+        "generator": settings.generator_steps,
+    }
+    updates = tuple(
+        PlayerUpdate(player, player_loss, optimizers[player], settings.accumulation_steps)
+        for player, player_loss in gan.losses().items()
+        for _ in range(counts.get(player, 1))
+    )
+    train_step = make_train_step(gan, updates, settings.ema_decay, rule.step)
+
+    # State and batches, on the devices.
+    members = make_members(settings.seed, settings.population)
+    key = root_key(members)
+    create = make_create_state(gan, optimizers, train, settings)
+    jax.eval_shape(create, key)
+    if parallelism is None:
+        parallelism = make_parallelism(
+            settings.parallel,
+            settings.batch_size,
+            settings.population,
+            settings.accumulation_steps,
+            settings.shards,
+        )
+    batches = make_batches(train, members, len(updates), settings.batch_size, parallelism)
+
+    # Samples and evaluation.
+    make_hooks = resolve("evaluation.kinds", gan.HOOKS, "the GAN's HOOKS", "make_hooks")
+    hooks = make_hooks(gan, loss, members, train, test, shape["classes"], run.sample_columns)
+    # Samples and evaluations share compiled programs.
+    hooks = hooks._replace(make_sampler=functools.cache(hooks.make_sampler))
+    evaluation = bind(
+        make_plan,
+        settings.evaluation,
+        "config.evaluation",
+        train=train,
+        test=test,
+        conditional=settings.conditional,
+        hooks=hooks,
+        initial_state=lambda: jax.device_get(create(key)),
+    )
+    return Experiment(
+        name=name,
+        config=complete(config),
+        settings=settings,
+        run=run,
+        key=key,
+        members=members,
+        train=train,
+        test=test,
+        gan=gan,
+        updates=updates,
+        create_state=create,
+        train_step=train_step,
+        compiled_step=parallelism.compile_step(train_step),
+        batches=batches,
+        parallelism=parallelism,
+        sampler=hooks.make_sampler(SamplingOptions()),
+        draw_samples=hooks.draw_samples,
+        diagnostics=hooks.diagnostics,
+        evaluation=evaluation,
+        commands=hooks.commands,
+    )
+
+
+def network_arguments(source: Source, conditional: bool) -> dict[str, int | None]:
+    """Returns the arguments of networks that follow from the data."""
+    if len(source.image_shape) == 1:
+        check("config.conditional", conditional, not conditional, "False with points")
+        return {"features": source.image_shape[0], "classes": None}
+    height, width, channels = source.image_shape[-3:]
+    check("the images' height and width", (height, width), height == width, "equal")
+    classes = len(source.class_names)
+    if conditional and classes < 2:
+        raise InputError(
+            "config.conditional must be False, or the data must have 2 classes or more; "
+            f"{source.identity} has {classes}"
+        )
+    return {"size": height, "channels": channels, "classes": classes if conditional else None}
+
+
+def make_network(
+    spec: Mapping[str, Any], field: str, dtype: str, shape: Mapping[str, int | None]
+) -> nn.Module:
+    """Returns a network of gaxn/models that computes in a type."""
+    network = instantiate("models", spec, field, dtype=DTYPES[dtype], **shape)
+    valid = dtype == "float32" or hasattr(network, "dtype")
+    check("config.dtype", dtype, valid, f"float32 with the network {spec['name']}")
+    return network
+
+
+def make_parts(kind: str, specs: Mapping[str, Any], returns: Any) -> dict[str, Any]:
+    """Returns penalties or augmentations by name: what functions of an objectives module make."""
+    parts = {}
+    for name, options in specs.items():
+        field = f"config.{kind}.{name}"
+        check(field, options, isinstance(options, Mapping), "a dict of options")
+        make = resolve(f"objectives.{kind}", name, f"config.{kind}", returns=returns)
+        parts[name] = bind(make, options, field)
+    return parts
+
+
+def make_regularizers(specs: Mapping[str, Any]) -> dict[str, Callable[[], Regularizer]]:
+    """Returns regularizers by name; one with augmentations has a dict of them among its options."""
+    specs = {
+        name: {
+            **options,
+            "augmentations": tuple(
+                make_parts("augmentations", options["augmentations"], Augmentation).values()
+            ),
+        }
+        if isinstance(options, Mapping) and isinstance(options.get("augmentations"), Mapping)
+        else options
+        for name, options in specs.items()
+    }
+    return make_parts("regularizers", specs, Callable[[], Regularizer])
+
+
+def make_optimizers(
+    specs: Mapping[str, Any], players: Sequence[str]
+) -> dict[str, optax.GradientTransformation]:
+    """Returns the optimizer of each player, by its name in optax."""
+    for player in specs:
+        check("a player of config.optimizers", player, player in players, " or ".join(players))
+    return {player: make_optimizer(specs.get(player, {}), player) for player in players}
+
+
+def make_optimizer(spec: Mapping[str, Any], player: str) -> optax.GradientTransformation:
+    """Returns the optimizer of one player; see `Settings.optimizers`."""
+    field, options = f"config.optimizers.{player}", dict(spec)
+    make = getattr(optax, str(options.pop("name", "")), None)
+    check(f"{field}.name", spec.get("name"), callable(make), "the name of an optimizer of optax")
+    rate = options.pop("learning_rate", None)
+    valid = isinstance(rate, int | float) and rate > 0
+    check(f"{field}.learning_rate", rate, valid, "a number above 0")
+    for beta in options.keys() & {"b1", "b2"}:
+        valid = isinstance(options[beta], int | float) and 0 <= options[beta] < 1
+        check(f"{field}.{beta}", options[beta], valid, "at least 0 and below 1")
+    decay = options.pop("decay", None)
+    if decay is not None:
+        rate = bind(linear_decay, decay, f"{field}.decay", value=rate)
+    constraints = {name: options.pop(name, None) for name in ("clip", "orthogonal")}
+    optimizer = bind(make, options, field, learning_rate=rate)
+    return bind(with_constraints, constraints, field, optimizer=optimizer)
+
+
+def make_create_state(
+    gan: nn.Module,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    train: Source,
+    settings: Settings,
+) -> Callable[[PRNGKey], TrainState]:
+    """Returns the jitted function from the root key to the state at step 0."""
+    spec = batch_spec(train, (settings.batch_size,))
+
+    def create(key: PRNGKey) -> TrainState:
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), spec)
+        return create_state(gan, optimizers, zeros, key)
+
+    # On a CPU the random draws of each weight shape compile for a second; for a fifth this way.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    function = create if settings.population == 1 else jax.vmap(create)
+    return jax.jit(function, compiler_options=options)
+
+
+def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
+    """Returns the fields that a config may leave out within one of its fields, with defaults.
+
+    Args:
+        config: the config.
+        path: of the field; empty for the config itself.
+    """
+    if "lab" in config:
+        return {}
+    sections = {"evaluation": make_plan, "objective": make_objective, "run": RunOptions}
+    homes = {
+        "data": ("data", "Source"),
+        "gan": ("gans", ""),
+        "generator": ("models", ""),
+        "discriminator": ("models", ""),
+        "loss": ("objectives.losses", ""),
+        "update_rule": ("training.update_rules", ""),
+    }
+    match list(path):
+        case []:
+            return defaults(Settings)
+        case [section] if section in sections:
+            return defaults(sections[section])
+        case [field] if field in homes:
+            home, attribute = homes[field]
+            return defaults(
+                resolve(home, config[field].get("name"), f"config.{field}.name", attribute)
+            )
+        case ["penalties" | "regularizers" | "augmentations" as kind, name]:
+            return defaults(resolve(f"objectives.{kind}", name, f"config.{kind}"))
+    return {}
+
+
+def complete(config: ConfigDict) -> dict[str, Any]:
+    """Returns a config's fields with the defaults of those that it leaves out."""
+    fields = {**defaults_of(config, ()), **config.to_dict()}
+    for section in ("evaluation", "objective", "run"):
+        fields[section] = {**defaults_of(config, (section,)), **fields[section]}
+    return fields

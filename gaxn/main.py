@@ -5,19 +5,22 @@ And `python -m gaxn.main --mode compare RUN RUN [RUN ...] [--workdir DIR]`.
 
 import gc
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 import jax
 
-from gaxn import arguments, compilation_cache, liveness, mesh, modes, processes
-from gaxn.build import build
-from gaxn.comparison import compare
+from gaxn import commands, config
+from gaxn.distributed import multihost, sharding, watchdog
+from gaxn.evaluation.comparison import compare
+from gaxn.experiment import defaults_of, make_run
+from gaxn.io import compilation_cache
 from gaxn.types import InputError
 
-OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-"""How JAX's errors begin that no other process is to blame for, such as no memory left."""
+PROGRAM_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
+"""Beginnings of JAX's errors that are no other process's fault, such as too little memory."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,60 +28,65 @@ def main(argv: Sequence[str]) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
     if {"--help", "-h", "-help"} & set(argv[1:]):
-        print(__doc__.strip(), arguments.HELP, sep="\n\n")
+        print(__doc__.strip(), config.HELP, sep="\n\n")
         return 0
     try:
-        given = arguments.parse(argv, modes.MODES)
-        if given.config is None:
-            return compare(given.runs, given.workdir)
-        if given.compilation_cache:
+        arguments = config.parse(argv, defaults_of)
+        if arguments.config is None:
+            return compare(arguments.runs, arguments.workdir)
+        if arguments.compilation_cache:
             compilation_cache.enable()
-        sizes = ("batch", 1), ("accumulate", 1), ("population", 1)
-        batch, parts, members = (given.config.get(*size) for size in sizes)
-        if all(isinstance(size, int) and size > 0 for size in (batch, parts, members)):
-            # A member is worth a core whatever its batch.
-            rows = batch // parts if members == 1 else members * mesh.ROWS_A_CORE
-            # Before anything asks for a device, when a scheduler has not said how many take part.
-            expected = processes.expected(given.cluster)
-            mesh.use_cores(rows // expected if expected else 0)
-        with liveness.over_arrivals():
-            processes.join(given.cluster)
-        if given.mode != "train":
-            processes.end_by_sigterm()
-        with liveness.linked(given.cluster.coordinator.rpartition(":")[0]):
-            run = build(given.config, given.name)
-            return modes.start(given.mode, run, given.workdir, given.options)
+        use_devices(arguments)
+        run = make_run(arguments.config, arguments.name)
+        return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:
-        return _failed(2, str(error))
+        return fail(2, str(error))
     except KeyboardInterrupt:
-        return _failed(130, "interrupted; the same command goes on, or does it anew")
+        return fail(130, "interrupted; the same command goes on, or starts anew")
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        return _failed(2, f"{error.strerror or error}{place}")
+        return fail(2, f"{error.strerror or error}{place}")
     except Exception as error:
-        if processes.count() == 1:
+        if multihost.count() == 1:
             raise
         reason = str(error).partition("\n")[0][:120]
-        if isinstance(error, jax.errors.JaxRuntimeError) and not reason.startswith(OWN_FAULTS):
-            return _failed(liveness.LOST, f"another process is gone ({reason}); {liveness.ONWARD}")
-        # The loss of another can look like any error.
-        liveness.defer()
-        # Among others an end with a traceback alone would first wait for them.
+        if isinstance(error, jax.errors.JaxRuntimeError) and not reason.startswith(PROGRAM_FAULTS):
+            # As if JAX's heartbeat had noticed it first.
+            print(f"gaxn: another process is gone ({reason}); {watchdog.RESUME}", file=sys.stderr)
+            sys.stderr.flush()
+            os.abort()
+        # Python would wait for the other processes before it prints a traceback.
         traceback.print_exc()
-        return _failed(1, f"{type(error).__name__}; see above")
+        return fail(1, f"{type(error).__name__}; see above")
 
 
-def _failed(status: int, message: str) -> int:
-    """Says why, and gives the exit status; among other processes it ends here and now."""
-    if processes.count() > 1:
-        liveness.leave(status, message)
+def use_devices(arguments: config.Arguments) -> None:
+    """Connects with other processes, and shows a CPU's cores to JAX as devices."""
+    sizes = ("batch_size", 1), ("accumulation_steps", 1), ("population", 1)
+    batch_size, micro_batches, members = (arguments.config.get(*size) for size in sizes)
+    if all(isinstance(size, int) and size > 0 for size in (batch_size, micro_batches, members)):
+        # A member of a population deserves a core whatever its batch.
+        rows = batch_size // micro_batches if members == 1 else members * sharding.MIN_ROWS_PER_CORE
+        # Before anything asks for a device, if the number of processes is known.
+        processes = multihost.expected_count(arguments.cluster)
+        sharding.use_cores(rows // processes if processes else 0)
+    with watchdog.over_joining():
+        multihost.join(arguments.cluster)
+    if arguments.mode != config.TRAIN:
+        multihost.end_on_sigterm()
+
+
+def fail(status: int, message: str) -> int:
+    """Prints an error and returns the exit status; one of several processes ends at once."""
+    if multihost.count() > 1:
+        multihost.exit_alone(status, message)
     print(f"gaxn: {message}", file=sys.stderr)
     return status
 
 
 if __name__ == "__main__":
-    # Tracing makes millions of small objects that stay; looking through them again and again for
-    # garbage takes a tenth of the time of a start.
+    # Tracing makes millions of small objects that stay; searching them for garbage again and
+    # again takes a tenth of the time of a start.
     gc.freeze()
     gc.set_threshold(50_000)
-    processes.end(main(sys.argv))
+    multihost.exit_together(main(sys.argv))

@@ -1,4 +1,4 @@
-"""Array aliases and the few records that every floor shares. Imports nothing of ours."""
+"""Array types, and the few records and errors that every part of gaxn shares."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,31 +19,49 @@ PyTree = Any
 Scalars = dict[str, jax.Array]
 Variables = Mapping[str, PyTree]
 
+HostPixels = UInt8[np.ndarray, "batch height width channels"]
+HostLatents = Float[np.ndarray, "batch latent"]
+HostLabels = Int[np.ndarray, "batch"]
+AttentionMaps = Mapping[str, Float[np.ndarray, "batch heads queries keys"]]
+
 
 class Batch(NamedTuple):
-    """What a source gives and a game takes.
+    """Training examples, as a data source gives them and a GAN takes them.
 
     Attributes:
         images: uint8 pixels in [0, 255], shape [..., batch, height, width, channels]; float32
             [..., batch, features] of points; [..., batch, 2, height, width, channels] of two
             domains.
-        labels: int32 classes in [0, classes), shape [..., batch]; None where the
-            source has no classes.
+        labels: int32 classes in [0, classes), shape [..., batch]; None if the source has no
+            classes.
     """
 
     images: Pixels
     labels: Labels | None
 
 
-class Report(NamedTuple):
-    """What an evaluator found, and under which protocol.
+class DiscriminatorOutput(NamedTuple):
+    """The output of a discriminator.
 
     Attributes:
-        protocol: everything that a reader needs to repeat the measurement.
+        logits: real or generated, one per image or pack; more axes for several scales or
+            places, over which the losses average.
+        class_logits: of the classes, for a discriminator with a class head.
+    """
+
+    logits: Logits
+    class_logits: Float[Array, "batch classes"] | None = None
+
+
+class Report(NamedTuple):
+    """The result of one evaluator.
+
+    Attributes:
+        protocol: all that a reader needs to repeat the measurement.
         figures: scalar results by name.
-        tables: results that are not scalars, ready for JSON.
+        tables: other results, ready for JSON.
         pictures: RGB pictures by their path without ending, uint8, shape [height, width, 3].
-        timing: how long it took; not the same twice, so no part of the protocol.
+        timing: seconds and speed; they vary, so they are no part of the protocol.
     """
 
     protocol: Mapping[str, Any]
@@ -53,38 +71,19 @@ class Report(NamedTuple):
     timing: Mapping[str, float] = {}
 
 
-class Verdict(NamedTuple):
-    """What a discriminator says of images.
+class Sampler(NamedTuple):
+    """Trained networks, as an evaluator sees them.
 
     Attributes:
-        logits: real or generated, one an image or a pack; of several scales or places in
-            further axes, over whose mean the losses go.
-        class_logits: of the classes, where it names them.
-    """
-
-    logits: Logits
-    class_logits: Float[Array, "batch classes"] | None = None
-
-
-HostPixels = UInt8[np.ndarray, "batch height width channels"]
-HostLatents = Float[np.ndarray, "batch latent"]
-HostLabels = Int[np.ndarray, "batch"]
-AttentionMaps = Mapping[str, Float[np.ndarray, "batch heads queries keys"]]
-
-
-class Subject(NamedTuple):
-    """Trained players, as an evaluator may know them.
-
-    Attributes:
-        sample: (indices, labels) -> generated images; the latent of an index is always
-            the same. Labels are None for an unconditional generator.
+        sample: (indices, labels) -> generated images. An index always has the same latent.
+            Labels are None for an unconditional generator.
         generator_attention: (indices, labels) -> attention weights by layer.
         discriminator_attention: (images, labels) -> attention weights by layer.
-        gammas: the learnt scale of each attention layer that has one, by "player/layer".
-        facts: what the subject is: step, seed, running mean or not.
-        latents: indices -> the latents of those samples; None where they come of images.
-        render: (latents, labels) -> generated images; labels may be the weights of classes
-            instead, float [batch, classes]; None where there are no latents.
+        gammas: the learned scale of each attention layer that has one, by "player/layer".
+        facts: step, seed, weights and the like, for protocols.
+        latents: indices -> the latents of those samples; None if samples come from images.
+        render: (latents, labels) -> generated images; labels may be class weights instead,
+            float [batch, classes]. None if there are no latents.
     """
 
     sample: Callable[[HostLabels, HostLabels | None], HostPixels]
@@ -97,14 +96,10 @@ class Subject(NamedTuple):
 
 
 class InputError(Exception):
-    """A mistake that a user can mend: what is wrong, in one line, with what would be valid."""
+    """A mistake that the user can correct; the message is one line."""
 
 
-def require(field: str, value: Any, holds: bool, valid: str) -> None:
-    """Refuses a value that is out of range.
-
-    Raises:
-        InputError: `holds` is false.
-    """
-    if not holds:
-        raise InputError(f"{field} is {value!r}; valid is {valid}")
+def check(name: str, value: Any, condition: bool, expected: str) -> None:
+    """Raises an InputError, "NAME must be EXPECTED, got VALUE", unless the condition holds."""
+    if not condition:
+        raise InputError(f"{name} must be {expected}, got {value!r}")

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# One run by N processes on this machine: launch/local.sh N ARGUMENTS OF gaxn.main
+# Runs one experiment in N processes on this machine: launch/local.sh N ARGUMENTS OF gaxn.main
 #
 #     launch/local.sh 2 --config configs/attn_cgan_shapes.py
 #
-# SIGTERM and Ctrl-C go to all of them; they save and leave. The exit status is that of the first
-# process that did not end well, or 0. GAXN_PORT: where they meet (by default a free port).
+# SIGTERM and Ctrl-C go to all processes, which save and end. The exit status is that of the first
+# process that failed, or 0. After a process is lost, the others abort within 30 s (status 134), and
+# the same command goes on from the last checkpoint. GAXN_PORT: where the processes meet (by default
+# a free port).
 set -u
 if ! [[ ${1:-} =~ ^[1-9][0-9]*$ ]]; then
-    echo "launch/local.sh: N is '${1:-}'; valid is a number of processes, 1 or more" >&2
+    echo "launch/local.sh: N must be a number of processes, 1 or more, got '${1:-}'" >&2
     exit 2
 fi
 count=$1
@@ -25,9 +27,9 @@ for process in "${processes[@]}"; do
     # A trap ends a wait early: the process may still be saving.
     while :; do
         wait "$process"
-        own=$?
+        code=$?
         kill -0 "$process" 2>/dev/null || break
     done
-    if ((status == 0)); then status=$own; fi
+    if ((status == 0)); then status=$code; fi
 done
 exit "$status"

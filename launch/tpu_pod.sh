@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# One run on every worker of a TPU slice, asked for as a queued resource:
+# One run on every worker of a TPU slice, which is requested as a queued resource:
 #
 #     launch/tpu_pod.sh NAME ZONE TYPE VERSION BUCKET ARGUMENTS OF gaxn.main
 #     launch/tpu_pod.sh gaxn us-central2-b v4-16 tpu-ubuntu2204-base gs://mine/gaxn \
 #         --config configs/sagan_celeba.py --workdir /mnt/runs/sagan
 #
-# Waits until the slice is there, puts this checkout on every worker, mounts the bucket, installs
-# and trains. The processes find one another by themselves. The workdir has to lie beneath
-# /mnt/runs, which all workers share. Called again, it goes on; a slice that was taken away is asked
-# for anew. Needs gcloud, signed in; delete the slice when all is done:
+# Waits until the slice is active, copies this checkout to every worker, mounts the bucket, installs
+# and trains. The processes find one another by themselves. The workdir has to lie in /mnt/runs,
+# which all workers share. The same command goes on from the last checkpoint; a slice that was taken
+# away is requested again. Needs gcloud, signed in. Delete the slice after the run:
 #
 #     gcloud compute tpus queued-resources delete NAME --zone ZONE --force
 set -euo pipefail
 if (($# < 6)); then
-    echo "launch/tpu_pod.sh: $# arguments; valid is NAME ZONE TYPE VERSION BUCKET ARGUMENTS" >&2
+    echo "launch/tpu_pod.sh: the arguments must be NAME ZONE TYPE VERSION BUCKET ARGUMENTS, got $#" >&2
     exit 2
 fi
 name=$1 zone=$2 type=$3 version=$4 bucket=$5

@@ -16,8 +16,9 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 from pathlib import Path  # noqa: E402
 
-from gaxn import arguments, compilation_cache  # noqa: E402
-from gaxn.modes import MODES  # noqa: E402
+from gaxn import config as configs  # noqa: E402
+from gaxn.experiment import defaults_of  # noqa: E402
+from gaxn.io import compilation_cache  # noqa: E402
 
 # Many tests compile the same programs; once is enough, for all of pytest's workers and for the
 # next time. Processes that tests start keep theirs in the same place.
@@ -46,7 +47,7 @@ def tiny():
     def config(*overrides: str):
         file = f"--config={CONFIGS / 'attn_cgan_shapes.py'}:tiny"
         flags = [f"--config.{override}" for override in (*SMALLER, *overrides)]
-        return arguments.parse(["gaxn", file, *flags], MODES).config
+        return configs.parse(["gaxn", file, *flags], defaults_of).config
 
     return config
 
@@ -58,7 +59,7 @@ def ring():
     def config(*overrides: str, variant: str = "pacgan2+tiny", name: str = "ring"):
         file = f"--config={CONFIGS / name}.py:{variant}"
         flags = [f"--config.{override}" for override in overrides]
-        return arguments.parse(["gaxn", file, *flags], MODES).config
+        return configs.parse(["gaxn", file, *flags], defaults_of).config
 
     return config
 

@@ -13,12 +13,13 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from gaxn import arguments, mesh
+from gaxn import arguments
 from gaxn.build import build
-from gaxn.data import outline
-from gaxn.loop import Signals
+from gaxn.commands import MODES
+from gaxn.data import batch_spec
+from gaxn.distributed import sharding
 from gaxn.main import main
-from gaxn.modes import MODES
+from gaxn.training.loop import Signals
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 NAMES_OF_FILES = ('"idx"', '"stacked_mnist"')
@@ -51,12 +52,12 @@ def _data(config):
 def test_the_step_of_a_config_is_traced(config, photos):
     with _data(config):
         parsed = arguments.parse(["gaxn", *_flags(config, photos)], MODES).config
-        experiment = build(parsed, config.stem, mesh.jitted(jax.devices()[:1]))
+        experiment = build(parsed, config.stem, sharding.jitted(jax.devices()[:1]))
     step = experiment.step if len(experiment.members) == 1 else jax.vmap(experiment.step)
     state = jax.eval_shape(experiment.create, experiment.key)
     rows = (len(experiment.turns), experiment.batch)
     members = () if len(experiment.members) == 1 else (len(experiment.members),)
-    batches = outline(experiment.train, (*members, *rows))
+    batches = batch_spec(experiment.train, (*members, *rows))
     after, scalars = jax.eval_shape(step, state, batches, experiment.key)
     chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
     assert {"d/loss", "g/loss"} <= scalars.keys()

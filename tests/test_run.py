@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from ports import free_ports
 
-from gaxn.liveness import LOST
+from gaxn.distributed.watchdog import LOST
 from gaxn.main import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -29,7 +29,7 @@ BRIEF = [
     *LONGER,
     "--config.evaluation.samples=20",
     "--config.evaluation.metrics=('frechet',)",
-    "--config.evaluation.memorisation=False",
+    "--config.evaluation.memorization=False",
 ]
 
 # How a run ends, and goes on, has nothing to do with what it trains; points are quick.
@@ -119,7 +119,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
     assert np.sum(part["tables"]["confusion"]) == part["protocol"]["samples"] == 60
     assert part["protocol"]["sha256"] and part["protocol"]["seed"] == 0
     assert part["protocol"]["reference_count"] == 200
-    assert part["figures"]["frechet_distance_floor"] > 0
+    assert part["figures"]["frechet_distance_real"] > 0
     for picture in ("curves.png", "confusion.png", "samples/step_00000060.png"):
         assert np.asarray(Image.open(uninterrupted / picture)).std() > 0
     assert Image.open(uninterrupted / "samples.gif").n_frames == 4
@@ -290,8 +290,8 @@ def _start_two(environment, workdir, *arguments):
 
 def _end(pair, timeout=600):
     """What they wrote, and their exit statuses; neither may hang."""
-    told = [process.communicate(timeout=timeout) for process in pair]
-    return told, [process.returncode for process in pair]
+    format_figures = [process.communicate(timeout=timeout) for process in pair]
+    return format_figures, [process.returncode for process in pair]
 
 
 @pytest.mark.slow
@@ -301,17 +301,17 @@ def test_two_processes_are_one_whether_killed_or_stopped(environment, tmp_path):
     pair = _start_two(environment, workdir, *POINTS, *ENDLESS)
     _wait_until(lambda: _reached(workdir) > 0)
     pair[1].kill()
-    told, statuses = _end(pair)
-    assert statuses == [LOST, -signal.SIGKILL] and told[0][1].count("is gone") == 1, told
+    format_figures, statuses = _end(pair)
+    assert statuses == [LOST, -signal.SIGKILL] and format_figures[0][1].count("is gone") == 1, format_figures
     before = _reached(workdir)
     pair = _start_two(environment, workdir, *POINTS, *ENDLESS)
     _wait_until(lambda: _reached(workdir) > before)
     pair[1].send_signal(signal.SIGTERM)
-    told, statuses = _end(pair)
-    assert statuses == [42, 42], told
+    format_figures, statuses = _end(pair)
+    assert statuses == [42, 42], format_figures
     # The first alone speaks; gloo says on any that it is connected.
-    stopped = int(told[0][0].split("saved at step ")[1].split(";")[0])
-    assert [line for line in told[1][0].splitlines() if not line.startswith("[Gloo]")] == []
+    stopped = int(format_figures[0][0].split("saved at step ")[1].split(";")[0])
+    assert [line for line in format_figures[1][0].splitlines() if not line.startswith("[Gloo]")] == []
     assert (workdir / "checkpoints" / str(stopped)).is_dir()
     # The step and every leaf of the state; pictures are rounded from other batches.
     whole = _end_beside(environment, workdir, POINTS)
@@ -338,16 +338,16 @@ def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
         victim, number = chance.randrange(2), (signal.SIGKILL, signal.SIGTERM)[end % 2]
         pair[victim].send_signal(number)
         began = time.monotonic()
-        told, statuses = _end(pair, 90)
+        format_figures, statuses = _end(pair, 90)
         print(f"{number.name} to {victim}: {statuses} after {time.monotonic() - began:.1f} s")
         if number == signal.SIGTERM:
-            assert statuses == [42, 42], told
+            assert statuses == [42, 42], format_figures
         else:
             # JAX aborts who is left by its coordinator, unless our line was faster.
             left = {LOST, -signal.SIGABRT} if victim == 0 else {LOST}
             assert statuses[victim] == -signal.SIGKILL
-            assert statuses[1 - victim] in left, told[1 - victim][1]
-            assert told[1 - victim][1].count("is gone") == 1, told[1 - victim][1]
+            assert statuses[1 - victim] in left, format_figures[1 - victim][1]
+            assert format_figures[1 - victim][1].count("is gone") == 1, format_figures[1 - victim][1]
     whole = _end_beside(environment, workdir, [IMAGES])
     assert _outcome(workdir)[:2] == _outcome(whole)[:2]
 
@@ -355,7 +355,7 @@ def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
 @pytest.mark.slow
 def test_what_is_wrong_for_two_processes_ends_both(environment, tmp_path):
     pair = _start_two(environment, tmp_path / "run", *POINTS, "--config.batch=7")
-    told, statuses = _end(pair)
+    format_figures, statuses = _end(pair)
     assert statuses == [2, 2]
-    assert all("config.batch is 7" in errors for _, errors in told)
+    assert all("config.batch is 7" in errors for _, errors in format_figures)
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The original CycleGAN's networks in PyTorch, written anew from the paper's appendix."""
+"""The original CycleGAN's networks in PyTorch, written from the paper's appendix."""
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ def generator(width, blocks, channels=3):
         layers += [nn.InstanceNorm2d(factor * width), nn.ReLU()]
     layers += [Residual(4 * width) for _ in range(blocks)]
     for factor in (2, 1):
-        own = {"stride": 2, "padding": 1, "output_padding": 1}
-        layers.append(nn.ConvTranspose2d(2 * factor * width, factor * width, 3, **own))
+        options = {"stride": 2, "padding": 1, "output_padding": 1}
+        layers.append(nn.ConvTranspose2d(2 * factor * width, factor * width, 3, **options))
         layers += [nn.InstanceNorm2d(factor * width), nn.ReLU()]
     layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()]
     return nn.Sequential(*layers)
@@ -46,7 +46,7 @@ def discriminator(width, channels=3):
 
 
 def generator_weights(network, blocks):
-    """The state of `generator` as parameters of `gaxn.models.cyclegan.Generator`."""
+    """Returns the weights of `generator` as parameters for gaxn.models.cyclegan."""
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     first, *downs = convolutions[:3]
     residual = convolutions[3 : 3 + 2 * blocks]
@@ -57,7 +57,7 @@ def generator_weights(network, blocks):
     for index, layer in enumerate(residual):
         params[f"block_{index // 2}_{('first', 'second')[index % 2]}"] = _conv(layer)
     for factor, layer in zip((2, 1), ups, strict=True):
-        # [in, out, rows, columns]; theirs is the transpose of a convolution from out to in.
+        # [in, out, rows, columns]: PyTorch transposes a convolution from out to in.
         kernel = layer.weight.detach().numpy().transpose(2, 3, 1, 0)
         params[f"up_{factor}"] = {"kernel": kernel}
         params[f"up_{factor}_bias"] = layer.bias.detach().numpy()
@@ -65,7 +65,7 @@ def generator_weights(network, blocks):
 
 
 def discriminator_weights(network):
-    """The state of `discriminator` as parameters of `gaxn.models.cyclegan.Discriminator`."""
+    """Returns the weights of `discriminator` as parameters for gaxn.models.cyclegan."""
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     names = ["down_0", "down_1", "down_2", "still", "logits"]
     return {name: _conv(layer) for name, layer in zip(names, convolutions, strict=True)}
@@ -77,7 +77,7 @@ def _conv(layer):
 
 
 def apply(network, images):
-    """NHWC in, NHWC out."""
+    """Applies a network to images NHWC; returns NHWC."""
     with torch.no_grad():
-        found = network(torch.from_numpy(np.asarray(images).transpose(0, 3, 1, 2)))
-    return found.numpy().transpose(0, 2, 3, 1)
+        output = network(torch.from_numpy(np.asarray(images).transpose(0, 3, 1, 2)))
+    return output.numpy().transpose(0, 2, 3, 1)

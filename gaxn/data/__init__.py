@@ -1,7 +1,7 @@
-"""Data sets, one a file, each with a `Source`.
+"""Data sets: one module per data set, each with a `Source`.
 
-A source is a frozen dataclass that answers for one split of one data set. Indices are its
-only state: the example of an index is always the same, and splits share none.
+A source is a frozen dataclass that gives the examples of one split of one data set. An example
+depends on its index alone, and the splits have no example in common.
 """
 
 import math
@@ -14,24 +14,25 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from gaxn.types import Batch, Indices, InputError, PyTree, require
+from gaxn.types import Batch, Indices, InputError, PyTree, check
 
+SPLITS = ("train", "test")
 CHUNK = 256
-"""Examples that a thread reads at a time."""
+"""Examples that one thread reads at a time."""
 
 
 class Source(Protocol):
-    """What a data set offers.
+    """One split of a data set.
 
     Attributes:
         split: "train" or "test".
         image_shape: (height, width, channels), uint8; (features,), float32, of points; or
             (2, height, width, channels) of two domains.
-        class_names: a name for each label; empty where there are no labels.
-        identity: what the images are, whatever the split and how many.
-        table: what `look_up` reads, arrays that live on every device; an empty tree where
-            examples are drawn from their index alone; None where there are too many of
-            them to be kept, and the source is a `Stream`.
+        class_names: one name per label; empty if there are no labels.
+        identity: name and preprocessing of the data set, the same for all splits and sizes.
+        table: the arrays that `look_up` reads, copied to every device; an empty tree if
+            examples are drawn from their index alone; None if the examples are too large to
+            stay in memory, and the source is a `Stream`.
     """
 
     split: str
@@ -51,22 +52,22 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def look_up(self, table: PyTree, indices: Indices) -> Batch:
-        """The examples of `indices`, int [...] in [0, len): traceable by jit."""
+        """Returns the examples at `indices`, int [...] in [0, len); can be traced by jit."""
 
 
 class Stream(Source, Protocol):
-    """A source that reads its examples from files, and can be sent to other processes.
+    """A source that reads its examples from files, and can be pickled for other processes.
 
     Attributes:
-        resident_bytes: what all images may take together, decoded, to live on every device.
-        workers: processes that read ahead; 0 for threads of this one.
+        resident_bytes: largest size of all decoded images that is copied to every device.
+        workers: processes that read ahead; 0 for threads of this process.
     """
 
     resident_bytes: int
     workers: int
 
     def read(self, indices: np.ndarray) -> Batch:
-        """The examples of `indices`, int [n] in [0, len), as NumPy arrays.
+        """Returns the examples at `indices`, int [n] in [0, len), as NumPy arrays.
 
         Raises:
             InputError: one of them cannot be read.
@@ -74,11 +75,12 @@ class Stream(Source, Protocol):
 
 
 @runtime_checkable
-class Modal(Protocol):
+class KnownModes(Protocol):
     """A source whose modes are known.
 
     Attributes:
-        modes: what tells them: the "name" of a file in gaxn/extractors, and what its `load` takes.
+        modes: the feature extractor that recognizes them: "name" of a module in gaxn/features,
+            and the arguments of its `load`.
     """
 
     @property
@@ -87,10 +89,10 @@ class Modal(Protocol):
 
 @runtime_checkable
 class Counted(Protocol):
-    """A source that knows its classes without reading a picture.
+    """A source that counts its classes without reading an image.
 
     Attributes:
-        counts: examples of the split by class; by "images" where there are no classes.
+        counts: examples of the split by class; by "images" if there are no classes.
     """
 
     @property
@@ -99,14 +101,15 @@ class Counted(Protocol):
 
 @runtime_checkable
 class Unpaired(Protocol):
-    """A source whose examples are each of two domains, which have an order of their own.
+    """A source whose examples have one image of each of two domains, shuffled independently.
 
     Attributes:
-        sizes: examples of each domain; an index has one number a domain, in its last axis.
-        domains: each domain as a source of its own.
-        paired: whether test examples of an index show the same in both.
-        still: the same examples at the size of those for tests, whatever the split.
-        labelled: the examples of `still`, one after the other, labelled with their domain.
+        sizes: examples of each domain; the last axis of the indices has one index per domain.
+        domains: each domain as a source.
+        paired: whether the two test images at one index show the same thing.
+        at_test_size: the same examples at the image size of the test split.
+        labeled: the examples of `at_test_size`, first all of A, then all of B, labeled with
+            their domain.
     """
 
     paired: bool
@@ -118,14 +121,20 @@ class Unpaired(Protocol):
     def domains(self) -> tuple[Source, Source]: ...
 
     @property
-    def still(self) -> "Unpaired": ...
+    def at_test_size(self) -> "Unpaired": ...
 
     @property
-    def labelled(self) -> Source: ...
+    def labeled(self) -> Source: ...
 
 
-def reader(source: Source) -> Callable[[np.ndarray], Batch]:
-    """indices, int [n] -> their examples, on the default device or still on the host."""
+def check_split(split: str, *more: str) -> None:
+    """Raises an InputError unless the split is in `SPLITS` or one of `more`."""
+    expected = (*SPLITS, *more)
+    check("split", split, split in expected, " or ".join(expected))
+
+
+def make_reader(source: Source) -> Callable[[np.ndarray], Batch]:
+    """Returns a function from indices, int [n], to examples, on the default device or the host."""
     table = source.table
     if table is None:
         return source.read
@@ -134,16 +143,16 @@ def reader(source: Source) -> Callable[[np.ndarray], Batch]:
     return lambda indices: program(placed, indices)
 
 
-def pick(table: Batch, indices: Indices) -> Batch:
-    """The `look_up` of a source whose table holds every example."""
+def take(table: Batch, indices: Indices) -> Batch:
+    """Implements `look_up` for a table with every example."""
     return jax.tree.map(lambda leaf: leaf[indices], table)
 
 
-def resident(source: Stream) -> Batch | None:
-    """Every example of a source, or None where they take more than its `resident_bytes`.
+def load_resident(source: Stream) -> Batch | None:
+    """Reads every example of a source; returns None if they exceed its `resident_bytes`.
 
     Raises:
-        InputError: an example cannot be read; it is the first such one.
+        InputError: an example cannot be read; names the first one.
     """
     size = len(source)
     if size * math.prod(source.image_shape) > source.resident_bytes:
@@ -153,35 +162,35 @@ def resident(source: Stream) -> Batch | None:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def find(path: str) -> Path:
-    """What a path means: from the working directory, else from the one that GAXN_DATA names.
+def find_path(path: str) -> Path:
+    """Resolves a path from the working directory, else from the directory in GAXN_DATA.
 
     Raises:
-        InputError: it is nowhere.
+        InputError: there is no such file or folder in either.
     """
-    require("path", path, bool(path), "the path of a folder, or of a .zip, with pictures")
-    places = [Path(path).expanduser()]
+    check("path", path, bool(path), "the path of a folder or a .zip of images")
+    candidates = [Path(path).expanduser()]
     if os.environ.get("GAXN_DATA"):
-        places.append(Path(os.environ["GAXN_DATA"]) / path)
-    for place in places:
-        if place.exists():
-            return place
-    looked = " and no ".join(str(place.absolute()) for place in places)
+        candidates.append(Path(os.environ["GAXN_DATA"]) / path)
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    missing = " and no ".join(str(candidate.absolute()) for candidate in candidates)
     raise InputError(
-        f"path is {path!r}; there is no {looked}; valid is a folder, or a file, from the working "
-        "directory or from the one that GAXN_DATA names"
+        "path must be a file or folder, relative to the working directory or to GAXN_DATA, got "
+        f"{path!r}: there is no {missing}"
     )
 
 
-def outline(source: Source, shape: tuple[int, ...]) -> Batch:
-    """Shapes and types of a batch of [*shape] examples; reads none."""
+def batch_spec(source: Source, shape: tuple[int, ...]) -> Batch:
+    """Returns shapes and dtypes of a batch of [*shape] examples, without reading any."""
     dtype = np.float32 if len(source.image_shape) == 1 else np.uint8
     images = jax.ShapeDtypeStruct((*shape, *source.image_shape), dtype)
     return Batch(images, jax.ShapeDtypeStruct(shape, np.int32) if source.class_names else None)
 
 
-def describe(train: Counted, test: Counted) -> str:
-    """One line: how many examples of each class the splits have."""
+def describe_counts(train: Counted, test: Counted) -> str:
+    """Returns one line with the number of examples of each class in both splits."""
     train_counts, test_counts = train.counts, test.counts
     classes = (f"{name} {n:,} + {test_counts[name]:,}" for name, n in train_counts.items())
     totals = (sum(counts.values()) for counts in (train_counts, test_counts))

@@ -1,4 +1,4 @@
-"""Pictures from a folder, or from a .zip of one."""
+"""Images of a folder, or of a .zip of one."""
 
 import dataclasses
 import functools
@@ -15,62 +15,57 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from gaxn import framing
-from gaxn.data import find, pick, resident
-from gaxn.types import Batch, Indices, InputError, require
+from gaxn.data import check_split, find_path, image_preparation, load_resident, take
+from gaxn.types import Batch, Indices, InputError, check
 
-SPLITS = ("train", "test", "all")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 _ARCHIVE_LOCK = threading.Lock()
 
 
 class _File(NamedTuple):
-    """One picture.
+    """An image file of the split.
 
     Attributes:
         name: its path within the data set.
-        label: index of its class; 0 where there are none.
+        label: index of its class; 0 if there are no classes.
     """
 
     name: str
     label: int
 
 
-class _Place(NamedTuple):
-    """Where a picture belongs: its class, and its path within the folder of the class."""
+class _Location(NamedTuple):
+    """The class of an image, and its path within the folder of the class."""
 
-    of_class: str
-    within: str
+    class_name: str
+    path: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Pictures of any size, one folder a class; without labels if they lie in no folder.
+    """Images of any size, one folder per class; without labels if they are in no folder.
 
-    A single folder around the class folders is passed over, as are hidden files, `__MACOSX`
-    and whatever has no ending of a picture. Which split a picture falls to depends on its
-    path within its class alone (by CRC-32), so that added pictures move none of the others.
+    A single folder around the class folders is skipped. Hidden files, `__MACOSX` and files
+    without an image suffix are ignored. The split of an image depends only on its path within
+    its class (by CRC-32), so adding images moves none of the others.
 
-    Each is turned upright by its EXIF tag, laid on white where it is transparent, cut to a
-    centred square and resized with PIL's antialiased bicubic filter.
+    Images are prepared by `image_preparation.prepare`.
 
     Attributes:
-        split: "train", "test", or "all" of both.
-        path: of the folder or the .zip: from the working directory, else from the directory
-            that the environment variable `GAXN_DATA` names.
-        size: height and width of the images, in pixels; 0 for pictures that are all of one
-            size and stay as they are.
-        crop: side of the centred square that is cut out, in pixels of the picture; 0 for
-            the largest.
-        channels: 3 for RGB, 1 for grey.
-        test_share: of the pictures that are kept for tests, above 0 and below 1.
-        classes: the folders whose pictures are meant; () for all.
-        train_folder, test_folder: the folders that are the splits, such as trainA and testA,
-            whatever `test_share` is; pictures then have no labels. "" for none.
-        resident_bytes: what all images may take together, decoded, to live on every device;
-            beyond that they are read as they are needed.
-        workers: processes that then read ahead; 0 for threads of this one.
+        split: "train", "test", or "all" for both.
+        path: of the folder or the .zip: relative to the working directory or to the directory in
+            the environment variable `GAXN_DATA`.
+        size: height and width of the images, in pixels; 0 for the original size, the same for all.
+        crop: side of the centered square, in pixels of the file; 0 for the largest one.
+        channels: 3 for RGB, 1 for gray.
+        test_share: share of the images in the test split, above 0 and below 1.
+        classes: names of the class folders to use; () for all.
+        train_folder, test_folder: folders that are the splits, such as trainA and testA,
+            instead of a `test_share`; images then have no labels. "" for none.
+        resident_bytes: largest size of all decoded images that is copied to every device; larger
+            sets are read as needed.
+        workers: processes that read ahead then; 0 for threads of this process.
     """
 
     split: str = "train"
@@ -86,48 +81,49 @@ class Source:
     workers: int = 0
 
     def __post_init__(self):
-        require("split", self.split, self.split in SPLITS, " or ".join(SPLITS))
-        framing.check(self.size, self.crop, least=0)
-        require("channels", self.channels, self.channels in (1, 3), "3 for RGB, 1 for grey")
-        require("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
-        require("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
-        require("workers", self.workers, self.workers >= 0, "0 or more")
-        both = bool(self.train_folder) == bool(self.test_folder)
-        require("test_folder", self.test_folder, both, "a folder if train_folder is one")
-        valid = "() with train_folder"
-        require("classes", self.classes, not (self.classes and self.train_folder), valid)
+        check_split(self.split, "all")
+        image_preparation.check_sizes(self.size, self.crop)
+        check("channels", self.channels, self.channels in (1, 3), "3 for RGB or 1 for gray")
+        check("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
+        check("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
+        check("workers", self.workers, self.workers >= 0, "0 or more")
+        consistent = bool(self.train_folder) == bool(self.test_folder)
+        check("test_folder", self.test_folder, consistent, "set if, and only if, train_folder is")
+        consistent = not (self.classes and self.train_folder)
+        check("classes", self.classes, consistent, "() with train_folder")
         if not self._files:
             raise InputError(
-                f"test_share is {self.test_share}; of the {len(self._places)} pictures in "
-                f"{self._root} none falls to the {self.split} split; add pictures, or choose "
-                "another share"
+                f"test_share must leave images for the {self.split} split, got {self.test_share} "
+                f"of the {len(self._locations)} images in {self._root}"
             )
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
         if self.size:
             return self.size, self.size, self.channels
-        return self._framed(0).shape
+        return self._load(0).shape
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files of the split, in the order of their indices."""
+        """Paths of the images within the data set, in the order of their indices."""
         return tuple(file.name for file in self._files)
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         if self.train_folder:
             return ()
-        return tuple(sorted({place.of_class for place in self._places.values()} - {""}))
+        return tuple(sorted({location.class_name for location in self._locations.values()} - {""}))
 
     @functools.cached_property
     def identity(self) -> str:
-        """Has a checksum of all names and sizes of files: other pictures are another set."""
-        listing = sorted((*place, self._sizes[name]) for name, place in self._places.items())
+        """Contains a checksum of the names and sizes of all files."""
+        listing = sorted(
+            (*place, self._file_sizes[name]) for name, place in self._locations.items()
+        )
         digest = zlib.crc32(repr(listing).encode())
         name = (
             f"{self._root.resolve().name.removesuffix('.zip')} {digest:08x} "
-            f"{framing.describe(self.size, self.crop)} channels={self.channels}"
+            f"{image_preparation.describe(self.size, self.crop)} channels={self.channels}"
         )
         if self.classes:
             name += f" classes={','.join(sorted(self.classes))}"
@@ -137,147 +133,146 @@ class Source:
 
     @functools.cached_property
     def counts(self) -> Mapping[str, int]:
-        """Pictures of the split by class."""
+        """Images of the split by class."""
         names = self.class_names or ("images",)
-        tally = np.bincount([file.label for file in self._files], minlength=len(names))
-        return dict(zip(names, tally.tolist(), strict=True))
+        counts = np.bincount([file.label for file in self._files], minlength=len(names))
+        return dict(zip(names, counts.tolist(), strict=True))
 
     @functools.cached_property
     def table(self) -> Batch | None:
-        """All images and labels, or None where they take too much; reads the files.
+        """All images and labels, read from their files; None if they exceed `resident_bytes`.
 
         Raises:
-            InputError: a picture cannot be read.
+            InputError: an image cannot be read.
         """
-        return resident(self)
+        return load_resident(self)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """The images and labels of `indices`."""
-        return pick(table, indices)
+        """Returns the images and labels at `indices`."""
+        return take(table, indices)
 
     def read(self, indices: np.ndarray) -> Batch:
-        """The images and labels of `indices`, int [n], from their files.
+        """Reads the images at `indices`, int [n], from their files; returns them with labels.
 
         Raises:
-            InputError: a picture cannot be read.
+            InputError: an image cannot be read.
         """
         images = np.empty((len(indices), *self.image_shape), np.uint8)
-        for place, index in enumerate(indices):
-            images[place] = self._image(int(index))
+        for row, index in enumerate(indices):
+            image = self._load(int(index))
+            if image.shape != self.image_shape:
+                size, expected = (f"{w}x{h}" for h, w, _ in (image.shape, self.image_shape))
+                raise InputError(
+                    f"{self._root / self.names[index]} has {size} pixels, others have {expected}; "
+                    "images must be of one size, or size above 0"
+                )
+            images[row] = image
         if not self.class_names:
             return Batch(images, None)
         return Batch(images, np.array([self._files[i].label for i in indices], np.int32))
 
-    def _image(self, index: int) -> np.ndarray:
-        image = self._framed(index)
-        if image.shape != self.image_shape:
-            own, others = (
-                f"{width}x{height}" for height, width, _ in (image.shape, self.image_shape)
-            )
-            raise InputError(
-                f"{self._root / self._files[index].name} has {own} pixels, others have {others}; "
-                "valid are pictures of one size, or a size above 0 for all"
-            )
-        return image
-
-    def _framed(self, index: int) -> np.ndarray:
+    def _load(self, index: int) -> np.ndarray:
         name = self._files[index].name
         try:
-            return opened(self._root, name, self.size, self.crop, self.channels)
+            return read_image(self._root, name, self.size, self.crop, self.channels)
         except InputError as error:
-            place = f"image {index} of the {self.split} split"
             raise InputError(
-                f"{self._root / name}, {place}, cannot be used: {error}; mend or remove it"
+                f"{self._root / name}, image {index} of the {self.split} split, cannot be used: "
+                f"{error}; repair or remove it"
             ) from None
 
     @functools.cached_property
     def _root(self) -> Path:
-        return find(self.path)
+        return find_path(self.path)
 
     @functools.cached_property
-    def _sizes(self) -> Mapping[str, int]:
-        return listed(self._root)
+    def _file_sizes(self) -> Mapping[str, int]:
+        return list_images(self._root)
 
     @functools.cached_property
-    def _places(self) -> Mapping[str, _Place]:
-        places = _arrange(self._root, self._sizes)
-        asked = [("classes", name) for name in self.classes]
+    def _locations(self) -> Mapping[str, _Location]:
+        """Locations, by name, of the images in all splits."""
+        locations = _locate(self._root, self._file_sizes)
+        selected = [("classes", name) for name in self.classes]
         if self.train_folder:
-            asked = [("train_folder", self.train_folder), ("test_folder", self.test_folder)]
-        if not asked:
-            return places
-        there = {place.of_class for place in places.values()} - {""}
-        for field, own in asked:
-            valid = f"a folder with pictures in {self._root}: {', '.join(sorted(there)) or 'none'}"
-            require(field, own, own in there, valid)
-        chosen = {own for _, own in asked}
-        return {name: place for name, place in places.items() if place.of_class in chosen}
+            selected = [("train_folder", self.train_folder), ("test_folder", self.test_folder)]
+        if not selected:
+            return locations
+        folders = {location.class_name for location in locations.values()} - {""}
+        expected = f"a folder of images in {self._root} ({', '.join(sorted(folders)) or 'none'})"
+        for field, name in selected:
+            check(field, name, name in folders, expected)
+        names = {name for _, name in selected}
+        return {name: place for name, place in locations.items() if place.class_name in names}
 
     @functools.cached_property
     def _files(self) -> tuple[_File, ...]:
-        """The pictures of the split, by class and then by path."""
+        """The images of the split, by class and then by path."""
         label = {name: index for index, name in enumerate(self.class_names)}
         return tuple(
-            _File(name, label.get(place.of_class, 0))
-            for name, place in sorted(self._places.items(), key=lambda item: item[1])
-            if self.split in ("all", self._split_of(place))
+            _File(name, label.get(location.class_name, 0))
+            for name, location in sorted(self._locations.items(), key=lambda item: item[1])
+            if self.split in ("all", self._split_of(location))
         )
 
-    def _split_of(self, place: _Place) -> str:
+    def _split_of(self, location: _Location) -> str:
         if self.train_folder:
-            return SPLITS[place.of_class == self.test_folder]
-        return SPLITS[_is_test(place.within, self.test_share)]
+            is_test = location.class_name == self.test_folder
+        else:
+            is_test = zlib.crc32(location.path.encode()) < self.test_share * 2**32
+        return "test" if is_test else "train"
 
 
-def _is_test(within: str, share: float) -> bool:
-    return zlib.crc32(within.encode()) < share * 2**32
-
-
-def opened(
+def read_image(
     root: Path, name: str, size: int, crop: int, channels: int
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """The pixels of one of those at `root`; size, crop and channels as in `framing.frame`.
+    """Reads and prepares an image.
+
+    Args:
+        root: a folder or a .zip.
+        name: a path within.
+        size, crop, channels: as in `image_preparation.prepare`.
 
     Raises:
-        InputError: it cannot be read; says why.
+        InputError: it cannot be read; gives the reason only.
     """
     try:
-        with Image.open(io.BytesIO(_content(root, name))) as picture:
-            picture.load()
-            return framing.frame(picture, size, crop, channels)
+        with Image.open(io.BytesIO(_content(root, name))) as image:
+            image.load()
+            return image_preparation.prepare(image, size, crop, channels)
     except InputError:
         raise
     except UnidentifiedImageError:
-        reason = "it is no picture"
+        reason = "it is not an image"
     except Exception as error:  # noqa: BLE001
-        # Decoders fail on damaged files in every way there is.
+        # Decoders raise errors of every type on damaged files.
         reason = " ".join(str(error).split()) or type(error).__name__
     raise InputError(reason)
 
 
-def listed(root: Path) -> dict[str, int]:
-    """The pictures at `root`, a folder or a .zip, by their path within: their sizes in bytes.
+def list_images(root: Path) -> dict[str, int]:
+    """Returns the images in a folder or a .zip: from the path within to the size in bytes.
 
     Raises:
-        InputError: it is neither a folder nor a .zip, or holds no picture.
+        InputError: it is neither a folder nor a .zip, or contains no image.
     """
     try:
-        found = _walk(root) if root.is_dir() else _contents(root)
+        files = _walk(root) if root.is_dir() else _contents(root)
     except zipfile.BadZipFile:
         raise InputError(
-            f"path is {str(root)!r}; it is neither a folder nor a whole .zip; valid is one of "
-            "them, with pictures"
+            f"path must be a folder or a .zip of images, got {str(root)!r}, which is neither a "
+            "folder nor a complete .zip"
         ) from None
-    pictures = {name: size for name, size in found.items() if is_picture(name)}
-    if not pictures:
+    images = {name: size for name, size in files.items() if is_image_name(name)}
+    if not images:
         raise InputError(
-            f"path is {str(root)!r}; it holds no picture ({', '.join(SUFFIXES)}); valid is one "
-            "folder of pictures a class, or pictures alone"
+            "path must contain images, with or without one folder per class "
+            f"({', '.join(SUFFIXES)}), got {str(root)!r}, which contains no image"
         )
-    return pictures
+    return images
 
 
 def _walk(root: Path) -> dict[str, int]:
@@ -288,7 +283,7 @@ def _walk(root: Path) -> dict[str, int]:
         (Path(folder) / name).relative_to(root).as_posix(): (Path(folder) / name).stat().st_size
         for folder, _, names in os.walk(root, onerror=fail, followlinks=True)
         for name in names
-        if is_picture(name)
+        if is_image_name(name)
     }
 
 
@@ -297,8 +292,8 @@ def _contents(root: Path) -> dict[str, int]:
         return {info.filename: info.file_size for info in archive.infolist()}
 
 
-def is_picture(name: str) -> bool:
-    """By its ending; hidden files are none, nor is what an archive has outside of itself."""
+def is_image_name(name: str) -> bool:
+    """Returns whether a path has an image suffix, is relative and has no hidden part."""
     if PurePosixPath(name).is_absolute():
         return False
     parts = PurePosixPath(name).parts
@@ -306,26 +301,26 @@ def is_picture(name: str) -> bool:
     return not hidden and name.lower().endswith(SUFFIXES)
 
 
-def _arrange(root: Path, names: Iterable[str]) -> dict[str, _Place]:
-    """Where each picture belongs.
+def _locate(root: Path, names: Iterable[str]) -> dict[str, _Location]:
+    """Returns the location of each image.
 
     Raises:
-        InputError: some lie in folders and others do not.
+        InputError: some are in folders and others are not.
     """
     parts = {name: PurePosixPath(name).parts for name in names}
-    wrapped = len({own[0] for own in parts.values()}) == 1
-    if wrapped and all(len(own) > 2 for own in parts.values()):
-        parts = {name: own[1:] for name, own in parts.items()}
-    loose = [name for name, own in parts.items() if len(own) == 1]
+    one_folder = len({path[0] for path in parts.values()}) == 1
+    if one_folder and all(len(path) > 2 for path in parts.values()):
+        parts = {name: path[1:] for name, path in parts.items()}
+    loose = [name for name, path in parts.items() if len(path) == 1]
     if loose and len(loose) < len(parts):
-        inside = next(name for name, own in parts.items() if len(own) > 1)
+        inside = next(name for name, path in parts.items() if len(path) > 1)
         raise InputError(
-            f"path is {str(root)!r}; {loose[0]} lies beside folders and {inside} in one; valid "
-            "is one folder of pictures a class, or pictures alone"
+            f"path must contain either one folder per class or images only, got {str(root)!r}: "
+            f"{loose[0]} is beside folders and {inside} in one"
         )
     return {
-        name: _Place("" if loose else own[0], "/".join(own if loose else own[1:]))
-        for name, own in parts.items()
+        name: _Location("", "/".join(path)) if loose else _Location(path[0], "/".join(path[1:]))
+        for name, path in parts.items()
     }
 
 

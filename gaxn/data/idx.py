@@ -1,8 +1,9 @@
-"""MNIST and Fashion-MNIST from their own IDX files (LeCun et al., 1998; Xiao et al., 2017)."""
+"""MNIST (LeCun et al., 1998) and Fashion-MNIST (Xiao et al., 2017), from their IDX files."""
 
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 import zlib
 from pathlib import Path
@@ -10,24 +11,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gaxn import cache
-from gaxn.data import pick
-from gaxn.types import Batch, Indices, InputError, require
+from gaxn.data import check_split, take
+from gaxn.io import downloads
+from gaxn.types import Batch, Indices, InputError, check
 
-PARTS = {"train": "train", "test": "t10k"}
+PREFIXES = {"train": "train", "test": "t10k"}
 EXAMPLES = {"train": 60_000, "test": 10_000}
 SIDE = 28
 GZIP = 16
-"""Tells zlib that a stream has the header and the checksum of gzip."""
+"""Added to zlib's window bits to read the header and the checksum of gzip."""
 
 
 class _Set(NamedTuple):
-    """Where a data set lies, what its files hold, and what its labels mean.
+    """A data set: its files and the names of its classes.
 
     Attributes:
-        mirrors: folders on the web.
-        sha256: of each decompressed file, by its name without ending.
-        class_names: of the labels 0 to 9.
+        mirrors: URLs of folders with the files.
+        sha256: hash of each decompressed file, by its name without suffix.
+        class_names: names of the labels 0 to 9.
     """
 
     mirrors: tuple[str, ...]
@@ -91,17 +92,17 @@ SETS = {
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """28x28 grey images in ten classes: 60,000 for training, 10,000 for tests.
+    """28x28 gray images in ten classes: 60,000 for training, 10,000 for tests.
 
-    The four .gz files are looked for in `directory`, or in the folder of the data set's
-    name within; without one, in the directory that the environment variable `GAXN_DATA`
-    names; without that, in the cache, to which they are downloaded once. Their decompressed
-    content is held against its SHA-256.
+    The four .gz files are read from `directory`, else from the directory in the environment
+    variable `GAXN_DATA`, or from a folder there that has the name of the data set. If neither
+    is set, they are downloaded once to the cache. The SHA-256 of their decompressed content is
+    checked.
 
     Attributes:
         split: "train" or "test".
         dataset: "mnist" or "fashion-mnist".
-        directory: where the files lie; "" as above.
+        directory: directory of the files; "" as above.
     """
 
     split: str = "train"
@@ -109,8 +110,8 @@ class Source:
     directory: str = ""
 
     def __post_init__(self):
-        require("split", self.split, self.split in PARTS, " or ".join(PARTS))
-        require("dataset", self.dataset, self.dataset in SETS, " or ".join(SETS))
+        check_split(self.split)
+        check("dataset", self.dataset, self.dataset in SETS, " or ".join(SETS))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -129,10 +130,10 @@ class Source:
 
     @functools.cached_property
     def table(self) -> Batch:
-        """All images and labels; reads the files.
+        """All images and labels, read from the files.
 
         Raises:
-            InputError: a file is missing, cut short, damaged or not the data set's.
+            InputError: a file is missing, cut short, damaged or of another data set.
         """
         count = len(self)
         images = self._read("images-idx3-ubyte", (count, SIDE, SIDE))
@@ -140,59 +141,60 @@ class Source:
         return Batch(images[..., None], labels.astype(np.int32))
 
     def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """The images and labels of `indices`."""
-        return pick(table, indices)
+        """Returns the images and labels at `indices`."""
+        return take(table, indices)
 
     def _read(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-        name = f"{PARTS[self.split]}-{kind}"
+        name = f"{PREFIXES[self.split]}-{kind}"
         return read(self._find(f"{name}.gz"), shape, SETS[self.dataset].sha256[name])
 
     def _find(self, name: str) -> Path:
-        given = self.directory or os.environ.get("GAXN_DATA", "")
-        if not given:
+        directory = self.directory or os.environ.get("GAXN_DATA", "")
+        if not directory:
             urls = [f"{mirror}/{name}" for mirror in SETS[self.dataset].mirrors]
-            expected = SETS[self.dataset].sha256[name.removesuffix(".gz")]
-            return cache.fetch(
-                urls, cache.directory(self.dataset) / name, lambda path: _mismatch(path, expected)
-            )
-        places = [Path(given) / name, Path(given) / self.dataset / name]
-        for place in places:
-            if place.exists():
-                return place
+            sha256 = SETS[self.dataset].sha256[name.removesuffix(".gz")]
+            path = downloads.directory(self.dataset) / name
+            return downloads.fetch(urls, path, lambda part: _mismatch(part, sha256))
+        for path in (Path(directory) / name, Path(directory) / self.dataset / name):
+            if path.exists():
+                return path
         field = "directory" if self.directory else "the environment variable GAXN_DATA"
         raise InputError(
-            f"{field} is {given!r}; it has to hold {name}, or a folder {self.dataset} that does"
+            f"{field} must be a directory that contains {name} or {self.dataset}/{name}, got "
+            f"{directory!r}"
         )
 
 
 def read(path: Path, shape: tuple[int, ...], sha256: str) -> np.ndarray:
-    """The array in a gzipped IDX file of bytes, uint8.
+    """Returns the array in a gzipped IDX file of bytes, uint8.
 
     Args:
         path: of the file.
-        shape: what the file has to hold.
-        sha256: of its decompressed content.
+        shape: expected shape of the array.
+        sha256: expected hash of the decompressed content.
 
     Raises:
-        InputError: it is cut short (tells in which example), damaged or another file.
+        InputError: it is cut short (says in which example), damaged or another file.
     """
     header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
     content, problem = _decompress(path)
     if content[: len(header)] != header[: len(content)]:
         raise InputError(f"{path} is not an IDX file of {shape} bytes")
     body = content[len(header) :]
-    size, due = int(np.prod(shape[1:])), int(np.prod(shape))
-    if len(body) < due:
-        where = f"in example {len(body) // size} of {shape[0]:,}"
-        raise InputError(f"{path} ends {where}{problem and f' ({problem})'}; fetch it again")
+    if len(body) < math.prod(shape):
+        example = len(body) // math.prod(shape[1:])
+        raise InputError(
+            f"{path} ends in example {example} of {shape[0]:,}{problem and f' ({problem})'}; "
+            "download it again"
+        )
     if problem or hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(f"{path} does not match its SHA-256; fetch it again")
+        raise InputError(f"{path} does not match its SHA-256; download it again")
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
 def _decompress(path: Path) -> tuple[bytes, str]:
-    """What of a gzip file can be read, and why it ends there."""
-    # The gzip module drops what it has read of a block when the file ends within.
+    """Returns as much of a gzip file as can be read, and the problem, "" for none."""
+    # The gzip module discards the part of a block that it has read when the file ends within.
     stream = zlib.decompressobj(zlib.MAX_WBITS | GZIP)
     chunks = []
     try:

@@ -1,4 +1,4 @@
-"""Pictures in one .npz file, as NumPy and many samplers write them."""
+"""Images in one .npz file, as NumPy and many samplers write them."""
 
 import contextlib
 import dataclasses
@@ -11,27 +11,26 @@ from pathlib import Path
 
 import numpy as np
 
-from gaxn.data import find, pick
-from gaxn.types import Batch, Indices, InputError, require
+from gaxn.data import check_split, find_path, take
+from gaxn.types import Batch, Indices, InputError, check
 
-SPLITS = ("train", "test", "all")
 IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
 ORDER_SEED = 2020
-MOST_LABELS = 100_000
+MAX_CLASSES = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """`images` (or `arr_0`), uint8 [n, height, width, channels], maybe `labels` (or `arr_1`).
+    """Images from `images` (or `arr_0`), uint8 [n, height, width, channels].
 
-    Labels are integers from 0, [n], or one-hot. The test split is a share of the pictures
-    that is drawn once.
+    Labels, if any, are `labels` (or `arr_1`): integers from 0, [n], or one-hot. The test split
+    is a fixed random share of the images.
 
     Attributes:
-        split: "train", "test", or "all" of both.
-        path: of the file: from the working directory, else from the directory that the
-            environment variable `GAXN_DATA` names.
-        test_share: of the pictures that are kept for tests, above 0 and below 1.
+        split: "train", "test", or "all" for both.
+        path: of the file: relative to the working directory or to the directory in the
+            environment variable `GAXN_DATA`.
+        test_share: share of the images in the test split, above 0 and below 1.
     """
 
     split: str = "train"
@@ -39,111 +38,104 @@ class Source:
     test_share: float = 0.1
 
     def __post_init__(self):
-        require("split", self.split, self.split in SPLITS, ", ".join(SPLITS))
-        require("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
-        require("path", self.path, bool(self.path), "the path of a .npz with pictures")
-        if not len(self):
-            raise InputError(f"path is {self.path!r}; its {self.split} split has no picture")
+        check_split(self.split, "all")
+        check("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
+        check("path", self.path, bool(self.path), "the path of a .npz of images")
+        check("path", self.path, len(self) > 0, f"a .npz with images for the {self.split} split")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return self._whole.images.shape[1:]
+        return self._arrays.images.shape[1:]
 
     @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
-        labels = self._whole.labels
+        labels = self._arrays.labels
         return () if labels is None else tuple(str(n) for n in range(int(labels.max()) + 1))
 
     @functools.cached_property
     def identity(self) -> str:
-        """Has a checksum of the pictures: others are another set."""
-        digest = hashlib.sha256(np.ascontiguousarray(self._whole.images)).hexdigest()[:8]
-        name = f"{find(self.path).name.removesuffix('.npz')} {digest}"
+        """Contains a checksum of the images."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._arrays.images)).hexdigest()[:8]
+        name = f"{find_path(self.path).name.removesuffix('.npz')} {digest}"
         return name if self.split == "all" else f"{name} test_share={self.test_share}"
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Pictures of the split by class."""
+        """Images of the split by class."""
         names = self.class_names or ("images",)
         labels = np.zeros(len(self), int) if self.table.labels is None else self.table.labels
-        tally = np.bincount(labels, minlength=len(names))
-        return dict(zip(names, tally.tolist(), strict=True))
+        counts = np.bincount(labels, minlength=len(names))
+        return dict(zip(names, counts.tolist(), strict=True))
 
     @functools.cached_property
     def table(self) -> Batch:
         """All images and labels of the split."""
-        images, labels = self._whole
+        images, labels = self._arrays
         return Batch(images[self._rows], None if labels is None else labels[self._rows])
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """The images and labels of `indices`."""
-        return pick(table, indices)
+        """Returns the images and labels at `indices`."""
+        return take(table, indices)
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
-        count = len(self._whole.images)
+        count = len(self._arrays.images)
+        rows = np.arange(count)
         tests = np.random.RandomState(ORDER_SEED).permutation(count)[: int(count * self.test_share)]
-        kept = {"all": np.arange(count), "test": np.sort(tests)}
-        return kept.get(self.split, np.setdiff1d(np.arange(count), tests))
+        if self.split == "test":
+            return np.sort(tests)
+        return rows if self.split == "all" else np.setdiff1d(rows, tests)
 
     @functools.cached_property
-    def _whole(self) -> Batch:
-        return _read(find(self.path))
+    def _arrays(self) -> Batch:
+        return _read(find_path(self.path))
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
-    """The arrays of a .npz by name, read as they are asked for.
+def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Opens a .npz; the arrays, by name, are read on access.
 
     Raises:
-        InputError: it is none, or an array that is asked for is damaged.
+        InputError: it is not a .npz, or an array that is accessed is damaged.
     """
     try:
-        with np.load(path) as stored:
-            yield stored
+        with np.load(path) as arrays:
+            yield arrays
     except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise InputError(f"{path} is no whole .npz of plain arrays") from None
+        raise InputError(f"{path} must be a complete .npz of plain arrays") from None
 
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path) -> Batch:
-    """Everything in a file.
+    """Returns all images and labels of a file.
 
     Raises:
-        InputError: it is damaged, or holds no pictures.
+        InputError: it is damaged, or contains no images or wrong labels.
     """
-    with opened(path) as stored:
-        arrays = {name: stored[name] for name in (*IMAGES, *LABELS) if name in stored}
-    images = next((arrays[name] for name in IMAGES if name in arrays), None)
-    if (
-        images is None
-        or images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[3] not in (1, 3)
-    ):
-        raise InputError(
-            f"{path} has no pictures but {_told(path)}; valid is an array images (or arr_0), uint8 "
-            "[n, height, width, 1 or 3]"
-        )
-    labels = next((arrays[name] for name in LABELS if name in arrays), None)
+    with open_arrays(path) as arrays:
+        images = next((arrays[name] for name in IMAGES if name in arrays), None)
+        labels = next((arrays[name] for name in LABELS if name in arrays), None)
+        if images is None or images.dtype != np.uint8 or images.shape[3:] not in ((1,), (3,)):
+            summaries = [f"{name}, {_summary(arrays[name])}" for name in arrays]
+            raise InputError(
+                f"{path} must contain an array images (or arr_0), uint8 [n, height, width, "
+                f"1 or 3], got {'; '.join(summaries[:3]) or 'nothing'}"
+            )
     if labels is None:
         return Batch(images, None)
     if labels.ndim == 2 and labels.shape[1] > 1:
         labels = labels.argmax(axis=1)
-    whole = labels.size == len(images) and np.issubdtype(labels.dtype, np.integer)
-    if not whole or (labels < 0).any() or (labels >= MOST_LABELS).any():
+    matching = labels.size == len(images) and np.issubdtype(labels.dtype, np.integer)
+    if not matching or (labels < 0).any() or (labels >= MAX_CLASSES).any():
         raise InputError(
-            f"{path} has labels that are not one whole number a picture, from 0 to "
-            f"{MOST_LABELS - 1:,}"
+            f"{path} must have one integer label per image, from 0 to {MAX_CLASSES - 1:,}, got "
+            + (f"{labels.min()} to {labels.max()}" if matching else _summary(labels))
         )
     return Batch(images, labels.reshape(-1).astype(np.int32))
 
 
-def _told(path: Path) -> str:
-    """The arrays of a file, for those who wonder what is wrong with them."""
-    with opened(path) as stored:
-        found = [f"{name}, {stored[name].dtype} {list(stored[name].shape)}" for name in stored]
-    return "; ".join(found[:3]) or "nothing"
+def _summary(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"

@@ -1,6 +1,6 @@
 """Stacked MNIST (Srivastava et al., 2017; Lin et al., 2018): three digits as red, green and blue.
 
-A thousand modes, as likely as MNIST's own digits: which one each channel is.
+It has 1,000 modes, the triples of digits.
 """
 
 import dataclasses
@@ -11,22 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxn.data import idx
-from gaxn.types import Batch, Indices, Pixels, require
+from gaxn.data import check_split, idx
+from gaxn.types import Batch, Indices, Pixels, check
 
 CHANNELS = 3
 TEST_EXAMPLES = 26_000
-"""As many as the protocol generates."""
+"""The protocol generates as many."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Images of 28x28x3, each of three MNIST images of the split, drawn by its index alone.
+    """Images, 28x28x3, each of three MNIST images that are drawn from its index alone.
 
     Attributes:
         split: "train" or "test".
-        directory: where MNIST's files lie, as in `gaxn.data.idx`.
-        examples: size of the training set; the test set has as many, but at most 26,000.
+        directory: directory of MNIST's files, as in `gaxn.data.idx`.
+        examples: size of the training set; the test set has as many, at most 26,000.
     """
 
     split: str = "train"
@@ -34,8 +34,8 @@ class Source:
     examples: int = 128_000
 
     def __post_init__(self):
-        require("split", self.split, self.split in idx.PARTS, " or ".join(idx.PARTS))
-        require("examples", self.examples, self.examples >= 1, "1 or more")
+        check_split(self.split)
+        check("examples", self.examples, self.examples >= 1, "1 or more")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -51,12 +51,12 @@ class Source:
 
     @property
     def modes(self) -> dict[str, Any]:
-        """The three digits, by the shipped MNIST classifier."""
+        """Classifies the three digits by gaxn's MNIST classifier."""
         return {"name": "stacked_mnist"}
 
     @functools.cached_property
     def table(self) -> Pixels:
-        """MNIST's own images; reads the files.
+        """MNIST images of the split, [examples, height, width], read from the files.
 
         Raises:
             InputError: as in `gaxn.data.idx`.
@@ -67,14 +67,14 @@ class Source:
         return self.examples if self.split == "train" else min(self.examples, TEST_EXAMPLES)
 
     def look_up(self, table: Pixels, indices: Indices) -> Batch:
-        """The images of `indices`, put together where they are needed."""
+        """Returns the images at `indices`, stacked from the table."""
         key = jax.random.key(0)
 
-        def chosen(index):
-            own = jax.random.fold_in(key, index)
-            return jax.random.randint(own, (CHANNELS,), 0, len(self._digits))
+        def draw_digits(index):
+            index_key = jax.random.fold_in(key, index)
+            return jax.random.randint(index_key, (CHANNELS,), 0, len(self._digits))
 
-        channels = table[jax.vmap(chosen)(indices.reshape(-1))]
+        channels = table[jax.vmap(draw_digits)(indices.reshape(-1))]
         images = jnp.moveaxis(channels, 1, -1)
         return Batch(images.reshape(*indices.shape, *self.image_shape), None)
 

@@ -1,8 +1,8 @@
-"""Any image data set of TensorFlow Datasets, read without TensorFlow.
+"""Image data sets of TensorFlow Datasets (tfds), read without TensorFlow.
 
     python -m gaxn.data.tfds DATASET [--directory DIR] [--downloads DIR]
 
-prepares one, once: that does take TensorFlow, `pip install -e '.[tfds]'`.
+prepares a data set, once; only this needs TensorFlow, `pip install -e '.[tfds]'`.
 """
 
 import argparse
@@ -12,27 +12,28 @@ import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from gaxn import framing
-from gaxn.data import pick, resident
-from gaxn.types import Batch, Indices, InputError, require
+from gaxn.data import check_split, image_preparation, load_resident, take
+from gaxn.types import Batch, Indices, InputError, check
 
-SPLITS = ("train", "test")
+if TYPE_CHECKING:
+    # Importing tfds takes seconds, so only the functions that use it do.
+    import tensorflow_datasets as tfds
+
 FORMAT = "array_record"
 
 
-class _Opened(NamedTuple):
+class _Split(NamedTuple):
     """A prepared split.
 
     Attributes:
-        full_name: of the data set, with its configuration and version.
-        shape: of an image, (height, width, channels); None where it differs.
-        class_names: of the labels, empty without.
+        full_name: name of the data set, with its configuration and version.
+        shape: (height, width, channels) of the images; None for a side that varies.
+        class_names: names of the labels; empty if there are no labels.
         records: examples by index, each a dict.
     """
 
@@ -44,26 +45,23 @@ class _Opened(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Images, cut to a centred square and resized with PIL's antialiased bicubic filter.
-
-    Transparent images are laid on white.
+    """Images, prepared by `image_preparation.prepare`.
 
     Attributes:
         split: "train" or "test".
-        dataset: "NAME", "NAME:VERSION" or "NAME/CONFIGURATION:VERSION", as tfds names it.
-        directory: where prepared data sets lie; "" for the default of tfds.
-        train_split: what of the data set is for training, such as "train" or "train[:90%]".
-        test_split: what of it is for tests, such as "test" or "train[90%:]".
-        image: the feature that is the image.
-        label: the feature that is the label, of classes or, then "no" and "yes", a truth value;
-            "attributes/Smiling" is one within another; "" for none.
-        size: height and width of the images, in pixels; 0 for their own, where all are
+        dataset: "NAME", "NAME:VERSION" or "NAME/CONFIGURATION:VERSION", as in tfds.
+        directory: directory of prepared data sets; "" for the default of tfds.
+        train_split: part of the data set for training, such as "train" or "train[:90%]".
+        test_split: part of the data set for tests, such as "test" or "train[90%:]".
+        image: name of the image feature.
+        label: name of the label feature, of classes or of truth values (with the class names "no"
+            and "yes"); "attributes/Smiling" is a feature within another; "" for no labels.
+        size: height and width of the images, in pixels; 0 for the original size, if all are
             squares of one size.
-        crop: side of the centred square that is cut out, in pixels of the picture; 0 for
-            the largest.
-        resident_bytes: what all images may take together, decoded, to live on every device;
-            beyond that they are read as they are needed.
-        workers: processes that then read ahead; 0 for threads of this one.
+        crop: side of the centered square, in pixels of the original; 0 for the largest one.
+        resident_bytes: largest size of all decoded images that is copied to every device; larger
+            sets are read as needed.
+        workers: processes that read ahead then; 0 for threads of this process.
     """
 
     split: str = "train"
@@ -79,208 +77,219 @@ class Source:
     workers: int = 0
 
     def __post_init__(self):
-        require("split", self.split, self.split in SPLITS, " or ".join(SPLITS))
-        framing.check(self.size, self.crop, least=0)
-        require("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
-        require("workers", self.workers, self.workers >= 0, "0 or more")
-        height, width, _ = self._opened.shape
-        if not self.size and (height is None or height != width):
-            raise InputError(
-                f"size is 0; the images of {self.dataset} are not all squares of one size; "
-                "valid is 1 or more"
-            )
+        check_split(self.split)
+        image_preparation.check_sizes(self.size, self.crop)
+        check("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
+        check("workers", self.workers, self.workers >= 0, "0 or more")
+        height, width, _ = self._prepared.shape
+        valid = self.size > 0 or (height is not None and height == width)
+        expected = f"1 or more, as the images of {self.dataset} are not all squares of one size"
+        check("size", self.size, valid, expected)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        height, _, channels = self._opened.shape
+        height, _, channels = self._prepared.shape
         size = self.size or height
         return size, size, 1 if channels == 1 else 3
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return self._opened.class_names
+        return self._prepared.class_names
 
     @property
     def identity(self) -> str:
         size, _, channels = self.image_shape
         return (
-            f"{self._opened.full_name} {framing.describe(size, self.crop)} channels={channels} "
-            f"train_split={self.train_split}"
+            f"{self._prepared.full_name} {image_preparation.describe(size, self.crop)} "
+            f"channels={channels} train_split={self.train_split}"
         )
 
     @functools.cached_property
     def table(self) -> Batch | None:
-        """All images and labels, or None where they take too much; reads the files.
+        """All images and labels, read from their files; None if they exceed `resident_bytes`.
 
         Raises:
             InputError: an example cannot be read.
         """
-        return resident(self)
+        return load_resident(self)
 
     def __len__(self) -> int:
-        return len(self._opened.records)
+        return len(self._prepared.records)
 
     def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """The images and labels of `indices`."""
-        return pick(table, indices)
+        """Returns the images and labels at `indices`."""
+        return take(table, indices)
 
     def read(self, indices: np.ndarray) -> Batch:
-        """The images and labels of `indices`, int [n], from their files.
+        """Reads the images and labels at `indices`, int [n], from their files.
 
         Raises:
             InputError: an example cannot be read.
         """
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         labels = np.empty(len(indices), np.int32)
-        for place, index in enumerate(indices):
-            images[place], labels[place] = self._example(int(index))
+        for row, index in enumerate(indices):
+            images[row], labels[row] = self._example(int(index))
         return Batch(images, labels if self.class_names else None)
 
     def _example(self, index: int) -> tuple[np.ndarray, int]:
         size, _, channels = self.image_shape
         try:
-            record = self._opened.records[index]
+            record = self._prepared.records[index]
             pixels = record[self.image]
             picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-            image = framing.frame(picture, size, self.crop, channels)
-            return image, int(_within(record, self.label)) if self.label else 0
+            image = image_preparation.prepare(picture, size, self.crop, channels)
+            return image, int(_feature(record, self.label)) if self.label else 0
         except Exception as error:  # noqa: BLE001
-            # Decoders fail on damaged files in every way there is.
-            reason = _in_line(error)
+            # Decoders raise errors of every type on damaged files.
+            reason = _one_line(error)
         raise InputError(
-            f"example {index} of {self._opened.full_name}, the {self.split} split, cannot be "
+            f"example {index} of {self._prepared.full_name}, the {self.split} split, cannot be "
             f"used: {reason}"
         )
 
     @functools.cached_property
-    def _opened(self) -> _Opened:
+    def _prepared(self) -> _Split:
+        import tensorflow_datasets as tfds
+
         builder = _builder(self.dataset, self.directory)
         features = dict(builder.info.features)
         image = features.get(self.image)
-        images = [own for own, kind in features.items() if isinstance(kind, tfds.features.Image)]
-        require("image", self.image, self.image in images, ", ".join(images) or "no image there")
+        images = [name for name, kind in features.items() if isinstance(kind, tfds.features.Image)]
+        expected = " or ".join(images) or f"an image feature, which {self.dataset} does not have"
+        check("image", self.image, self.image in images, expected)
         labels = _labels(features)
-        valid = ", ".join([*labels, "'' for none"])
-        require("label", self.label, self.label in ("", *labels), valid)
-        valid = image.np_dtype == np.uint8
-        require("image", self.image, valid, f"a feature of type uint8, not {image.np_dtype}")
-        return _Opened(
+        expected = ", ".join([*labels, "or '' for no labels"])
+        check("label", self.label, self.label in ("", *labels), expected)
+        expected = f"a feature of type uint8, not {image.np_dtype}"
+        check("image", self.image, image.np_dtype == np.uint8, expected)
+        return _Split(
             builder.info.full_name,
             image.shape,
             labels.get(self.label, ()),
             self._records(builder),
         )
 
-    def _records(self, builder: tfds.core.DatasetBuilder) -> Sequence[dict[str, Any]]:
+    def _records(self, builder: "tfds.core.DatasetBuilder") -> Sequence[dict[str, Any]]:
         field = f"{self.split}_split"
         part = getattr(self, field)
         try:
             return builder.as_data_source(split=part)
         except Exception as error:  # noqa: BLE001
-            # tfds raises what comes to hand: assertions, and errors of value, key and file.
-            reason = _in_line(error)
+            # tfds raises errors of many types: AssertionError, ValueError, KeyError, OSError.
+            reason = _one_line(error)
         if not builder.is_prepared():
             raise InputError(
-                f"dataset is {self.dataset!r}, which is not prepared in {builder.data_dir}; "
-                f"run {_command(self.dataset, self.directory)}"
+                f"dataset must be prepared in {builder.data_dir}, got {self.dataset!r}, which is "
+                f"not; run {_command(self.dataset, self.directory)}"
             )
         formats = sorted(form.value for form in builder.info.available_file_formats())
         if FORMAT not in formats:
             raise InputError(
-                f"dataset is {self.dataset!r}, prepared in {builder.data_dir} as "
-                f"{', '.join(formats)}; valid is {FORMAT}; with another directory, run "
+                f"dataset must be prepared as {FORMAT}, got {self.dataset!r} in "
+                f"{builder.data_dir} as {', '.join(formats)}; with another directory, run "
                 f"{_command(self.dataset, self.directory or 'DIR')}"
             )
         splits = ", ".join(builder.info.splits)
-        raise InputError(f"{field} is {part!r}; {self.dataset} has {splits} ({reason})")
+        raise InputError(f"{field} must be of {self.dataset}'s {splits}, got {part!r} ({reason})")
 
 
-def _builder(dataset: str, directory: str) -> tfds.core.DatasetBuilder:
-    """What tfds knows of a data set.
+def _builder(dataset: str, directory: str) -> "tfds.core.DatasetBuilder":
+    """Returns the tfds builder of a data set.
 
     Raises:
-        InputError: nothing, or not of this version.
+        InputError: tfds does not know the data set, or not this version.
     """
+    import tensorflow_datasets as tfds
+
     try:
         return tfds.builder(dataset, data_dir=directory or None)
     except tfds.core.DatasetNotFoundError:
         close = difflib.get_close_matches(
             dataset.partition(":")[0], tfds.list_builders(with_community_datasets=False)
         )
+        expected = f"a data set of tfds, such as {', '.join(close)}," if close else "in tfds"
         raise InputError(
-            f"dataset is {dataset!r}; tfds does not know it, and {directory or 'its directory'} "
-            f"holds none of that name; valid is {', '.join(close) or 'a name in its catalogue'}"
+            f"dataset must be {expected} or prepared in {directory or 'the directory of tfds'}, "
+            f"got {dataset!r}"
         ) from None
     except Exception as error:  # noqa: BLE001
-        # A name that tfds cannot parse, a version that it does not have, a missing package.
-        raise InputError(f"dataset is {dataset!r}; {_in_line(error)}") from None
+        # A name that tfds cannot parse, an unknown version, a missing package.
+        raise InputError(
+            f"dataset must be a name that tfds can load, got {dataset!r}: {_one_line(error)}"
+        ) from None
 
 
 def _labels(features: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """The names of the classes of each feature that can be a label, by its path."""
-    found = {}
+    """Returns the class names of each feature that can be a label, by its path."""
+    import tensorflow_datasets as tfds
+
+    labels = {}
     for name, feature in features.items():
         path = f"{prefix}{name}"
         if isinstance(feature, tfds.features.FeaturesDict):
-            found |= _labels(feature, f"{path}/")
+            labels |= _labels(feature, f"{path}/")
         elif isinstance(feature, tfds.features.ClassLabel):
-            found[path] = tuple(feature.names)
+            labels[path] = tuple(feature.names)
         elif feature.shape == () and feature.np_dtype == np.bool_:
-            found[path] = ("no", "yes")
-    return found
+            labels[path] = ("no", "yes")
+    return labels
 
 
-def _within(record: Mapping[str, Any], path: str) -> Any:
+def _feature(record: Mapping[str, Any], path: str) -> Any:
     for name in path.split("/"):
         record = record[name]
     return record
 
 
 def _command(dataset: str, directory: str) -> str:
-    place = f" --directory {directory}" if directory else ""
-    return f"pip install -e '.[tfds]' && python -m gaxn.data.tfds {dataset}{place}"
+    option = f" --directory {directory}" if directory else ""
+    return f"pip install -e '.[tfds]' && python -m gaxn.data.tfds {dataset}{option}"
 
 
-def _in_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def prepare(dataset: str, directory: str = "", downloads: str = "") -> Path:
-    """Downloads a data set and writes it as this module reads it.
+    """Downloads a data set and writes it in the format that `Source` reads.
 
     Args:
-        dataset: as `Source` takes it.
-        directory: where to; "" for the default of tfds.
-        downloads: where files that were downloaded by hand lie, if any.
+        dataset: name, as for `Source`.
+        directory: directory to write to; "" for the default of tfds.
+        downloads: directory of files that were downloaded by hand, if any.
 
-    Returns: the folder of the data set.
+    Returns:
+        The folder of the data set.
 
     Raises:
-        InputError: no such data set, TensorFlow is missing, or a download failed.
+        InputError: there is no such data set, TensorFlow is missing, or a download failed.
     """
+    import tensorflow_datasets as tfds
+
     builder = _builder(dataset, directory)
     config = tfds.download.DownloadConfig(manual_dir=downloads or None)
     try:
         builder.download_and_prepare(download_config=config, file_format=FORMAT)
     except ImportError as error:
         raise InputError(
-            f"preparing {dataset} takes {error.name}; run {_command(dataset, directory)}"
+            f"preparing {dataset} requires {error.name}; run {_command(dataset, directory)}"
         ) from None
     except Exception as error:  # noqa: BLE001
-        # No network, a file of another content, a set to be fetched by hand.
-        raise InputError(f"{dataset} could not be prepared: {_in_line(error)}") from None
+        # No network, changed content, a data set to download by hand.
+        raise InputError(f"{dataset} could not be prepared: {_one_line(error)}") from None
     return Path(builder.data_dir)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prepares the data set of one command line; returns the exit status."""
+    """Prepares the data set of a command line; returns the exit status."""
     parser = argparse.ArgumentParser("python -m gaxn.data.tfds", description=__doc__.split("\n")[0])
-    parser.add_argument("dataset", help="as tfds names it, such as cifar10")
-    parser.add_argument("--directory", default="", help="where to; the default is that of tfds")
-    parser.add_argument("--downloads", default="", help="where files fetched by hand lie")
-    given = parser.parse_args(argv[1:])
+    parser.add_argument("dataset", help="name in tfds, such as cifar10")
+    parser.add_argument("--directory", default="", help="output; default: that of tfds")
+    parser.add_argument("--downloads", default="", help="of files downloaded by hand")
+    options = parser.parse_args(argv[1:])
     try:
-        print(prepare(given.dataset, given.directory, given.downloads))
+        print(prepare(options.dataset, options.directory, options.downloads))
     except InputError as error:
         print(f"gaxn: {error}", file=sys.stderr)
         return 2

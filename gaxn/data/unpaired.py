@@ -1,4 +1,4 @@
-"""Two sets of images, never paired: domain A and domain B, each any other source."""
+"""Two sets of images without pairs, domain A and domain B, each from any other source."""
 
 import dataclasses
 import functools
@@ -9,28 +9,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxn import data, schema
-from gaxn.types import Batch, Indices, InputError, PyTree, require
+from gaxn import config, data
+from gaxn.types import Batch, Indices, PyTree, check
 
-SPLITS = ("train", "test")
 DOMAINS = ("A", "B")
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An image of A beside one of B: [2, height, width, channels].
+    """One image of A and one of B per example: [2, height, width, channels].
 
-    Training images are larger than those for tests, so that a random square of them can be seen.
+    Training images are larger than test images, for random crops.
 
     Attributes:
         split: "train" or "test".
-        a: of domain A: the "name" of a file in gaxn/data, and its fields.
-        b: of domain B.
-        path: that of both, where they have none of their own; "" for none.
-        size: height and width of the images for tests, in pixels.
-        enlarge: how many times as high and wide training images are; 286 / 256 in the CycleGAN.
-        paired: whether test images of an index show the same in A and in B, so that translations
-            can be held against the truth.
+        a: source of domain A: "name" of a module in gaxn/data, and its fields.
+        b: source of domain B.
+        path: default for the path of both; "" for none.
+        size: height and width of the test images, in pixels.
+        enlarge: ratio of the sizes of training and test images; 286 / 256 in CycleGAN.
+        paired: whether the two test images at one index show the same thing, so that
+            translations can be compared with the truth.
     """
 
     split: str = "train"
@@ -42,28 +41,24 @@ class Source:
     paired: bool = False
 
     def __post_init__(self):
-        require("split", self.split, self.split in SPLITS, " or ".join(SPLITS))
-        require("size", self.size, self.size >= 1, "1 or more")
-        require("enlarge", self.enlarge, self.enlarge >= 1, "1 or more")
+        data.check_split(self.split)
+        check("size", self.size, self.size >= 1, "1 or more")
+        check("enlarge", self.enlarge, self.enlarge >= 1, "1 or more")
         shapes = [domain.image_shape for domain in self.domains]
-        if any(len(shape) != 3 for shape in shapes):
-            raise InputError(
-                f"a and b have examples of {shapes[0]} and {shapes[1]}; valid are images"
-            )
-        if shapes[0] != shapes[1]:
-            raise InputError(f"a has images of {shapes[0]}, b of {shapes[1]}; valid are equal ones")
-        holds = not self.paired or self.split == "train" or self.sizes[0] == self.sizes[1]
-        valid = "False where A and B have {} and {} test images".format(*self.sizes)
-        require("paired", self.paired, holds, valid)
+        equal = len(shapes[0]) == 3 and shapes[0] == shapes[1]
+        check("a and b", shapes, equal, "images of one shape")
+        valid = not self.paired or self.split == "train" or self.sizes[0] == self.sizes[1]
+        expected = "False where A and B have {} and {} test images".format(*self.sizes)
+        check("paired", self.paired, valid, expected)
 
     @functools.cached_property
     def domains(self) -> tuple[data.Source, data.Source]:
-        """A and B, each a source of its own."""
+        """The sources of A and of B."""
         return self._domain("a", self.a), self._domain("b", self.b)
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Images of A and of B."""
+        """Numbers of images of A and of B."""
         return tuple(map(len, self.domains))
 
     @property
@@ -81,20 +76,20 @@ class Source:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Images of each domain."""
+        """Numbers of images by domain."""
         return dict(zip(DOMAINS, self.sizes, strict=True))
 
     @functools.cached_property
-    def still(self) -> "Source":
+    def at_test_size(self) -> "Source":
         return dataclasses.replace(self, enlarge=1.0)
 
     @functools.cached_property
-    def labelled(self) -> "Labelled":
-        return Labelled(self.still)
+    def labeled(self) -> "Labeled":
+        return Labeled(self.at_test_size)
 
     @functools.cached_property
     def table(self) -> PyTree:
-        """The tables of A and B, or None where one has none."""
+        """The tables of A and B; None if either has no table."""
         tables = tuple(domain.table for domain in self.domains)
         return None if any(table is None for table in tables) else tables
 
@@ -110,44 +105,45 @@ class Source:
         return max(self.sizes)
 
     def look_up(self, table: PyTree, indices: Indices) -> Batch:
-        """The images of `indices`, int [..., 2]: one of A, one of B."""
+        """Returns the images at `indices`, int [..., 2]: one of A, one of B."""
         images = [
-            domain.look_up(own, indices[..., place]).images
-            for place, (domain, own) in enumerate(zip(self.domains, table, strict=True))
+            domain.look_up(domain_table, indices[..., number]).images
+            for number, (domain, domain_table) in enumerate(zip(self.domains, table, strict=True))
         ]
         return Batch(jnp.stack(images, axis=-4), None)
 
     def read(self, indices: np.ndarray) -> Batch:
-        """The images of `indices`, int [n, 2], on the host.
+        """Returns the images at `indices`, int [n, 2], on the host.
 
         Raises:
             InputError: one of them cannot be read.
         """
         images = [
-            jax.device_get(read(indices[:, place])).images
-            for place, read in enumerate(self._readers)
+            jax.device_get(read(indices[:, number])).images
+            for number, read in enumerate(self.readers)
         ]
         return Batch(np.stack(images, axis=1), None)
 
     @functools.cached_property
-    def _readers(self) -> tuple[Callable[[np.ndarray], Batch], ...]:
-        return tuple(map(data.reader, self.domains))
+    def readers(self) -> tuple[Callable[[np.ndarray], Batch], ...]:
+        """Functions from the indices, int [n], of A and of B to examples."""
+        return tuple(map(data.make_reader, self.domains))
 
     def _domain(self, name: str, spec: Mapping[str, Any]) -> data.Source:
         size = round(self.size * self.enlarge) if self.split == "train" else self.size
         field = f"config.data.{name}"
-        takes = schema.defaults(schema.named("data", "Source", spec, field))
+        takes = config.defaults(config.resolve("data", spec.get("name"), f"{field}.name", "Source"))
         shared = {"size": size, **({"path": self.path} if self.path else {})}
         shared = {name: value for name, value in shared.items() if name in takes}
-        return schema.instance("data", {**shared, **spec}, field, "Source", split=self.split)
+        return config.instantiate("data", {**shared, **spec}, field, "Source", split=self.split)
 
 
 @dataclasses.dataclass(frozen=True)
-class Labelled:
-    """The images of A, then those of B, each labelled with its domain.
+class Labeled:
+    """The images of A, then those of B, each labeled with its domain.
 
     Attributes:
-        pair: where they come from.
+        pair: source of the images.
     """
 
     pair: Source
@@ -184,25 +180,25 @@ class Labelled:
         return sum(self.pair.sizes)
 
     def look_up(self, table: PyTree, indices: Indices) -> Batch:
-        """The images of `indices`, int [...], and their domains."""
-        first = self.pair.sizes[0]
-        of_b = indices >= first
-        places = jnp.stack([jnp.where(of_b, 0, indices), jnp.where(of_b, indices - first, 0)], -1)
-        images = self.pair.look_up(table, places).images
+        """Returns the images at `indices`, int [...], and their domains."""
+        first_b = self.pair.sizes[0]
+        is_b = indices >= first_b
+        pairs = jnp.stack([jnp.where(is_b, 0, indices), jnp.where(is_b, indices - first_b, 0)], -1)
+        images = self.pair.look_up(table, pairs).images
         a, b = images[..., 0, :, :, :], images[..., 1, :, :, :]
-        return Batch(jnp.where(of_b[..., None, None, None], b, a), of_b.astype(jnp.int32))
+        return Batch(jnp.where(is_b[..., None, None, None], b, a), is_b.astype(jnp.int32))
 
     def read(self, indices: np.ndarray) -> Batch:
-        """The images of `indices`, int [n], and their domains, on the host.
+        """Returns the images at `indices`, int [n], and their domains, on the host.
 
         Raises:
             InputError: one of them cannot be read.
         """
         images = np.empty((len(indices), *self.image_shape), np.uint8)
-        first = self.pair.sizes[0]
-        labels = np.asarray(indices >= first, np.int32)
-        for label, read in enumerate(self.pair._readers):
-            own = labels == label
-            if own.any():
-                images[own] = jax.device_get(read(indices[own] - label * first)).images
+        first_b = self.pair.sizes[0]
+        labels = np.asarray(indices >= first_b, np.int32)
+        for label, read in enumerate(self.pair.readers):
+            rows = labels == label
+            if rows.any():
+                images[rows] = jax.device_get(read(indices[rows] - label * first_b)).images
         return Batch(images, labels)

@@ -1,6 +1,6 @@
-"""Labs, one a file, each with a `Lab`: something small made visible, without players or data.
+"""Labs: small experiments without a GAN and without data, one `Lab` per file.
 
-The fields of a `Lab` are the fields of its config, beside `lab`, which names the file.
+The fields of a `Lab` are the fields of its config, besides `lab`, the name of the file.
 """
 
 import dataclasses
@@ -11,9 +11,10 @@ from gaxn.types import Report
 
 
 class Lab(Protocol):
-    """All that is to be seen, computed afresh at every call and the same every time."""
+    """A small experiment with a fixed result."""
 
-    def __call__(self) -> Report: ...
+    def __call__(self) -> Report:
+        """Computes everything anew, with the same result every time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LabRun:
     Attributes:
         name: of the config file.
         config: resolved, ready for JSON.
-        lab: what is done.
+        lab: the experiment.
     """
 
     name: str

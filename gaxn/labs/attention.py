@@ -1,130 +1,60 @@
-"""Self-attention over words: what it is before it has learnt anything, and what after.
-
-The layer is that of the Transformer GAN, `gaxn.nn.transformer.MultiHeadSelfAttention`.
-"""
+"""The attention lab: self-attention over words, before and after training, in pictures."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
-from gaxn import grammar, keys, pictures
-from gaxn.grammar import PADDING, Sentences
-from gaxn.nn.transformer import MultiHeadSelfAttention, Tokens, sinusoids
-from gaxn.pictures import HeatMap, Picture
-from gaxn.types import InputError, PRNGKey, PyTree, Report, require
+from gaxn import keys
+from gaxn.io import plots
+from gaxn.io.plots import HeatMap, Picture
+from gaxn.labs import grammar
+from gaxn.labs.grammar import Sentences
+from gaxn.labs.reader import (
+    Evaluation,
+    Inflection,
+    LayerOutput,
+    Reader,
+    Words,
+    encode,
+    evaluate,
+    run_untrained,
+    train,
+    weight_statistics,
+)
+from gaxn.nn.transformer import MultiHeadSelfAttention
+from gaxn.types import PRNGKey, Report, check
 
-Words = Int[Array, "batch tokens"]
-Weights = Float[np.ndarray, "*batch heads queries keys"]
+MAX_TOKENS, MAX_HEADS = 40, 16
+"""The most tokens and heads for which the pictures are legible."""
+
 Sizes = tuple[int, int]
-
-LONGEST, MOST_HEADS = 40, 16
-"""Tokens and heads that a picture holds."""
-
-
-class Reader(nn.Module):
-    """Words -> what each gathers from all: an embedding, a position, self-attention.
-
-    Attributes:
-        vocabulary: how many words there are, padding included.
-        width: features of a word.
-        heads: attention heads.
-        positions: whether sinusoids are added to the embeddings.
-        scale: standard deviation of the embeddings' entries at first.
-    """
-
-    vocabulary: int
-    width: int
-    heads: int
-    positions: bool
-    scale: float
-
-    def setup(self):
-        drawn = nn.initializers.normal(self.scale)
-        self.embedding = nn.Embed(self.vocabulary, self.width, embedding_init=drawn)
-        self.attention = MultiHeadSelfAttention(self.heads)
-
-    def embed(self, words: Words) -> Tokens:
-        """What the layer reads, float [batch, tokens, width]."""
-        x = self.embedding(words)
-        return x + sinusoids(words.shape[-1], self.width) if self.positions else x
-
-    def __call__(self, words: Words) -> Tokens:
-        """Returns float [batch, tokens, width]. Padding gets no attention."""
-        return self.attention(self.embed(words), words != PADDING)
-
-
-class Inflection(nn.Module):
-    """A sentence and the place of its verb -> a logit for each of `grammar.ANSWERS`.
-
-    They are a linear reading of what the verb has gathered, so that nothing but attention
-    can bring the verb and its subject together.
-    """
-
-    reader: Reader
-
-    @nn.compact
-    def __call__(self, words: Words, verb: Int[Array, "batch"]) -> Float[Array, "batch answers"]:
-        gathered = self.reader(words)
-        at_verb = jnp.take_along_axis(gathered, verb[:, None, None], axis=1)[:, 0]
-        return nn.Dense(len(grammar.ANSWERS), name="answers")(at_verb)
-
-
-class View(NamedTuple):
-    """What one layer does with a batch of words.
-
-    Attributes:
-        given: what goes into the layer, [batch, tokens, width].
-        gathered: what comes out, of the same shape.
-        weights: row = query, column = key.
-    """
-
-    given: Tokens
-    gathered: Tokens
-    weights: Weights
-
-
-class Exam(NamedTuple):
-    """How well sentences are answered, and where their verbs look.
-
-    Attributes:
-        accuracy: share of right answers.
-        on_subject: the weight that a verb puts on its subject, a head; nonsense aside.
-        weights: of every sentence.
-    """
-
-    accuracy: float
-    on_subject: Float[np.ndarray, "heads"]
-    weights: Weights
+"""A width and a number of heads."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
-    """A sentence under a fresh layer; a sweep; and a layer before and after it learnt a task.
+    """A sentence in an untrained layer, a sweep over sizes, and a layer that is trained on a task.
 
     Attributes:
-        seed: of all that is drawn.
-        sentence: words, parted by spaces.
-        tokens: how long the sentence is with its padding.
+        seed: of all random numbers.
+        sentence: words, separated by spaces.
+        tokens: length of the padded sentence.
         width: features of a word.
         heads: attention heads.
         positions: whether sinusoids are added to the embeddings.
-        scale: standard deviation of the embeddings' entries.
-        sweep_widths, sweep_heads: each of the one is tried with each of the other.
-        task_heads: attention heads of the layer that learns.
-        task_scale: standard deviation of its embeddings' entries at first.
+        scale: standard deviation of the entries of the embeddings.
+        sweep_widths, sweep_heads: every combination is one layer of the sweep.
+        task_heads: attention heads of the layer that is trained.
+        task_scale: initial standard deviation of the entries of its embeddings.
         task_steps: training steps.
-        task_batch: sentences a step.
+        task_batch: sentences per step.
         task_learning_rate: of Adam.
-        task_examples: sentences to test on; where training meets them, they teach nothing.
+        task_examples: test sentences; they are left out of the training loss.
     """
 
     seed: int
@@ -144,42 +74,47 @@ class Lab:
     task_examples: int
 
     def __post_init__(self):
-        require("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2^32 - 1")
-        require("tokens", self.tokens, 1 <= self.tokens <= LONGEST, f"1 to {LONGEST}")
-        for field in ("width", "task_steps", "task_batch"):
-            value = getattr(self, field)
-            require(field, value, value >= 1, "1 or more")
-        require("task_examples", self.task_examples, self.task_examples >= 20, "20 or more")
+        check("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 2^32 - 1")
+        check("tokens", self.tokens, 1 <= self.tokens <= MAX_TOKENS, f"from 1 to {MAX_TOKENS}")
+        for name in ("width", "task_steps", "task_batch"):
+            value = getattr(self, name)
+            check(name, value, value >= 1, "1 or more")
+        check("task_examples", self.task_examples, self.task_examples >= 20, "20 or more")
         words = len(self.sentence.split())
-        valid = f"1 to {self.tokens} words, as many as tokens"
-        require("sentence", self.sentence, 1 <= words <= self.tokens, valid)
-        for field in ("heads", "task_heads"):
-            value = getattr(self, field)
-            valid = f"1 to {MOST_HEADS}, a divisor of the width, {self.width}"
-            require(field, value, 1 <= value <= MOST_HEADS and not self.width % value, valid)
-        for field in ("scale", "task_scale", "task_learning_rate"):
-            value = getattr(self, field)
-            require(field, value, 0 < value < math.inf, "a number above 0")
-        for field in ("sweep_widths", "sweep_heads"):
-            value = getattr(self, field)
-            require(field, value, bool(value) and min(value) >= 1, "one or more, each 1 or more")
+        expected = f"of 1 to {self.tokens} words, the number of tokens"
+        check("sentence", self.sentence, 1 <= words <= self.tokens, expected)
+        for name in ("heads", "task_heads"):
+            value = getattr(self, name)
+            valid = 1 <= value <= MAX_HEADS and self.width % value == 0
+            expected = f"from 1 to {MAX_HEADS} and a divisor of the width, {self.width}"
+            check(name, value, valid, expected)
+        for name in ("scale", "task_scale", "task_learning_rate"):
+            value = getattr(self, name)
+            check(name, value, 0 < value < math.inf, "above 0 and finite")
+        for name in ("sweep_widths", "sweep_heads"):
+            value = getattr(self, name)
+            check(name, value, bool(value) and min(value) >= 1, "one or more numbers, all above 0")
         for width in self.sweep_widths:
-            divide = not any(width % heads for heads in self.sweep_heads)
-            require("sweep_heads", self.sweep_heads, divide, f"divisors of the width {width}")
+            valid = not any(width % heads for heads in self.sweep_heads)
+            check("sweep_heads", self.sweep_heads, valid, f"divisors of the width {width}")
 
     def __call__(self) -> Report:
-        """All that is to be seen and measured: about 20 seconds of one core."""
+        """Computes everything: about 20 seconds on one core."""
         key = jax.random.key(self.seed)
         words = self.sentence.split()
         batch = encode((words, words[::-1]), self.tokens)
-        view = self._look(batch, self.width, self.heads, keys.stream(key, "layer"))
+        layer = self._run_untrained(batch, self.width, self.heads, keys.stream(key, "layer"))
         sweep = {
-            (width, heads): self._look(batch, width, heads, keys.stream(key, f"{width}x{heads}"))
+            (width, heads): self._run_untrained(
+                batch, width, heads, keys.stream(key, f"{width}x{heads}")
+            )
             for width in self.sweep_widths
             for heads in self.sweep_heads
         }
-        spreads = {sizes: spread(found, len(words)) for sizes, found in sweep.items()}
-        task = self._task(keys.stream(key, "task"))
+        statistics = {
+            sizes: weight_statistics(output.weights, len(words)) for sizes, output in sweep.items()
+        }
+        task = self._run_task(keys.stream(key, "task"))
         protocol = {
             "layer": f"{MultiHeadSelfAttention.__module__}.{MultiHeadSelfAttention.__name__}",
             "batch": [" ".join(words), " ".join(words[::-1])],
@@ -189,260 +124,144 @@ class Lab:
             "seed": self.seed,
         }
         tables = {
-            "input_shape": view.given.shape,
-            "output_shape": view.gathered.shape,
-            "layer": spread(view, len(words)),
+            "input_shape": layer.inputs.shape,
+            "output_shape": layer.outputs.shape,
+            "layer": weight_statistics(layer.weights, len(words)),
             "sweep": [
-                {"width": width, "heads": heads, **spreads[width, heads]} for width, heads in sweep
+                {"width": width, "heads": heads, **row}
+                for (width, heads), row in statistics.items()
             ],
             **task.tables,
         }
-        shown = {
-            "heads": _heads_picture(words, view),
-            "sweep": _sweep_picture(words, sweep, spreads, len(self.sweep_heads)),
+        pictures = {
+            "heads": _draw_heads(words, layer),
+            "sweep": _draw_sweep(words, sweep, statistics, len(self.sweep_heads)),
             **task.pictures,
         }
-        return Report(protocol, task.figures, tables, shown)
+        return Report(protocol, task.figures, tables, pictures)
 
-    def _look(self, batch: Words, width: int, heads: int, key: PRNGKey) -> View:
+    def _run_untrained(self, batch: Words, width: int, heads: int, key: PRNGKey) -> LayerOutput:
         reader = Reader(int(batch.max()) + 1, width, heads, self.positions, self.scale)
-        return look(reader, batch, key)
+        return run_untrained(reader, batch, key)
 
-    def _task(self, key: PRNGKey) -> Report:
-        """The task before training, after it, and after training with uniform attention."""
+    def _run_task(self, key: PRNGKey) -> Report:
+        """Evaluates the task before training, after it, and after it with uniform attention."""
         reader = Reader(
             len(grammar.WORDS), self.width, self.task_heads, self.positions, self.task_scale
         )
         network = Inflection(reader)
         test = grammar.draw(keys.stream(key, "test"), jnp.arange(self.task_examples))
         count = self.task_steps * self.task_batch
-        lessons = jnp.arange(count).reshape(self.task_steps, self.task_batch)
-        train = grammar.draw(keys.stream(key, "train"), lessons)
-        fresh = ~np.isin(_codes(train.words), _codes(test.words))
-        initialise = jax.jit(network.init)
-        params = initialise(keys.stream(key, "parameters"), test.words, test.verb)["params"]
-        (learnt, losses), (blind, blind_losses) = (
-            learn(network, params, train, fresh, self.task_learning_rate, gate)
-            for gate in (1.0, 0.0)
+        indices = jnp.arange(count).reshape(self.task_steps, self.task_batch)
+        training = grammar.draw(keys.stream(key, "train"), indices)
+        not_in_test = ~np.isin(_sentence_ids(training.words), _sentence_ids(test.words))
+        initialize = jax.jit(network.init)
+        params = initialize(keys.stream(key, "parameters"), test.words, test.verb)["params"]
+        (trained, losses), (uniform, uniform_losses) = (
+            train(network, params, training, not_in_test, self.task_learning_rate, query_scale)
+            for query_scale in (1.0, 0.0)
         )
-        exams = {
-            "before": examine(network, params, test),
-            "after": examine(network, learnt, test),
-            "uniform": examine(network, blind, test),
+        evaluations = {
+            "before": evaluate(network, params, test),
+            "after": evaluate(network, trained, test),
+            "uniform": evaluate(network, uniform, test),
         }
         history = [
-            {"step": step, "trained": float(loss), "trained, attention held uniform": float(flat)}
-            for step, (loss, flat) in enumerate(zip(losses, blind_losses, strict=True), 1)
+            {"step": step, "trained": float(loss), "trained, uniform attention": float(flat)}
+            for step, (loss, flat) in enumerate(zip(losses, uniform_losses, strict=True), 1)
         ]
         panels = {"loss of the task, in nats": tuple(history[0])[1:]}
         return Report(
             protocol={
-                "task": f"from what the verb gathered: {', '.join(grammar.ANSWERS)}?",
+                "task": f"from the features of the verb: {', '.join(grammar.ANSWERS)}?",
                 "optimizer": f"Adam, {self.task_learning_rate}, falling to 0 as a cosine",
                 "steps": self.task_steps,
                 "task_batch": self.task_batch,
                 "test_sentences": len(test.answer),
-                "training_sentences_that_are_tested_and_teach_nothing": int((~fresh).sum()),
-                "on_subject": "the weight that a verb puts on its subject, mean over heads and "
-                "the sentences that are not nonsense",
-                "uniform": "trained as well, but with attention held uniform",
+                "training_sentences_that_are_tested_and_teach_nothing": int((~not_in_test).sum()),
+                "on_subject": "the weight from a verb to its subject, mean over heads and the "
+                "sentences that are not nonsense",
+                "uniform": "trained in the same way, but with uniform attention",
             },
             figures={
-                **{f"accuracy/{when}": exam.accuracy for when, exam in exams.items()},
+                **{f"accuracy/{when}": each.accuracy for when, each in evaluations.items()},
                 **{
-                    f"on_subject/{when}": float(np.mean(exam.on_subject))
-                    for when, exam in exams.items()
+                    f"on_subject/{when}": float(np.mean(each.on_subject))
+                    for when, each in evaluations.items()
                 },
             },
             tables={
                 "on_subject_by_head": {
-                    when: exam.on_subject.tolist() for when, exam in exams.items()
+                    when: each.on_subject.tolist() for when, each in evaluations.items()
                 }
             },
             pictures={
-                "trained": _trained_picture(test, exams["before"], exams["after"]),
-                "curves": pictures.curves(history, panels),
+                "trained": _draw_trained(test, evaluations["before"], evaluations["after"]),
+                "curves": plots.curves(history, panels),
             },
         )
 
 
-def encode(sentences: Sequence[Sequence[str]], tokens: int) -> Words:
-    """Words as indices, from 1 in the order of their first appearance; padded to `tokens`."""
-    vocabulary = dict.fromkeys(word for words in sentences for word in words)
-    index = {word: place for place, word in enumerate(vocabulary, 1)}
-    rows = [[index[word] for word in words] for words in sentences]
-    return jnp.asarray([row + [PADDING] * (tokens - len(row)) for row in rows])
-
-
-def look(reader: Reader, words: Words, key: PRNGKey) -> View:
-    """What a layer that was only just initialised does with words."""
-
-    @jax.jit
-    def program(key: PRNGKey) -> View:
-        variables = reader.init(key, words)
-        gathered, sown = reader.apply(variables, words, mutable=["intermediates"])
-        (weights,) = sown["intermediates"]["attention"]["weights"]
-        return View(reader.apply(variables, words, method="embed"), gathered, weights)
-
-    return jax.device_get(program(key))
-
-
-def spread(view: View, words: int) -> dict[str, float]:
-    """Range and entropy of the weights among the first sentence's words.
-
-    Entropy is -sum(w log w), in nats, the mean over rows and heads; `entropy_share` is that of
-    its largest value, log(words): 1 is uniform attention, as it is over a single word.
-    """
-    weights = view.weights[0, :, :words, :words].astype(np.float64)
-    entropy = -(weights * np.log(np.maximum(weights, 1e-30))).sum(axis=-1).mean()
-    return {
-        "lowest": float(weights.min()),
-        "highest": float(weights.max()),
-        "entropy": float(entropy),
-        "entropy_share": float(entropy / np.log(words)) if words > 1 else 1.0,
-    }
-
-
-def gated(params: PyTree, gate: float | jax.Array) -> PyTree:
-    """The parameters, the queries' multiplied by `gate`: under 0 all attention is uniform."""
-    attention = params["reader"]["attention"]
-    query = jax.tree.map(lambda leaf: gate * leaf, attention["query"])
-    reader = {**params["reader"], "attention": {**attention, "query": query}}
-    return {**params, "reader": reader}
-
-
-def learn(
-    network: Inflection,
-    params: PyTree,
-    lessons: Sentences,
-    counts: Bool[np.ndarray, "steps batch"],
-    rate: float,
-    gate: float = 1.0,
-) -> tuple[PyTree, Float[np.ndarray, "steps"]]:
-    """Adam on the cross-entropy, its rate falling to 0 as a cosine.
-
-    Args:
-        network: what learns.
-        params: where it starts.
-        lessons: the sentences, [steps, batch].
-        counts: false for a sentence that teaches nothing.
-        rate: the learning rate at first.
-        gate: see `gated`; it stays what it is.
-
-    Returns: gated parameters at the end, and the loss of every step, in nats.
-
-    Raises:
-        InputError: a loss is not finite.
-    """
-    learnt, losses = jax.device_get(_learn(network, params, lessons, counts, rate, gate))
-    for index in np.flatnonzero(~np.isfinite(losses))[:1]:
-        raise InputError(
-            f"the loss is {losses[index]} at step {index + 1}; "
-            f"a task_learning_rate below {rate} may help"
-        )
-    return learnt, losses
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _learn(network, params, lessons, counts, rate, gate):
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, len(counts)))
-
-    def loss_of(params, lesson, count):
-        logits = network.apply({"params": gated(params, gate)}, lesson.words, lesson.verb)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, lesson.answer)
-        return (losses * count).sum() / jnp.maximum(count.sum(), 1)
-
-    def step(carry, inputs):
-        params, opt_state = carry
-        loss, gradient = jax.value_and_grad(loss_of)(params, *inputs)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), loss
-
-    start = params, optimizer.init(params)
-    (params, _), losses = jax.lax.scan(step, start, (lessons, counts))
-    return gated(params, gate), losses
-
-
-def examine(network: Inflection, params: PyTree, sentences: Sentences) -> Exam:
-    """How a network does on sentences."""
-    accuracy, on_subject, weights = jax.device_get(_examine(network, params, sentences))
-    return Exam(float(accuracy), on_subject, weights)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _examine(network, params, sentences):
-    inputs = {"params": params}, sentences.words, sentences.verb
-    logits, sown = network.apply(*inputs, mutable=["intermediates"])
-    (weights,) = sown["intermediates"]["reader"]["attention"]["weights"]
-    index = jnp.arange(len(sentences.verb))
-    on_subject = weights[index, :, sentences.verb, sentences.subject]
-    makes_sense = sentences.answer != grammar.ANSWERS.index("nonsense")
-    return (
-        (logits.argmax(axis=-1) == sentences.answer).mean(),
-        on_subject.mean(axis=0, where=makes_sense[:, None]),
-        weights,
-    )
-
-
-def _codes(words: Int[Array, "... tokens"]) -> np.ndarray:
-    """A number a sentence, another for another sentence."""
+def _sentence_ids(words: Int[Array, "... tokens"]) -> Int[np.ndarray, "..."]:
+    """Returns a number for each sentence, equal only for equal sentences."""
     powers = len(grammar.WORDS) ** np.arange(words.shape[-1], dtype=np.int64)
     return np.asarray(words, np.int64) @ powers
 
 
-def _heads_picture(words: Sequence[str], view: View) -> Picture:
-    """A row a sentence of the batch, a column a head; padding among the keys only."""
-    blank = ["·"] * (view.given.shape[1] - len(words))
+def _draw_heads(words: Sequence[str], layer: LayerOutput) -> Picture:
+    """Draws a row per sentence of the batch, a column per head; padding only among the keys."""
+    padding = ["·"] * (layer.inputs.shape[1] - len(words))
     maps = [
         [
-            HeatMap(weights[: len(words)], read, [*read, *blank], f"head {head}")
+            HeatMap(weights[: len(words)], sentence, [*sentence, *padding], f"head {head}")
             for head, weights in enumerate(heads, 1)
         ]
-        for read, heads in zip((words, words[::-1]), view.weights, strict=True)
+        for sentence, heads in zip((words, words[::-1]), layer.weights, strict=True)
     ]
     title = "an untrained layer reads a sentence, and the same words backwards; · is padding"
-    return pictures.heat_maps(maps, title)
+    return plots.heat_maps(maps, title)
 
 
-def _sweep_picture(
+def _draw_sweep(
     words: Sequence[str],
-    views: Mapping[Sizes, View],
-    spreads: Mapping[Sizes, Mapping[str, float]],
+    layers: Mapping[Sizes, LayerOutput],
+    statistics: Mapping[Sizes, Mapping[str, float]],
     columns: int,
 ) -> Picture:
-    """A row a width, a column a number of heads."""
+    """Draws a row per width, a column per number of heads."""
     maps = []
-    for (width, heads), view in views.items():
-        found = spreads[width, heads]
+    for (width, heads), layer in layers.items():
+        row = statistics[width, heads]
         title = (
             f"width {width}, heads {heads}\n"
-            f"range {found['lowest']:.3f} to {found['highest']:.3f}\n"
-            f"entropy {found['entropy']:.3f} nats, {found['entropy_share']:.0%} of log {len(words)}"
+            f"range {row['lowest']:.3f} to {row['highest']:.3f}\n"
+            f"entropy {row['entropy']:.3f} nats, {row['entropy_share']:.0%} of log {len(words)}"
         )
-        weights = view.weights[0, 0, : len(words), : len(words)]
+        weights = layer.weights[0, 0, : len(words), : len(words)]
         maps.append(HeatMap(weights, words, words, title))
     rows = [maps[start : start + columns] for start in range(0, len(maps), columns)]
-    return pictures.heat_maps(
+    return plots.heat_maps(
         rows, "the first head of untrained layers; range and entropy are those of all heads"
     )
 
 
-def _trained_picture(test: Sentences, before: Exam, after: Exam) -> Picture:
-    """A row an answer; every head before, then every head after. Subjects are framed."""
+def _draw_trained(test: Sentences, before: Evaluation, after: Evaluation) -> Picture:
+    """Draws a row per answer: every head before training, then after. Subjects are framed."""
     rows = []
     for answer, name in enumerate(grammar.ANSWERS):
         (candidates,) = np.nonzero(test.answer == answer)
         if not len(candidates):
             continue
-        # Long sentences, and the subject of each in another phrase.
-        away = np.abs(test.subject[candidates] - (1 + 3 * answer))
-        index = candidates[np.lexsort((away, -test.verb[candidates]))[0]]
+        # Long sentences, each with its subject in another phrase.
+        distance = np.abs(test.subject[candidates] - (1 + 3 * answer))
+        index = candidates[np.lexsort((distance, -test.verb[candidates]))[0]]
         verb = int(test.verb[index])
         words = [grammar.WORDS[word] for word in test.words[index, : verb + 1]]
         subject = None if name == "nonsense" else int(test.subject[index])
         row = []
-        for when, exam in (("before", before), ("after", after)):
-            for head, weights in enumerate(exam.weights[index, :, : verb + 1, : verb + 1], 1):
+        for when, evaluation in (("before", before), ("after", after)):
+            all_weights = evaluation.weights[index, :, : verb + 1, : verb + 1]
+            for head, weights in enumerate(all_weights, 1):
                 title = f"{when} training, head {head}: "
                 if subject is None:
                     title += f"nothing here can {words[verb]}"
@@ -452,5 +271,5 @@ def _trained_picture(test: Sentences, before: Exam, after: Exam) -> Picture:
                     frame = verb, subject
                 row.append(HeatMap(weights, words, words, title, frame))
         rows.append(row)
-    title = "the verb, in the last row, looks for its subject, framed; no other row is read"
-    return pictures.heat_maps(rows, title)
+    title = "the verb, in the last row, attends to its subject, framed; no other row is used"
+    return plots.heat_maps(rows, title)

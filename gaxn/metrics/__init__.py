@@ -1,8 +1,8 @@
-"""Metrics, one a file: states over what is observed of a set of images, which can be merged.
+"""Metrics of sets of images, one per file; each file follows the `Metric` protocol.
 
-Each file offers what `Metric` has, and its `State`. A
-stream in batches of any size, and merged in any order, gives the same result. Figures whose
-name ends in `_error` are the standard error of the figure before.
+A metric collects a state from batches and computes its figures from that state. The result depends
+neither on the size of the batches nor on the order in which they are added and states are merged.
+A figure whose name ends in `_error` is the standard error of the figure named before the ending.
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from jaxtyping import Float, Int
 from gaxn.types import HostLabels, HostPixels
 
 
-class Observed(NamedTuple):
-    """What is known of a batch of images; None is unknown.
+class Observations(NamedTuple):
+    """A batch of images and what is known about them; unknown fields are None.
 
     Attributes:
-        images: the pixels.
-        features: by the extractor, float32 [batch, features].
-        logits: by the extractor, float32 [batch, classes].
-        modes: which of the known modes each image is, -1 for none.
-        labels: what was asked for, or what a real image is.
+        images: uint8 pixels, or float32 points.
+        features: output of the feature extractor.
+        logits: output of the feature extractor for its classes.
+        modes: the known mode that each image belongs to, -1 if it belongs to none.
+        labels: the class that each sample was generated for, or that a real image shows.
     """
 
     images: HostPixels
@@ -32,16 +32,16 @@ class Observed(NamedTuple):
     labels: HostLabels | None = None
 
 
-class Outline(NamedTuple):
-    """What there will be of a set.
+class SetSpec(NamedTuple):
+    """The shapes and counts of a set of images; a count of something absent is 0.
 
     Attributes:
-        count: images.
-        features: width of the features.
+        count: number of images.
+        features: length of a feature vector.
         classes: number of logits.
         modes: number of known modes.
-        labels: number of labels; 0 where there are none. So for the others.
-        pictures: 1, or 0 where the data are points.
+        labels: number of labels.
+        pictures: 1 for images, 0 for points.
     """
 
     count: int
@@ -53,11 +53,11 @@ class Outline(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a metric finds.
+    """The result of a metric.
 
     Attributes:
         figures: scalars by name.
-        tables: what is no scalar, ready for JSON.
+        tables: results that are not scalars, ready for JSON.
     """
 
     figures: Mapping[str, float]
@@ -65,30 +65,48 @@ class Result(NamedTuple):
 
 
 class Metric(Protocol):
-    """What a file of this folder offers.
+    """The contract of a file in this folder: its constants and module-level functions.
+
+    The file also defines `State`, the type of its state: a named tuple of arrays, tuples of arrays
+    or further named tuples, whose field names become names in files of statistics. No function
+    changes its arguments. Metrics that import one `update` and have equal `INPUTS` share a state.
 
     Attributes:
-        TAKES: the fields of `Observed` that `update` takes, in this order.
-        FIGURES: the names of its figures, but for their errors.
-        FEWEST: images without which a set has no such figure.
+        INPUTS: the fields of `Observations` that `update` takes, in this order.
+        FIGURES: the names of the figures, without those of their errors.
+        MIN_COUNT: the smallest number of images for which the figures are defined.
     """
 
-    TAKES: tuple[str, ...]
+    INPUTS: tuple[str, ...]
     FIGURES: tuple[str, ...]
-    FEWEST: int
+    MIN_COUNT: int
 
-    def empty(self, outline: Outline) -> Any:
-        """Nothing seen yet of a set.
+    def empty(self, spec: SetSpec) -> Any:
+        """Returns the state of a set before its first batch.
 
         Raises:
-            ValueError: it would take too much memory.
+            ValueError: the state would take too much memory.
         """
 
-    def update(self, state: Any, indices: Int[np.ndarray, "batch"], *observed: np.ndarray) -> Any:
-        """Adds a batch of any size, of examples in [0, count) that were not there."""
+    def update(self, state: Any, indices: Int[np.ndarray, "batch"], *inputs: np.ndarray) -> Any:
+        """Returns the state with a batch added.
+
+        Args:
+            state: without these images.
+            indices: of the images within their set, in [0, count).
+            *inputs: the fields that `INPUTS` names, one row per image.
+        """
 
     def merge(self, a: Any, b: Any) -> Any:
-        """What was seen by both, of one set."""
+        """Returns the state of two disjoint parts of one set together."""
 
     def compute(self, state: Any, reference: Any) -> Result:
-        """The result; `reference` is the state of the real images, for those that compare."""
+        """Returns the figures and tables of a set.
+
+        Args:
+            state: of the set.
+            reference: state of the real images, which some metrics compare with.
+
+        Raises:
+            ValueError: a set has too few images.
+        """

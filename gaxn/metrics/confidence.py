@@ -1,29 +1,33 @@
-"""How sure the extractor's classifier is of what it sees. A weak figure: noise can be sure too."""
+"""Confidence of the feature extractor's classifier: the mean of its largest probability.
+
+A weak measure of quality: a classifier can be confident about noise, too.
+"""
 
 import numpy as np
+import scipy.special
 from jaxtyping import Float, Int
 
 from gaxn.metrics import Result
-from gaxn.statistics import jackknife, rows
-from gaxn.statistics.probabilities import log_softmax
-from gaxn.statistics.rows import State, empty, merge
+from gaxn.metrics.statistics import rows
+from gaxn.metrics.statistics.rows import State, empty, merge
+from gaxn.metrics.statistics.standard_errors import standard_error
 
 __all__ = ["State", "empty", "merge"]
 
-TAKES = ("logits",)
+INPUTS = ("logits",)
 FIGURES = ("confidence",)
-FEWEST = 1
+MIN_COUNT = 1
 
 
 def update(
     state: State, indices: Int[np.ndarray, "batch"], logits: Float[np.ndarray, "batch classes"]
 ) -> State:
-    """Adds the largest probability of each example."""
-    return rows.update(state, indices, np.exp(log_softmax(logits).max(axis=1)))
+    """Adds the largest probability of each image, computed in float64."""
+    log_probabilities = scipy.special.log_softmax(logits.astype(np.float64), axis=1)
+    return rows.update(state, indices, np.exp(log_probabilities.max(axis=1)))
 
 
 def compute(state: State, _: State | None = None) -> Result:
-    """The mean of the largest probabilities, in [1 / classes, 1]."""
+    """Returns the mean of the largest probabilities, in [1 / classes, 1]."""
     values = rows.table(state)
-    figures = {"confidence": float(values.mean()), "confidence_error": jackknife.of_mean(values)}
-    return Result(figures)
+    return Result({"confidence": float(values.mean()), "confidence_error": standard_error(values)})

@@ -1,26 +1,26 @@
-"""The confusion matrix, and what follows from it: accuracy, precision, recall and F1 a class."""
+"""Confusion matrix of labels and predicted classes, with accuracy, precision, recall and F1."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from gaxn.metrics import Outline, Result
+from gaxn.metrics import Result, SetSpec
 
-TAKES = ("labels", "modes")
+INPUTS = ("labels", "modes")
 FIGURES = ("conditional_accuracy", "class_precision_worst", "class_recall_worst", "class_f1_worst")
-FEWEST = 1
+MIN_COUNT = 1
 
 
 class State(NamedTuple):
-    """Counts: row = the label that was asked for, column = the class that was seen."""
+    """Counts of images; rows are labels, columns are predicted classes."""
 
     counts: Int[np.ndarray, "classes classes"]
 
 
-def empty(outline: Outline) -> State:
-    """Nothing seen yet."""
-    size = max(outline.labels, outline.modes)
+def empty(spec: SetSpec) -> State:
+    """Returns a matrix of zeros."""
+    size = max(spec.labels, spec.modes)
     return State(np.zeros((size, size), np.int64))
 
 
@@ -30,30 +30,30 @@ def update(
     labels: Int[np.ndarray, "batch"],
     modes: Int[np.ndarray, "batch"],
 ) -> State:
-    """Adds labels and the classes that were seen."""
+    """Adds images by their labels and predicted classes."""
     counts = state.counts.copy()
     np.add.at(counts, (labels, modes), 1)
     return State(counts)
 
 
 def merge(a: State, b: State) -> State:
-    """The counts of both together."""
+    """Returns the sum of the counts."""
     return State(a.counts + b.counts)
 
 
 def compute(state: State, _: State | None = None) -> Result:
-    """Figures in [0, 1]; a class never asked for or never seen scores 0.
+    """Returns scores in [0, 1]; a class that is never a label or never predicted scores 0.
 
-    The standard error of the accuracy is that of a share.
+    The standard error of the accuracy p is that of a binomial proportion, sqrt(p (1 - p) / n).
     """
     total = max(state.counts.sum(), 1)
-    right = np.diag(state.counts).astype(np.float64)
-    asked, seen = state.counts.sum(axis=1), state.counts.sum(axis=0)
-    accuracy = float(right.sum() / total)
+    correct = np.diag(state.counts).astype(np.float64)
+    by_label, by_prediction = state.counts.sum(axis=1), state.counts.sum(axis=0)
+    accuracy = float(correct.sum() / total)
     by_class = {
-        "class_precision": right / np.maximum(seen, 1),
-        "class_recall": right / np.maximum(asked, 1),
-        "class_f1": 2 * right / np.maximum(asked + seen, 1),
+        "class_precision": correct / np.maximum(by_prediction, 1),
+        "class_recall": correct / np.maximum(by_label, 1),
+        "class_f1": 2 * correct / np.maximum(by_label + by_prediction, 1),
     }
     return Result(
         {

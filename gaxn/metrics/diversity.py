@@ -1,37 +1,42 @@
-"""Mean distance between the features of two samples, over all pairs of a set."""
+"""Diversity: the mean distance between the features of two images, over all pairs of a set."""
 
 import numpy as np
 
 from gaxn.metrics import Result
-from gaxn.statistics import jackknife, pairwise, rows
-from gaxn.statistics.rows import State, empty, merge, update
+from gaxn.metrics.statistics import pairwise, rows
+from gaxn.metrics.statistics.rows import State, empty, merge, update
+from gaxn.metrics.statistics.standard_errors import jackknife_error
 
 __all__ = ["State", "empty", "merge", "update"]
 
-TAKES = ("features",)
+INPUTS = ("features",)
 FIGURES = ("diversity",)
-FEWEST = 3
+MIN_COUNT = 3
 
 
 def compute(state: State, _: State | None = None) -> Result:
-    """The distance, in units of the features, and its jackknife error; needs 3 examples."""
+    """Returns the mean distance, in units of the features, and its jackknife error.
+
+    Raises:
+        ValueError: the set has fewer than 3 images.
+    """
     table = rows.features(state)
-    features, _ = pairwise.centred(table, table)
-    if len(features) < FEWEST:
-        raise ValueError(f"pairs of others need {FEWEST} examples or more, not {len(features)}")
+    count = len(table)
+    if count < MIN_COUNT:
+        raise ValueError(f"the number of images must be {MIN_COUNT} or more, got {count}")
+    features, _ = pairwise.centered(table, table)
 
-    def of_block(block: slice) -> np.ndarray:
-        apart = pairwise.squared_distances(features[block], features)
-        places = np.arange(block.start, block.stop)
-        apart[places - block.start, places] = 0
-        return np.sqrt(apart, out=apart).sum(axis=1)
+    def sum_rows(block: slice) -> np.ndarray:
+        distances = pairwise.squared_distances(features[block], features)
+        indices = np.arange(block.start, block.stop)
+        distances[indices - block.start, indices] = 0
+        return np.sqrt(distances, out=distances).sum(axis=1)
 
-    sums = np.concatenate(pairwise.over_blocks(len(features), len(features), of_block))
-    count = len(sums)
-    without = (sums.sum() - 2 * sums) / ((count - 1) * (count - 2))
+    sums = np.concatenate(pairwise.map_blocks(count, count, sum_rows))
+    leave_one_out = (sums.sum() - 2 * sums) / ((count - 1) * (count - 2))
     return Result(
         {
             "diversity": float(sums.sum() / (count * (count - 1))),
-            "diversity_error": jackknife.standard_error(without),
+            "diversity_error": jackknife_error(leave_one_out),
         }
     )

@@ -1,7 +1,7 @@
 """Frechet distance between Gaussians fitted to features (Heusel et al., 2017, eq. 6).
 
-Float64, covariances with ddof 1, no epsilon on the diagonal. Its standard error leaves out a
-tenth of the samples at a time, drawn once; the reference holds still.
+Computed in float64, with covariances of ddof 1 and no epsilon on the diagonal. The standard error
+is a jackknife over ten random folds of the scored set; the reference stays fixed.
 """
 
 import functools
@@ -10,92 +10,96 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gaxn.metrics import Outline, Result
-from gaxn.statistics import gaussian, jackknife
-from gaxn.statistics.gaussian import Moments
+from gaxn.metrics import Result, SetSpec
+from gaxn.metrics.statistics import gaussian
+from gaxn.metrics.statistics.gaussian import Moments
+from gaxn.metrics.statistics.standard_errors import jackknife_error
 
-TAKES = ("features",)
+INPUTS = ("features",)
 FIGURES = ("frechet_distance",)
-FEWEST = 2
+MIN_COUNT = 2
 FOLDS, SEED = 10, 2020
 
 
 class State(NamedTuple):
-    """The moments of each tenth of a set.
+    """The moments of each fold of a set.
 
     Attributes:
-        count: examples in all, those that are still to come included.
-        folds: by a permutation of their indices, which may be sorted by class.
+        count: size of the full set, images not yet added included; it determines the folds.
+        folds: moments of each fold; a permutation assigns images to folds, because a set may be
+            sorted by class.
     """
 
     count: np.ndarray
     folds: Moments
 
 
-def empty(outline: Outline) -> State:
-    """Nothing seen yet.
+def empty(spec: SetSpec) -> State:
+    """Returns folds without images.
 
     Raises:
-        ValueError: covariances of so many features take too much memory.
+        ValueError: the covariances would take too much memory.
     """
-    return State(np.array(outline.count), gaussian.grouped(outline.features, FOLDS))
+    return State(np.array(spec.count), gaussian.empty_groups(spec.features, FOLDS))
 
 
 def update(
     state: State, indices: Int[np.ndarray, "batch"], features: Float[np.ndarray, "batch features"]
 ) -> State:
-    """Adds features."""
-    return State(
-        state.count, gaussian.add(state.folds, _folds(int(state.count))[indices], features)
-    )
+    """Adds features to the folds of their images."""
+    folds = _folds(int(state.count))[indices]
+    return State(state.count, gaussian.add_to_groups(state.folds, folds, features))
 
 
 def merge(a: State, b: State) -> State:
-    """The moments of both."""
+    """Returns the moments of both, fold by fold."""
     return State(a.count, gaussian.merge_groups(a.folds, b.folds))
 
 
-def of_gaussian(
+def from_gaussian(
     mean: Float[np.ndarray, "features"], covariance: Float[np.ndarray, "features features"]
 ) -> State:
-    """A state that says no more than a Gaussian, for a reference of which that is all we have.
+    """Returns a state with this mean and covariance, for use as a reference only.
 
     Raises:
-        ValueError: these are no mean and covariance.
+        ValueError: the arrays are not the mean and covariance of a Gaussian.
     """
-    gaussian.check(mean, covariance)
-    whole = empty(Outline(2, len(mean)))
-    for field, value in zip(whole.folds, Moments(np.array(2), mean, covariance), strict=True):
+    gaussian.check_moments(mean, covariance)
+    state = empty(SetSpec(2, len(mean)))
+    # With a count of 2 and ddof 1 the scatter is the covariance.
+    for field, value in zip(state.folds, Moments(np.array(2), mean, covariance), strict=True):
         field[0] = value
-    return whole
+    return state
 
 
-def together(state: State, without: int = -1) -> Moments:
-    """The moments of all, or of all but one fold."""
-    total = gaussian.nothing(state.folds.mean.shape[-1])
+def merge_folds(state: State, left_out: int | None = None) -> Moments:
+    """Returns the moments of all folds together, or of all but one."""
+    total = gaussian.empty_moments(state.folds.mean.shape[-1])
     for index in range(FOLDS):
-        if index != without:
+        if index != left_out:
             total = gaussian.merge(total, gaussian.group(state.folds, index))
     return total
 
 
 def compute(state: State, reference: State) -> Result:
-    """The distance to the reference, 0 or more.
+    """Returns the distance to the reference, 0 or more, and its error if no fold is empty.
 
     Raises:
-        ValueError: a side has fewer than two examples.
+        ValueError: a set has fewer than two images.
     """
-    fixed = gaussian.fix(together(reference))
-    figures = {"frechet_distance": gaussian.distance(together(state), fixed)}
+    fixed = gaussian.make_reference(merge_folds(reference))
+    figures = {"frechet_distance": gaussian.distance(merge_folds(state), fixed)}
     if (state.folds.count > 0).all():
-        left_out = [gaussian.distance(together(state, fold), fixed) for fold in range(FOLDS)]
-        figures["frechet_distance_error"] = jackknife.standard_error(np.array(left_out))
+        leave_one_out = [
+            gaussian.distance(merge_folds(state, fold), fixed) for fold in range(FOLDS)
+        ]
+        figures["frechet_distance_error"] = jackknife_error(np.array(leave_one_out))
     return Result(figures)
 
 
 @functools.lru_cache(maxsize=8)
-def _folds(count: int) -> Int[np.ndarray, "examples"]:
-    """The fold of each index: tenths of a permutation."""
+def _folds(count: int) -> Int[np.ndarray, "count"]:
+    """Returns the fold of each index: tenths of a random permutation."""
     folds = np.random.RandomState(SEED).permutation(count) * FOLDS // count
     folds.flags.writeable = False
     return folds

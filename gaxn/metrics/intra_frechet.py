@@ -1,27 +1,27 @@
-"""Frechet distance class by class, and its mean (intra-FID; Miyato & Koyama, 2018, section 4)."""
+"""Intra-class Frechet distance: its mean over classes (Miyato & Koyama, 2018, section 4)."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from gaxn.metrics import Outline, Result
-from gaxn.statistics import gaussian
-from gaxn.statistics.gaussian import Moments, merge_groups
+from gaxn.metrics import Result, SetSpec
+from gaxn.metrics.statistics import gaussian
+from gaxn.metrics.statistics.gaussian import Moments, merge_groups
 
-TAKES = ("labels", "features")
+INPUTS = ("labels", "features")
 FIGURES = ("intra_frechet_distance",)
-FEWEST = 2
+MIN_COUNT = 2
 
 State = Moments
 merge = merge_groups
 
 
-def empty(outline: Outline) -> State:
-    """Nothing seen yet of any class.
+def empty(spec: SetSpec) -> State:
+    """Returns the moments of no image for each label.
 
     Raises:
-        ValueError: so many covariances of this size take too much memory.
+        ValueError: the covariances would take too much memory.
     """
-    return gaussian.grouped(outline.features, outline.labels)
+    return gaussian.empty_groups(spec.features, spec.labels)
 
 
 def update(
@@ -30,27 +30,26 @@ def update(
     labels: Int[np.ndarray, "batch"],
     features: Float[np.ndarray, "batch features"],
 ) -> State:
-    """Adds labels and features."""
-    return gaussian.add(state, labels, features)
+    """Adds features to the moments of their labels."""
+    return gaussian.add_to_groups(state, labels, features)
 
 
 def compute(state: State, reference: State) -> Result:
-    """The mean over the classes, and the distance of each.
+    """Returns the mean distance over the classes, and a table of the distance of each class.
 
-    Classes of fewer than two examples on either side are left out, and None in the table.
+    A class with fewer than two images in either set is None in the table and not in the mean.
     """
-    both = (state.count > 1) & (reference.count > 1)
-    found = [
+    distances = [
         gaussian.distance(
-            gaussian.group(state, label), gaussian.fix(gaussian.group(reference, label))
+            gaussian.group(state, label), gaussian.make_reference(gaussian.group(reference, label))
         )
         if enough
         else None
-        for label, enough in enumerate(both)
+        for label, enough in enumerate((state.count > 1) & (reference.count > 1))
     ]
-    values = np.array([value for value in found if value is not None])
+    values = np.array([distance for distance in distances if distance is not None])
     if not len(values):
         return Result({})
     return Result(
-        {"intra_frechet_distance": float(values.mean())}, {"intra_frechet_distance": found}
+        {"intra_frechet_distance": float(values.mean())}, {"intra_frechet_distance": distances}
     )

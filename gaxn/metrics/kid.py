@@ -1,64 +1,70 @@
 """Kernel Inception distance: the squared MMD of features (Binkowski et al., 2018, section 4).
 
-The kernel is (x.y / d + 1)^3. `kid` is the mean over 100 pairs of subsets of 1,000 (or of all
-where there are fewer), drawn as torch-fidelity draws them; `kid_subset_deviation` is their
-standard deviation, which is no standard error. `kid_unbiased` is the estimate from all pairs.
+The kernel is (x.y / d + 1)^3. `kid` is the mean over 100 pairs of subsets of 1,000 images (or of
+the size of the smaller set), drawn as in torch-fidelity. `kid_subset_deviation` is their standard
+deviation, not a standard error. `kid_unbiased` is the estimate from all pairs of images.
 """
 
 import numpy as np
 
 from gaxn.metrics import Result
-from gaxn.statistics import jackknife, pairwise, rows
-from gaxn.statistics.rows import State, empty, merge, update
+from gaxn.metrics.statistics import pairwise, rows
+from gaxn.metrics.statistics.rows import State, empty, merge, update
+from gaxn.metrics.statistics.standard_errors import jackknife_error
 
 __all__ = ["State", "empty", "merge", "update"]
 
-TAKES = ("features",)
+INPUTS = ("features",)
 FIGURES = ("kid", "kid_subset_deviation", "kid_unbiased")
-FEWEST = 3
+MIN_COUNT = 3
 SUBSETS, SUBSET_SIZE, SEED = 100, 1_000, 2020
 
 
 def compute(state: State, reference: State) -> Result:
-    """Both estimates; 0 in expectation for equal distributions, and then often below it."""
+    """Returns both estimates, whose expectation is 0 for equal distributions; so often below 0.
+
+    Raises:
+        ValueError: a set has fewer than 3 images.
+    """
     generated, real = rows.features(state), rows.features(reference)
-    for side in (generated, real):
-        if len(side) < FEWEST:
+    for features in (generated, real):
+        if len(features) < MIN_COUNT:
             raise ValueError(
-                f"an unbiased estimate needs {FEWEST} examples or more, not {len(side)}"
+                f"the number of images must be {MIN_COUNT} or more, got {len(features)}"
             )
-    subsets = _subsets(generated, real)
-    value, error = unbiased(generated, real)
+    subsets = _subset_estimates(generated, real)
+    estimate, error = unbiased(generated, real)
     return Result(
         {
             "kid": float(subsets.mean()),
             "kid_subset_deviation": float(subsets.std()),
-            "kid_unbiased": value,
+            "kid_unbiased": estimate,
             "kid_unbiased_error": error,
         }
     )
 
 
 def unbiased(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """The U-statistic over all pairs (Gretton et al., 2012, eq. 3) and its jackknife error.
+    """Returns the U-statistic over all pairs (Gretton et al., 2012, eq. 3) and its jackknife error.
 
     Args:
-        x, y: features, float64 [m, d] and [n, d], m and n 3 or more.
+        x: features, float64 [m, d], m 3 or more.
+        y: features, float64 [n, d], n 3 or more.
     """
     m, n = len(x), len(y)
-    xx, yy = _sums(x, x)[0] - _diagonal(x), _sums(y, y)[0] - _diagonal(y)
-    xy, yx = _sums(x, y)
+    xx, yy = _kernel_sums(x, x)[0] - _diagonal(x), _kernel_sums(y, y)[0] - _diagonal(y)
+    xy, yx = _kernel_sums(x, y)
     within_x, within_y = xx.sum() / (m * (m - 1)), yy.sum() / (n * (n - 1))
     across = xy.sum()
-    value = within_x + within_y - 2 * across / (m * n)
+    estimate = within_x + within_y - 2 * across / (m * n)
     without_x = (
         (xx.sum() - 2 * xx) / ((m - 1) * (m - 2)) + within_y - 2 * (across - xy) / ((m - 1) * n)
     )
     without_y = (
         (yy.sum() - 2 * yy) / ((n - 1) * (n - 2)) + within_x - 2 * (across - yx) / ((n - 1) * m)
     )
-    errors = jackknife.standard_error(without_x), jackknife.standard_error(without_y)
-    return float(value), float(np.hypot(*errors))
+    error = np.hypot(jackknife_error(without_x), jackknife_error(without_y))
+    return float(estimate), float(error)
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -72,28 +78,29 @@ def _diagonal(x: np.ndarray) -> np.ndarray:
     return (np.einsum("ij,ij->i", x, x) / x.shape[1] + 1) ** 3
 
 
-def _sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those of the rows and of the columns of the kernel's matrix."""
+def _kernel_sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sums of the kernel matrix over columns, [m], and over rows, [n]."""
 
-    def of_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
+    def sum_block(block: slice) -> tuple[np.ndarray, np.ndarray]:
         kernel = _kernel(x[block], y)
         return kernel.sum(axis=1), kernel.sum(axis=0)
 
-    by_row, by_column = zip(*pairwise.over_blocks(len(x), len(y), of_block), strict=True)
+    by_row, by_column = zip(*pairwise.map_blocks(len(x), len(y), sum_block), strict=True)
     return np.concatenate(by_row), np.sum(by_column, axis=0)
 
 
-def _subsets(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _subset_estimates(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     size = min(SUBSET_SIZE, len(x), len(y))
     random = np.random.RandomState(SEED)
-    chosen = [
+    subsets = [
         (random.choice(len(x), size, replace=False), random.choice(len(y), size, replace=False))
         for _ in range(SUBSETS)
     ]
 
-    def of_pair(block: slice) -> float:
-        a, b = x[chosen[block.start][0]], y[chosen[block.start][1]]
+    def estimate(block: slice) -> float:
+        x_indices, y_indices = subsets[block.start]
+        a, b = x[x_indices], y[y_indices]
         within = sum(_kernel(s, s).sum() - _diagonal(s).sum() for s in (a, b)) / (size * (size - 1))
         return within - 2 * _kernel(a, b).mean()
 
-    return np.array(pairwise.over_blocks(SUBSETS, pairwise.BLOCK, of_pair))
+    return np.array(pairwise.map_blocks(SUBSETS, pairwise.BLOCK, estimate))

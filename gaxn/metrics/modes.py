@@ -1,61 +1,62 @@
-"""How many of the known modes are reached, and reverse KL (Metz et al., 2017; Lin et al., 2018)."""
+"""Number of known modes with samples, and reverse KL (Metz et al., 2017; Lin et al., 2018)."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from gaxn.metrics import Outline, Result
+from gaxn.metrics import Result, SetSpec
 
-TAKES = ("modes",)
+INPUTS = ("modes",)
 FIGURES = ("modes", "modes_reverse_kl", "modes_quality")
-FEWEST = 1
-LISTED = 100
-"""The most modes whose shares are a table."""
+MIN_COUNT = 1
+MAX_TABLE = 100
+"""The largest number of modes whose shares are listed in a table."""
 
 
 class State(NamedTuple):
-    """Counts.
+    """Counts of samples.
 
     Attributes:
-        counts: samples by mode.
-        outside: samples of no mode.
+        counts: samples of each mode.
+        outside: samples that belong to no mode.
     """
 
     counts: Int[np.ndarray, "modes"]
     outside: np.ndarray
 
 
-def empty(outline: Outline) -> State:
-    """Nothing seen yet."""
-    return State(np.zeros(outline.modes, np.int64), np.array(0))
+def empty(spec: SetSpec) -> State:
+    """Returns counts of 0."""
+    return State(np.zeros(spec.modes, np.int64), np.array(0))
 
 
 def update(state: State, _: Int[np.ndarray, "batch"], modes: Int[np.ndarray, "batch"]) -> State:
-    """Adds the mode of each sample, -1 for none."""
+    """Adds samples by their modes; -1 means no mode."""
     inside = modes[modes >= 0]
     counts = state.counts + np.bincount(inside, minlength=len(state.counts))
     return State(counts, state.outside + len(modes) - len(inside))
 
 
 def merge(a: State, b: State) -> State:
-    """The counts of both."""
+    """Returns the sums of the counts."""
     return State(a.counts + b.counts, a.outside + b.outside)
 
 
 def compute(state: State, _: State | None = None) -> Result:
-    """Modes with a sample or more; KL(samples || uniform over the modes), in nats; the share
-    of the samples that are of some mode ("high quality"). The KL is over those alone, and there is
-    none where there are none.
+    """Returns the coverage of the modes.
+
+    `modes` is the number of modes with a sample or more. `modes_quality` is the share of the
+    samples that belong to a mode. `modes_reverse_kl` is KL(samples || uniform over the modes), in
+    nats, over these samples alone; it is left out if they are none.
     """
     inside = state.counts.sum()
-    share = state.counts / max(inside, 1)
-    there = share[share > 0]
+    shares = state.counts / max(inside, 1)
+    positive = shares[shares > 0]
     figures = {
-        "modes": float(len(there)),
+        "modes": float(len(positive)),
         "modes_quality": float(inside / max(inside + state.outside, 1)),
     }
     if inside:
-        figures["modes_reverse_kl"] = float((there * np.log(there * len(share))).sum())
-    small = len(share) <= LISTED
-    return Result(figures, {"mode_shares": share.tolist()} if small else {})
+        figures["modes_reverse_kl"] = float((positive * np.log(positive * len(shares))).sum())
+    return Result(figures, {"mode_shares": shares.tolist()} if len(shares) <= MAX_TABLE else {})

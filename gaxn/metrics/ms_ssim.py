@@ -1,8 +1,8 @@
 """MS-SSIM between pairs of samples (Wang et al., 2003; for GANs: Odena et al., 2017, section 4.1).
 
-Low is diverse. Pairs are drawn once from each hundred images that follow one another, whatever
-their classes. As many of the five scales are used as leave 11 pixels or more, their exponents
-divided by their sum.
+A low value means diverse samples. Each block of 100 consecutive images is paired at random, by one
+fixed permutation, regardless of class. Of the five scales only those are used at which the image
+has 11 pixels or more per side; their exponents are divided by their sum.
 """
 
 from typing import NamedTuple
@@ -10,119 +10,122 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from gaxn.metrics import Outline, Result
-from gaxn.statistics import jackknife, rows
+from gaxn.metrics import Result, SetSpec
+from gaxn.metrics.statistics import rows
+from gaxn.metrics.statistics.standard_errors import standard_error
 from gaxn.types import HostPixels
 
-TAKES = ("images",)
+INPUTS = ("images",)
 FIGURES = ("ms_ssim",)
-FEWEST = 2
+MIN_COUNT = 2
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, DEVIATION = 11, 1.5
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-HUNDRED, SEED = 100, 2020
+PAIRING_BLOCK, SEED = 100, 2020
 
 
 class State(NamedTuple):
-    """The pairs that are complete, and the images that wait for their other half.
+    """The values of complete pairs, and the images whose partner is not yet added.
 
     Attributes:
         values: MS-SSIM by the number of the pair.
-        waiting: images by their place: twice the number of their pair, or one more.
+        waiting: images by their position: 2 n or 2 n + 1 for the images of pair n.
     """
 
     values: rows.State
     waiting: rows.State
 
 
-def empty(_: Outline | None = None) -> State:
-    """Nothing seen yet."""
+def empty(_: SetSpec | None = None) -> State:
+    """Returns a state without pairs."""
     return State(rows.empty(), rows.empty())
 
 
 def update(state: State, indices: Int[np.ndarray, "batch"], images: HostPixels) -> State:
     """Adds images, all of one size."""
-    return _pair_up(State(state.values, rows.update(state.waiting, _places(indices), images)))
+    return _pair_up(State(state.values, rows.update(state.waiting, _positions(indices), images)))
 
 
 def merge(a: State, b: State) -> State:
-    """The pairs of both, and those of one half from each."""
+    """Returns the pairs of both, and those with one image from each."""
     return _pair_up(State(rows.merge(a.values, b.values), rows.merge(a.waiting, b.waiting)))
 
 
 def compute(state: State, _: State | None = None) -> Result:
-    """The mean over the pairs, in [0, 1]; nothing where images are too small or too few."""
+    """Returns the mean over the pairs, in [0, 1]; no figures if images are too small or too few."""
     if not state.values.indices:
         return Result({})
     values = rows.table(state.values)
-    return Result({"ms_ssim": float(values.mean()), "ms_ssim_error": jackknife.of_mean(values)})
+    return Result({"ms_ssim": float(values.mean()), "ms_ssim_error": standard_error(values)})
 
 
 def similarity(a: HostPixels, b: HostPixels) -> Float[np.ndarray, "batch"]:
-    """MS-SSIM of pairs of images, in [0, 1], the mean over their channels.
+    """Returns the MS-SSIM of pairs of images, in [0, 1], averaged over their channels.
 
-    Gaussian windows of 11 pixels and deviation 1.5 that lie inside the image; contrasts below
-    0 count as 0.
+    Windows are Gaussian, 11 pixels wide with a standard deviation of 1.5 pixels, and lie inside the
+    image. Negative contrasts count as 0.
 
     Raises:
-        ValueError: an image has fewer than 11 pixels a side.
+        ValueError: an image has fewer than 11 pixels per side.
     """
     count = scales(min(a.shape[1:3]))
     exponents = np.array(EXPONENTS[:count]) / sum(EXPONENTS[:count])
-    a, b = (side.astype(np.float64) for side in (a, b))
-    found = np.ones((len(a), a.shape[-1]))
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    product = np.ones((len(a), a.shape[-1]))
     for scale, exponent in enumerate(exponents):
         luminance, contrast = _structure(a, b)
-        last = scale == count - 1
-        value = (luminance * contrast if last else contrast).mean(axis=(1, 2))
-        found *= np.clip(value, 0, None) ** exponent
+        is_last = scale == count - 1
+        value = (luminance * contrast if is_last else contrast).mean(axis=(1, 2))
+        product *= np.clip(value, 0, None) ** exponent
         a, b = _halve(a), _halve(b)
-    return found.mean(axis=1)
+    return product.mean(axis=1)
 
 
 def scales(side: int) -> int:
-    """How many scales fit an image whose smaller side has so many pixels.
+    """Returns the number of scales for an image whose smaller side has `side` pixels.
 
     Raises:
-        ValueError: none does.
+        ValueError: the image is smaller than a window.
     """
-    fitting = [n for n in range(1, len(EXPONENTS) + 1) if side >> (n - 1) >= WINDOW]
-    if not fitting:
-        raise ValueError(f"MS-SSIM needs {WINDOW} pixels or more a side, not {side}")
-    return fitting[-1]
+    count = sum(side >> halvings >= WINDOW for halvings in range(len(EXPONENTS)))
+    if not count:
+        raise ValueError(
+            f"images for MS-SSIM must have {WINDOW} pixels or more per side, got {side}"
+        )
+    return count
 
 
-def _places(indices: np.ndarray) -> np.ndarray:
-    rank = np.argsort(np.random.RandomState(SEED).permutation(HUNDRED))
-    return indices // HUNDRED * HUNDRED + rank[indices % HUNDRED]
+def _positions(indices: np.ndarray) -> np.ndarray:
+    rank = np.argsort(np.random.RandomState(SEED).permutation(PAIRING_BLOCK))
+    return indices // PAIRING_BLOCK * PAIRING_BLOCK + rank[indices % PAIRING_BLOCK]
 
 
 def _pair_up(state: State) -> State:
     if not state.waiting.indices:
         return state
-    places, images = np.concatenate(state.waiting.indices), np.concatenate(state.waiting.values)
+    positions, images = np.concatenate(state.waiting.indices), np.concatenate(state.waiting.values)
     if min(images.shape[1:3]) < WINDOW:
         return State(state.values, rows.empty())
-    order = np.argsort(places)
-    places, images = places[order], images[order]
-    pairs = places // 2
+    order = np.argsort(positions)
+    positions, images = positions[order], images[order]
+    pairs = positions // 2
     first = np.flatnonzero(pairs[:-1] == pairs[1:])
-    single = np.setdiff1d(np.arange(len(places)), [first, first + 1])
+    single = np.setdiff1d(np.arange(len(positions)), [first, first + 1])
     values, waiting = state.values, rows.empty()
     if len(first):
         values = rows.update(values, pairs[first], similarity(images[first], images[first + 1]))
     if len(single):
-        waiting = rows.update(waiting, places[single], images[single])
+        waiting = rows.update(waiting, positions[single], images[single])
     return State(values, waiting)
 
 
 def _structure(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Luminance and contrast-structure at each window (eq. 1, 4 and 5, C3 = C2 / 2)."""
+    """Returns luminance and contrast-structure of each window (eq. 1, 4 and 5, C3 = C2 / 2)."""
     mean_a, mean_b = _smooth(a), _smooth(b)
     luminance = (2 * mean_a * mean_b + LUMINANCE) / (mean_a**2 + mean_b**2 + LUMINANCE)
-    spread = _smooth(a * a) - mean_a**2 + _smooth(b * b) - mean_b**2
-    shared = _smooth(a * b) - mean_a * mean_b
-    return luminance, (2 * shared + CONTRAST) / (spread + CONTRAST)
+    variances = _smooth(a * a) - mean_a**2 + _smooth(b * b) - mean_b**2
+    covariance = _smooth(a * b) - mean_a * mean_b
+    return luminance, (2 * covariance + CONTRAST) / (variances + CONTRAST)
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:

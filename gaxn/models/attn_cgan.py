@@ -1,43 +1,44 @@
-"""The attention-augmented conditional GAN: convolutions with self-attention in both players."""
+"""The attention cGAN: a conditional convolutional GAN with self-attention in both networks."""
 
 from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gaxn.nn import norms, spectral
-from gaxn.nn.attention import SelfAttention, require_resolutions
+from gaxn.nn import spectral
+from gaxn.nn.attention import SelfAttention, check_resolutions
 from gaxn.nn.conditioning import ClassHead, LabelMap, Projection, embed
 from gaxn.nn.coordinates import coordinates
+from gaxn.nn.norms import normalize
 from gaxn.nn.resampling import (
     ResizedConvolution,
     StridedConvolution,
     TransposedConvolution,
     resolutions,
 )
-from gaxn.types import Images, Labels, Latents, Logits, Verdict
+from gaxn.types import DiscriminatorOutput, Images, Labels, Latents, Logits
 
 
 class Generator(nn.Module):
     """Latent and label -> image.
 
-    A dense layer to a small map, then one block a width: twice the resolution, BatchNorm,
-    ReLU, and self-attention where the resolution is in `attention_at`; last a 3x3
-    convolution and tanh.
+    A dense layer to a small map, then one block per width: twice the resolution, BatchNorm,
+    ReLU, and self-attention if the resolution is in `attention_at`; last a 3x3 convolution and
+    tanh.
 
     Attributes:
         size: height and width of the image, in pixels.
         channels: channels of the image.
         classes: number of labels; None for an unconditional generator.
         widths: channels after each doubling; the first map has `widths[0]`.
-        attention_at: resolutions that are followed by self-attention; () for none.
+        attention_at: resolutions with self-attention; () for none.
         heads: attention heads.
-        attention_pool: how far keys and values are pooled (see `SelfAttention`).
-        embedding: channels of the label's embedding.
+        attention_pool: factor by which keys and values are pooled (see `SelfAttention`).
+        embedding: features of the label's embedding.
         transposed: 4x4 transposed convolutions (true) or repetition and a 3x3 convolution.
-        spectral_attention: whether attention's convolutions are spectrally normalised.
-        modulated: BatchNorm's gain and bias follow from latent and label.
-        coordinates: the convolutions that double see where they are, in two more channels.
+        spectral_attention: whether the convolutions of attention are spectrally normalized.
+        modulated: whether BatchNorm's gain and bias depend on latent and label.
+        coordinates: whether the doubling convolutions get two more channels, y and x.
     """
 
     size: int
@@ -55,56 +56,51 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
-        """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
-        start, *doubled = resolutions(self.size, len(self.widths))
-        require_resolutions(self.attention_at, doubled)
+        """Returns images in [-1, 1] for latents, float [batch, latent], and labels, int [batch]."""
+        start, *sizes = resolutions(self.size, len(self.widths))
+        check_resolutions(self.attention_at, sizes)
         x = latents
         if self.classes is not None:
             x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
-        condition = x
+        condition = x if self.modulated else None
         x = nn.Dense(start * start * self.widths[0], use_bias=False)(x)
         x = x.reshape(-1, start, start, self.widths[0])
-        x = nn.relu(self._normalise(x, condition, train))
+        x = nn.relu(normalize(x, condition, train))
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
-        for width, resolution in zip(self.widths, doubled, strict=True):
-            places = coordinates(x.shape[1])
-            x = upsample(width)(x, resolution)
+        for width, size in zip(self.widths, sizes, strict=True):
+            grid = coordinates(x.shape[1])
+            x = upsample(width)(x, size)
             if self.coordinates:
                 # What two more channels of x would add, once for the whole batch.
-                x += upsample(width, name=f"place_{resolution}")(places, resolution)
-            x = nn.relu(self._normalise(x, condition, train))
-            if resolution in self.attention_at:
+                x += upsample(width, name=f"place_{size}")(grid, size)
+            x = nn.relu(normalize(x, condition, train))
+            if size in self.attention_at:
                 x = SelfAttention(
                     self.heads,
                     pool=self.attention_pool,
                     spectral_norm=self.spectral_attention,
-                    name=f"attention_{resolution}",
+                    name=f"attention_{size}",
                 )(x, train)
         return nn.tanh(nn.Conv(self.channels, (3, 3))(x))
-
-    def _normalise(self, x: Images, condition: Latents, train: bool) -> Images:
-        if self.modulated:
-            return norms.ModulatedBatchNorm()(x, condition, train)
-        return norms.batch_norm(train)(x)
 
 
 class Discriminator(nn.Module):
     """Image and label -> one logit, without batch statistics.
 
-    One block a width: half the resolution by a 4x4 convolution, LeakyReLU 0.2, and
-    self-attention where the new resolution is in `attention_at`; then a hidden dense layer,
+    One block per width: half the resolution by a 4x4 convolution, LeakyReLU 0.2, and
+    self-attention if the new resolution is in `attention_at`; then a hidden dense layer,
     LeakyReLU 0.2, and a dense layer for the logit.
 
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
         widths: channels after each halving.
-        attention_at: resolutions that self-attention works at; () for none.
+        attention_at: resolutions with self-attention; () for none.
         heads: attention heads.
-        attention_pool: how far keys and values are pooled (see `SelfAttention`).
-        hidden: features of the hidden layer, which sees the whole last map; 0 for none.
+        attention_pool: factor by which keys and values are pooled (see `SelfAttention`).
+        hidden: features of the hidden layer, after the flattened last map; 0 for none.
         projection: condition by projection (true) or by a label map at the input.
-        auxiliary: it names the class of an image (Odena et al., 2017) instead of seeing it.
-        spectral_norm: whether every layer is spectrally normalised.
+        auxiliary: whether it predicts the class (Odena et al., 2017) instead of taking the label.
+        spectral_norm: whether every layer is spectrally normalized.
     """
 
     classes: int | None
@@ -118,23 +114,28 @@ class Discriminator(nn.Module):
     spectral_norm: bool = True
 
     @nn.compact
-    def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits | Verdict:
-        """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
-        halved = resolutions(images.shape[1], len(self.widths))[-2::-1]
-        require_resolutions(self.attention_at, halved)
+    def __call__(
+        self, images: Images, labels: Labels | None, train: bool
+    ) -> Logits | DiscriminatorOutput:
+        """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch].
+
+        With `auxiliary`, returns them together with class logits.
+        """
+        sizes = resolutions(images.shape[1], len(self.widths))[-2::-1]
+        check_resolutions(self.attention_at, sizes)
         wrap = partial(spectral.wrap, self.spectral_norm)
         conditional = self.classes is not None and not self.auxiliary
         x = images
         if conditional and not self.projection:
             x = LabelMap(self.classes)(x, labels)
-        for width, resolution in zip(self.widths, halved, strict=True):
+        for width, size in zip(self.widths, sizes, strict=True):
             x = nn.leaky_relu(wrap(StridedConvolution(width))(x, train), 0.2)
-            if resolution in self.attention_at:
+            if size in self.attention_at:
                 x = SelfAttention(
                     self.heads,
                     pool=self.attention_pool,
                     spectral_norm=self.spectral_norm,
-                    name=f"attention_{resolution}",
+                    name=f"attention_{size}",
                 )(x, train)
         features = x.reshape(x.shape[0], -1)
         if self.hidden:
@@ -144,5 +145,6 @@ class Discriminator(nn.Module):
         if conditional and self.projection:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
         if self.auxiliary:
-            return Verdict(logits, ClassHead(self.classes, self.spectral_norm)(features, train))
+            class_logits = ClassHead(self.classes, self.spectral_norm)(features, train)
+            return DiscriminatorOutput(logits, class_logits)
         return logits

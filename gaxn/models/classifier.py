@@ -1,4 +1,4 @@
-"""A small convolutional classifier: the yardstick of conditional accuracy and Frechet distance."""
+"""A small convolutional classifier, for conditional accuracy and Frechet distance."""
 
 import flax.linen as nn
 import jax
@@ -8,12 +8,14 @@ from gaxn.types import Images
 
 
 class Classifier(nn.Module):
-    """Three 3x3 convolutions with ReLU, each max-pooled by 2, a hidden layer and the logits.
+    """Image -> class logits and features.
+
+    3x3 convolutions with ReLU, each max-pooled by 2, a hidden dense layer and a dense layer.
 
     Attributes:
         classes: number of labels.
         widths: channels of the convolutions.
-        features: size of the hidden layer, whose activations are the features.
+        features: units of the hidden layer, whose activations are the features.
     """
 
     classes: int
@@ -22,7 +24,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images) -> tuple[jax.Array, jax.Array]:
-        """Images in [-1, 1] -> (logits [batch, classes], features [batch, features])."""
+        """Returns logits [batch, classes] and features [batch, features] of images in [-1, 1]."""
         x = images
         for width in self.widths:
             x = max_pool(nn.relu(nn.Conv(width, (3, 3))(x)), 2)

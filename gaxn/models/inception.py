@@ -1,8 +1,8 @@
-"""Inception v3 (Szegedy et al., 2016) as TensorFlow's graph of 2015-12-05 has it, at rest.
+"""Inception v3 (Szegedy et al., 2016) as in TensorFlow's graph of 2015-12-05, in eval mode.
 
-FID and its kin are defined on this graph and not on the paper's network: it has 1,008 logits,
-average pools that leave out the padding, and a max pool in its last block. Layers bear the names
-that the published weights have.
+FID and related metrics are defined by this graph and not by the paper's network: it has 1,008
+logits, average pools that exclude the padding, and a max pool in its last block. Layers have the
+names of the published weights.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,13 +19,13 @@ from gaxn.types import Images, PyTree
 
 SIZE, FEATURES, CLASSES = 299, 2048, 1008
 EPSILON = 1e-3
-"""Of the batch normalisation that `from_torch` folds into a scale and an offset."""
+"""Epsilon of the batch norms, which `from_torch` folds into a scale and an offset."""
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class _Conv(NamedTuple):
-    """A convolution: its name, output channels, kernel, and stride (2 is without padding)."""
+    """A convolution: its name, output channels, kernel and stride; no padding with stride 2."""
 
     name: str
     width: int
@@ -34,7 +34,7 @@ class _Conv(NamedTuple):
 
 
 class _Unit(nn.Module):
-    """A convolution without bias, a scale and an offset a channel, then ReLU."""
+    """A convolution without bias, a scale and an offset per channel, then ReLU."""
 
     width: int
     kernel: tuple[int, int]
@@ -58,38 +58,38 @@ class _Unit(nn.Module):
         return nn.relu(x * scale + offset)
 
 
-def _average(x: Images) -> Images:
+def _average_pool(x: Images) -> Images:
     return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
 
 
-def _largest(x: Images) -> Images:
+def _max_pool(x: Images) -> Images:
     return nn.max_pool(x, (3, 3), (1, 1), "SAME")
 
 
-def _shrunk(x: Images) -> Images:
+def _max_pool_by_2(x: Images) -> Images:
     return nn.max_pool(x, (3, 3), (2, 2), "VALID")
 
 
 class _Mixed(nn.Module):
-    """Branches side by side, their channels one after the other.
+    """Parallel branches with concatenated channels.
 
     Attributes:
-        branches: of convolutions; a tuple in place of one splits the branch in two.
+        branches: convolutions; a tuple in place of a convolution splits the branch in two.
         pool: the last branch.
-        pooled: channels to which the pool's are mapped; 0 to leave them.
+        pool_width: channels of a 1x1 convolution after the pool; 0 for none.
     """
 
     branches: tuple[tuple, ...]
     pool: Callable[[Images], Images]
-    pooled: int = 0
+    pool_width: int = 0
 
     @nn.compact
     def __call__(self, x: Images) -> Images:
-        found = [part for branch in self.branches for part in self._run(branch, x)]
-        last = self.pool(x)
-        if self.pooled:
-            last = self._conv(_Conv("branch_pool", self.pooled), last)
-        return jnp.concatenate([*found, last], axis=-1)
+        outputs = [output for branch in self.branches for output in self._run(branch, x)]
+        pool = self.pool(x)
+        if self.pool_width:
+            pool = self._conv(_Conv("branch_pool", self.pool_width), pool)
+        return jnp.concatenate([*outputs, pool], axis=-1)
 
     def _run(self, branch: tuple, x: Images) -> list[Images]:
         for layer in branch:
@@ -103,7 +103,7 @@ class _Mixed(nn.Module):
         return _Unit(layer.width, layer.kernel, layer.stride, padding, name=layer.name)(x)
 
 
-def _block_a(pooled: int) -> dict:
+def _block_a(pool_width: int) -> dict:
     branches = (
         (_Conv("branch1x1", 64),),
         (_Conv("branch5x5_1", 48), _Conv("branch5x5_2", 64, (5, 5))),
@@ -113,7 +113,7 @@ def _block_a(pooled: int) -> dict:
             _Conv("branch3x3dbl_3", 96, (3, 3)),
         ),
     )
-    return {"branches": branches, "pool": _average, "pooled": pooled}
+    return {"branches": branches, "pool": _average_pool, "pool_width": pool_width}
 
 
 def _block_b() -> dict:
@@ -125,7 +125,7 @@ def _block_b() -> dict:
             _Conv("branch3x3dbl_3", 96, (3, 3), 2),
         ),
     )
-    return {"branches": branches, "pool": _shrunk}
+    return {"branches": branches, "pool": _max_pool_by_2}
 
 
 def _block_c(width: int) -> dict:
@@ -144,7 +144,7 @@ def _block_c(width: int) -> dict:
             _Conv("branch7x7dbl_5", 192, (1, 7)),
         ),
     )
-    return {"branches": branches, "pool": _average, "pooled": 192}
+    return {"branches": branches, "pool": _average_pool, "pool_width": 192}
 
 
 def _block_d() -> dict:
@@ -157,7 +157,7 @@ def _block_d() -> dict:
             _Conv("branch7x7x3_4", 192, (3, 3), 2),
         ),
     )
-    return {"branches": branches, "pool": _shrunk}
+    return {"branches": branches, "pool": _max_pool_by_2}
 
 
 def _block_e(pool: Callable[[Images], Images]) -> dict:
@@ -173,7 +173,7 @@ def _block_e(pool: Callable[[Images], Images]) -> dict:
             (_Conv("branch3x3dbl_3a", 384, (1, 3)), _Conv("branch3x3dbl_3b", 384, (3, 1))),
         ),
     )
-    return {"branches": branches, "pool": pool, "pooled": 192}
+    return {"branches": branches, "pool": pool, "pool_width": 192}
 
 
 MIXED = {
@@ -186,8 +186,8 @@ MIXED = {
     "Mixed_6d": _block_c(160),
     "Mixed_6e": _block_c(192),
     "Mixed_7a": _block_d(),
-    "Mixed_7b": _block_e(_average),
-    "Mixed_7c": _block_e(_largest),
+    "Mixed_7b": _block_e(_average_pool),
+    "Mixed_7c": _block_e(_max_pool),
 }
 
 
@@ -198,15 +198,15 @@ class Inception(nn.Module):
     def __call__(
         self, images: Images
     ) -> tuple[Float[Array, "batch 1008"], Float[Array, "batch 2048"]]:
-        """Images of 299x299, scaled about as [-1, 1] -> logits without their bias, features.
+        """Returns logits without their bias and features of images of 299x299, about in [-1, 1].
 
-        The logits leave out the bias as torch-fidelity's inception score does.
+        torch-fidelity computes the inception score without the bias too.
         """
         x = _Unit(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(images)
         x = _Unit(32, (3, 3), 1, "VALID", name="Conv2d_2a_3x3")(x)
-        x = _shrunk(_Unit(64, (3, 3), name="Conv2d_2b_3x3")(x))
+        x = _max_pool_by_2(_Unit(64, (3, 3), name="Conv2d_2b_3x3")(x))
         x = _Unit(80, (1, 1), name="Conv2d_3b_1x1")(x)
-        x = _shrunk(_Unit(192, (3, 3), 1, "VALID", name="Conv2d_4a_3x3")(x))
+        x = _max_pool_by_2(_Unit(192, (3, 3), 1, "VALID", name="Conv2d_4a_3x3")(x))
         for name, block in MIXED.items():
             x = _Mixed(**block, name=name)(x)
         features = x.mean(axis=(1, 2))
@@ -215,7 +215,7 @@ class Inception(nn.Module):
 
 
 def from_torch(state: Mapping[str, np.ndarray]) -> PyTree:
-    """Parameters from a state dict of the PyTorch port of this graph.
+    """Converts a state dict of the PyTorch port of this graph into parameters.
 
     Args:
         state: arrays by names such as "Mixed_5b.branch1x1.conv.weight".
@@ -226,13 +226,13 @@ def from_torch(state: Mapping[str, np.ndarray]) -> PyTree:
     blank = jnp.zeros((1, SIZE, SIZE, 3))
     shapes = jax.eval_shape(Inception().init, jax.random.key(0), blank)["params"]
     converted = {}
-    for path, outline in flax.traverse_util.flatten_dict(shapes).items():
-        found = _array(state, ".".join(path[:-1]), path[-1])
-        if found.shape != outline.shape:
+    for path, spec in flax.traverse_util.flatten_dict(shapes).items():
+        array = _array(state, ".".join(path[:-1]), path[-1])
+        if array.shape != spec.shape:
             raise ValueError(
-                f"{'.'.join(path)} has the shape {found.shape}; this network's is {outline.shape}"
+                f"{'.'.join(path)} must have the shape {spec.shape}, got {array.shape}"
             )
-        converted[path] = found.astype(np.float32)
+        converted[path] = array.astype(np.float32)
     return flax.traverse_util.unflatten_dict(converted)
 
 

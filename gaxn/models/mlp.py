@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from gaxn.nn import norms
-from gaxn.types import InputError, Labels, Latents, Logits, require
+from gaxn.types import Labels, Latents, Logits, check
 
 
 class Generator(nn.Module):
@@ -12,8 +12,8 @@ class Generator(nn.Module):
 
     Attributes:
         features: coordinates of a point.
-        widths: of the hidden layers.
-        deviation: of the initial weights.
+        widths: units of the hidden layers.
+        deviation: standard deviation of the initial weights.
     """
 
     features: int
@@ -22,8 +22,8 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> jax.Array:
-        """Args: latents, float [batch, latent]. Returns points, float [batch, features]."""
-        _refuse_labels(labels)
+        """Returns points, float [batch, features], for latents, float [batch, latent]."""
+        _check_unconditional(labels)
         initial = nn.initializers.normal(self.deviation)
         x = latents
         for width in self.widths:
@@ -33,12 +33,12 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Point (or a pack of them) -> logit: maxout layers (Goodfellow et al., 2013), a linear one.
+    """Point, or a pack of points -> logit: maxout layers (Goodfellow et al., 2013), a linear one.
 
     Attributes:
-        widths: of the hidden layers.
-        pieces: linear maps whose largest value a unit takes.
-        deviation: of the initial weights.
+        widths: units of the hidden layers.
+        pieces: linear functions per maxout unit, whose value is the largest of them.
+        deviation: standard deviation of the initial weights.
     """
 
     widths: tuple[int, ...] = (200, 200, 200)
@@ -47,9 +47,9 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, points: jax.Array, labels: Labels | None, train: bool) -> Logits:
-        """Args: points, float [batch, features]. Returns logits, float [batch]."""
-        _refuse_labels(labels)
-        require("pieces", self.pieces, self.pieces >= 1, "1 or more")
+        """Returns logits, float [batch], for points, float [batch, features]."""
+        _check_unconditional(labels)
+        check("pieces", self.pieces, self.pieces >= 1, "1 or more")
         initial = nn.initializers.normal(self.deviation)
         x = points
         for width in self.widths:
@@ -58,6 +58,5 @@ class Discriminator(nn.Module):
         return nn.Dense(1, kernel_init=initial)(x)[:, 0]
 
 
-def _refuse_labels(labels: Labels | None) -> None:
-    if labels is not None:
-        raise InputError("config.conditional is True; valid is False with the networks of mlp")
+def _check_unconditional(labels: Labels | None) -> None:
+    check("conditional", True, labels is None, "False with the networks of mlp")

@@ -1,7 +1,7 @@
-"""The self-attention GAN in its small form: few convolutions, attention in both players.
+"""SAGAN (Zhang et al., 2019) in a small form: few convolutions, attention in both networks.
 
-After SAGAN (Zhang et al., 2019), with the plain convolutional players of DCGAN instead of
-residual ones, which are in `sagan_resnet`.
+The networks are plain convolutions as in DCGAN; the residual ones of the paper are in
+`sagan_resnet`.
 """
 
 from functools import partial
@@ -10,19 +10,19 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 
 from gaxn.nn import precision, spectral
-from gaxn.nn.attention import attend_where_asked, require_resolutions
+from gaxn.nn.attention import apply_self_attention, check_resolutions
 from gaxn.nn.conditioning import Projection, class_weights
+from gaxn.nn.norms import normalize
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
-from gaxn.nn.residual import normalise
-from gaxn.nn.scales import judge_scales
+from gaxn.nn.scales import discriminate_scales
 from gaxn.types import Images, Labels, Latents, Logits
 
 
 class Generator(nn.Module):
     """Latent and label -> image.
 
-    A dense layer to a small map, BatchNorm, ReLU; then one 4x4 transposed convolution a width,
-    BatchNorm, ReLU, and self-attention where the resolution is in `attention_at`; last a
+    A dense layer to a small map, BatchNorm, ReLU; then one 4x4 transposed convolution per width,
+    BatchNorm, ReLU, and self-attention if the resolution is in `attention_at`; last a
     transposed convolution to the channels of the image, with a bias, and tanh. A label modulates
     every BatchNorm.
 
@@ -32,11 +32,11 @@ class Generator(nn.Module):
         classes: number of labels; None for an unconditional generator.
         first: channels of the first map.
         widths: channels after each doubling but the last.
-        attention_at: resolutions that are followed by self-attention; () for none.
-        heads, attention_pool, attention_block: of `SelfAttention`: heads, pool and block.
-        spectral_norm: whether every layer is spectrally normalised, the generator's too
+        attention_at: resolutions with self-attention; () for none.
+        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
+        spectral_norm: whether every layer is spectrally normalized, the generator's too
             (Zhang et al., 2019, section 3.1).
-        remat: activations within a block are computed again for the gradient.
+        remat: whether activations within a block are computed again for the gradient.
         dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
@@ -55,40 +55,45 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
-        """Args: latents, float [batch, latent]; labels, int [batch], or the weights of classes,
-        float [batch, classes]. Returns images in [-1, 1]."""
-        start, *doubled = resolutions(self.size, len(self.widths) + 1)
-        require_resolutions(self.attention_at, doubled[:-1])
+        """Returns images in [-1, 1], float32.
+
+        Args:
+            latents: float [batch, latent].
+            labels: int [batch], or class weights, float [batch, classes].
+            train: whether BatchNorm uses the statistics of the batch.
+        """
+        start, *sizes = resolutions(self.size, len(self.widths) + 1)
+        check_resolutions(self.attention_at, sizes[:-1])
         condition = None if self.classes is None else class_weights(labels, self.classes)
         wrap = partial(spectral.wrap, self.spectral_norm)
         dense = nn.Dense(start * start * self.first, use_bias=False, dtype=self.dtype)
         x = wrap(dense, "dense")(latents, train).reshape(-1, start, start, self.first)
-        x = nn.relu(normalise(x, condition, train, self.dtype))
+        x = nn.relu(normalize(x, condition, train, self.dtype))
         block = nn.remat(_Doubling, static_argnums=(3,)) if self.remat else _Doubling
-        for width, resolution in zip(self.widths, doubled, strict=False):
-            own = block(width, resolution, self.spectral_norm, self.dtype, name=f"to_{resolution}")
-            x = own(x, condition, train)
-            x = attend_where_asked(self, x, train)
+        for width, size in zip(self.widths, sizes, strict=False):
+            layer = block(width, size, self.spectral_norm, self.dtype, name=f"to_{size}")
+            x = layer(x, condition, train)
+            x = apply_self_attention(self, x, train)
         last = TransposedConvolution(self.channels, dtype=self.dtype)
-        x = precision.widened(wrap(last, "image")(x, train, self.size))
+        x = precision.widen(wrap(last, "image")(x, train, self.size))
         return nn.tanh(x + self.param("bias", nn.initializers.zeros, (self.channels,)))
 
 
 class Discriminator(nn.Module):
     """Image and label -> logits, without batch statistics.
 
-    One 4x4 convolution of stride 2 a width, LeakyReLU 0.2, and self-attention where the new
+    One 4x4 convolution of stride 2 per width, LeakyReLU 0.2, and self-attention if the new
     resolution is in `attention_at`; then a dense layer. A label conditions by projection.
 
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
         widths: channels after each halving.
-        attention_at: resolutions that self-attention works at; () for none.
-        heads, attention_pool, attention_block: of `SelfAttention`: heads, pool and block.
-        spectral_norm: whether every layer is spectrally normalised.
-        scales: networks of this kind, each looking at half the resolution of the one before
-            (Wang et al., 2018, section 3.2).
-        remat: activations within a block are computed again for the gradient.
+        attention_at: resolutions with self-attention; () for none.
+        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
+        spectral_norm: whether every layer is spectrally normalized.
+        scales: copies of this network, each with the image at half the resolution of the one
+            before (Wang et al., 2018, section 3.2).
+        remat: whether activations within a block are computed again for the gradient.
         dtype: of activations and products; parameters, statistics and logits are float32.
     """
 
@@ -105,20 +110,20 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
-        """Args: images in [-1, 1]; labels, int [batch].
+        """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch].
 
-        Returns logits, float [batch]; [batch, scales] of several scales.
+        With several scales they are [batch, scales].
         """
-        halved = resolutions(images.shape[1], len(self.widths))[-2::-1]
-        require_resolutions(self.attention_at, halved)
+        sizes = resolutions(images.shape[1], len(self.widths))[-2::-1]
+        check_resolutions(self.attention_at, sizes)
         if self.scales > 1:
-            return judge_scales(self, len(self.widths), images, labels, train)
+            return discriminate_scales(self, len(self.widths), images, labels, train)
         block = nn.remat(_Halving, static_argnums=(2,)) if self.remat else _Halving
         x = images
-        for width, resolution in zip(self.widths, halved, strict=True):
-            x = block(width, self.spectral_norm, self.dtype, name=f"to_{resolution}")(x, train)
-            x = attend_where_asked(self, x, train)
-        features = precision.widened(x).reshape(x.shape[0], -1)
+        for width, size in zip(self.widths, sizes, strict=True):
+            x = block(width, self.spectral_norm, self.dtype, name=f"to_{size}")(x, train)
+            x = apply_self_attention(self, x, train)
+        features = precision.widen(x).reshape(x.shape[0], -1)
         logits = spectral.wrap(self.spectral_norm, nn.Dense(1), "logit")(features, train)[:, 0]
         if self.classes is not None:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
@@ -126,18 +131,18 @@ class Discriminator(nn.Module):
 
 
 class _Doubling(nn.Module):
-    """A transposed convolution to `resolution`, BatchNorm, ReLU."""
+    """A transposed convolution to height and width `size`, BatchNorm, ReLU."""
 
     width: int
-    resolution: int
+    size: int
     spectral_norm: bool
     dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: Images, condition, train: bool) -> Images:
         layer = TransposedConvolution(self.width, dtype=self.dtype)
-        x = spectral.wrap(self.spectral_norm, layer)(x, train, self.resolution)
-        return nn.relu(normalise(x, condition, train, self.dtype))
+        x = spectral.wrap(self.spectral_norm, layer)(x, train, self.size)
+        return nn.relu(normalize(x, condition, train, self.dtype))
 
 
 class _Halving(nn.Module):

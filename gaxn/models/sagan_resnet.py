@@ -1,7 +1,7 @@
 """The residual networks of SAGAN (Zhang et al., 2019, section 4), at 64x64 and 128x128.
 
-As its authors' code has them: spectral norm in both players, conditional BatchNorm,
-projection, keys and values of the attention pooled by 2.
+As in its authors' code: spectral norm in both networks, conditional BatchNorm, projection, and
+attention with keys and values pooled by 2.
 """
 
 from typing import Any
@@ -11,32 +11,32 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from gaxn.nn import precision, spectral
-from gaxn.nn.attention import attend_where_asked, require_resolutions
+from gaxn.nn.attention import apply_self_attention, check_resolutions
 from gaxn.nn.conditioning import Projection, class_weights
+from gaxn.nn.norms import normalize
 from gaxn.nn.resampling import resolutions
-from gaxn.nn.residual import INITIAL, DownBlock, UpBlock, convolution, normalise
-from gaxn.nn.scales import judge_scales
-from gaxn.types import Images, Labels, Latents, Logits, require
+from gaxn.nn.residual import KERNEL_INIT, DownBlock, UpBlock, convolution
+from gaxn.nn.scales import discriminate_scales
+from gaxn.types import Images, Labels, Latents, Logits, check
 
 
-def paper(size: int) -> dict[str, dict[str, Any]]:
-    """What the paper's networks are at 64 or 128 pixels: options of both players, for configs.
+def published_networks(size: int) -> dict[str, dict[str, Any]]:
+    """Returns the config of the paper's generator and discriminator at 64 or 128 pixels.
 
-    64 is 128 without its widest block.
+    At 64 pixels they lack the widest block of those at 128 pixels.
     """
-    deeper = {64: (512,), 128: (512, 1024)}[size]
+    widths = {64: (64, 128, 256, 512), 128: (64, 128, 256, 512, 1024)}[size]
     shared = {"attention_at": (32,), "attention_pool": 2}
-    narrow = (64, 128, 256)
     return {
         "generator": {
             "name": "sagan_resnet.Generator",
             "first": 1024,
-            "widths": (*reversed(deeper), *reversed(narrow)),
+            "widths": widths[::-1],
             **shared,
         },
         "discriminator": {
             "name": "sagan_resnet.Discriminator",
-            "widths": (*narrow, *deeper),
+            "widths": widths,
             "last": 1024,
             **shared,
         },
@@ -46,8 +46,8 @@ def paper(size: int) -> dict[str, dict[str, Any]]:
 class Generator(nn.Module):
     """Latent and label -> image.
 
-    A dense layer to a small map; one residual block a width, each doubling the resolution, and
-    self-attention where it is in `attention_at`; BatchNorm, ReLU, a 3x3 convolution and tanh.
+    A dense layer to a small map; one residual block per width, each doubling the resolution, and
+    self-attention if it is in `attention_at`; BatchNorm, ReLU, a 3x3 convolution and tanh.
     The label modulates the BatchNorm of every block.
 
     Attributes:
@@ -56,10 +56,10 @@ class Generator(nn.Module):
         classes: number of labels; None for an unconditional generator.
         first: channels of the first map.
         widths: channels after each doubling.
-        attention_at: resolutions that are followed by self-attention; () for none.
-        heads, attention_pool, attention_block: of `SelfAttention`: heads, pool and block.
-        spectral_norm: whether every layer is spectrally normalised.
-        remat: activations within a block are computed again for the gradient.
+        attention_at: resolutions with self-attention; () for none.
+        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
+        spectral_norm: whether every layer is spectrally normalized.
+        remat: whether activations within a block are computed again for the gradient.
         dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
@@ -78,41 +78,46 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
-        """Args: latents, float [batch, latent]; labels, int [batch], or the weights of classes,
-        float [batch, classes]. Returns images in [-1, 1]."""
-        start, *doubled = _exact(self.size, len(self.widths))
-        require_resolutions(self.attention_at, doubled)
+        """Returns images in [-1, 1], float32.
+
+        Args:
+            latents: float [batch, latent].
+            labels: int [batch], or class weights, float [batch, classes].
+            train: whether BatchNorm uses the statistics of the batch.
+        """
+        start, *sizes = _exact_resolutions(self.size, len(self.widths))
+        check_resolutions(self.attention_at, sizes)
         condition = None if self.classes is None else class_weights(labels, self.classes)
-        dense = nn.Dense(start * start * self.first, kernel_init=INITIAL, dtype=self.dtype)
+        dense = nn.Dense(start * start * self.first, kernel_init=KERNEL_INIT, dtype=self.dtype)
         x = spectral.wrap(self.spectral_norm, dense, "dense")(latents, train)
         x = x.reshape(-1, start, start, self.first)
         block = nn.remat(UpBlock, static_argnums=(3,)) if self.remat else UpBlock
-        for width, resolution in zip(self.widths, doubled, strict=True):
-            own = block(width, self.spectral_norm, self.dtype, name=f"to_{resolution}")
-            x = own(x, condition, train)
-            x = attend_where_asked(self, x, train)
-        x = nn.relu(normalise(x, None, train, self.dtype))
+        for width, size in zip(self.widths, sizes, strict=True):
+            layer = block(width, self.spectral_norm, self.dtype, name=f"to_{size}")
+            x = layer(x, condition, train)
+            x = apply_self_attention(self, x, train)
+        x = nn.relu(normalize(x, None, train, self.dtype))
         last = convolution(self.spectral_norm, self.channels, 3, "image", dtype=self.dtype)
-        return nn.tanh(precision.widened(last(x, train)))
+        return nn.tanh(precision.widen(last(x, train)))
 
 
 class Discriminator(nn.Module):
     """Image and label -> logits, without batch statistics.
 
-    One residual block a width, each halving the resolution, and self-attention where the new one
-    is in `attention_at`; a last block, which does not; ReLU, the sum over all places, and a
-    dense layer. A label conditions by projection.
+    One residual block per width, each halving the resolution, and self-attention if the new one
+    is in `attention_at`; a last block at the same resolution; ReLU, the sum over all positions,
+    and a dense layer. A label conditions by projection.
 
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
         widths: channels after each halving.
         last: channels of the last block.
-        attention_at: resolutions that self-attention works at; () for none.
-        heads, attention_pool, attention_block: of `SelfAttention`: heads, pool and block.
-        spectral_norm: whether every layer is spectrally normalised.
-        scales: networks of this kind, each looking at half the resolution of the one before
-            (Wang et al., 2018, section 3.2).
-        remat: activations within a block are computed again for the gradient.
+        attention_at: resolutions with self-attention; () for none.
+        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
+        spectral_norm: whether every layer is spectrally normalized.
+        scales: copies of this network, each with the image at half the resolution of the one
+            before (Wang et al., 2018, section 3.2).
+        remat: whether activations within a block are computed again for the gradient.
         dtype: of activations and products; parameters, statistics and logits are float32.
     """
 
@@ -130,32 +135,31 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
-        """Args: images in [-1, 1]; labels, int [batch].
+        """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch].
 
-        Returns logits, float [batch]; [batch, scales] of several scales.
+        With several scales they are [batch, scales].
         """
-        halved = _exact(images.shape[1], len(self.widths))[-2::-1]
-        require_resolutions(self.attention_at, halved)
+        sizes = _exact_resolutions(images.shape[1], len(self.widths))[-2::-1]
+        check_resolutions(self.attention_at, sizes)
         if self.scales > 1:
-            return judge_scales(self, len(self.widths), images, labels, train)
+            return discriminate_scales(self, len(self.widths), images, labels, train)
         block = nn.remat(DownBlock, static_argnums=(2,)) if self.remat else DownBlock
         x = images
-        for index, (width, resolution) in enumerate(zip(self.widths, halved, strict=True)):
-            name = f"to_{resolution}"
+        for index, (width, size) in enumerate(zip(self.widths, sizes, strict=True)):
+            name = f"to_{size}"
             x = block(width, index == 0, True, self.spectral_norm, self.dtype, name=name)(x, train)
-            x = attend_where_asked(self, x, train)
+            x = apply_self_attention(self, x, train)
         x = block(self.last, False, False, self.spectral_norm, self.dtype, name="last")(x, train)
-        features = jnp.sum(nn.relu(precision.widened(x)), axis=(1, 2))
-        dense = nn.Dense(1, kernel_init=INITIAL)
+        features = jnp.sum(nn.relu(precision.widen(x)), axis=(1, 2))
+        dense = nn.Dense(1, kernel_init=KERNEL_INIT)
         logits = spectral.wrap(self.spectral_norm, dense, "logit")(features, train)[:, 0]
         if self.classes is not None:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
         return logits
 
 
-def _exact(size: int, levels: int) -> tuple[int, ...]:
-    """The resolutions of so many halvings, none of an odd number."""
-    found = resolutions(size, levels)
-    valid = f"a number of halvings that {size} pixels allow without a rest"
-    require("widths", levels, found[0] << levels == size, valid)
-    return found
+def _exact_resolutions(size: int, levels: int) -> tuple[int, ...]:
+    """Returns `resolutions`, after checking that no odd number is halved."""
+    expected = f"a multiple of {2**levels}, because each of the {levels} widths halves it"
+    check("the image's size", size, size % 2**levels == 0, expected)
+    return resolutions(size, levels)

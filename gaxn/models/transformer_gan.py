@@ -1,19 +1,19 @@
-"""Transformer against Transformer, over patches of the image (TransGAN; Jiang et al., 2021)."""
+"""A GAN of two Transformers over patches of the image (TransGAN; Jiang et al., 2021)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.nn.conditioning import Projection, embed
 from gaxn.nn.transformer import Block, Tokens, norm
-from gaxn.types import Images, InputError, Labels, Latents, Logits
+from gaxn.types import Images, Labels, Latents, Logits, check
 
 
 class Generator(nn.Module):
     """Latent and label -> image.
 
-    A dense layer gives a token a patch, to which a learnt position is added; then Transformer
-    blocks, modulated by latent and label, and a dense layer from each token to the pixels
-    of its patch; tanh.
+    A dense layer gives one token per patch, to which a learned position is added; then
+    Transformer blocks, modulated by latent and label, and a dense layer from each token to the
+    pixels of its patch; tanh.
 
     Attributes:
         size: height and width of the image, in pixels.
@@ -41,14 +41,14 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
-        """Args: latents, float [batch, latent]; labels, int [batch]. Returns images in [-1, 1]."""
-        side = _patches(self.size, self.patch)
+        """Returns images in [-1, 1] for latents, float [batch, latent], and labels, int [batch]."""
+        side = _patches_per_side(self.size, self.patch)
         x = latents
         if self.classes is not None:
             x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
         condition = x if self.modulated else None
         x = nn.Dense(side * side * self.width, use_bias=False)(x)
-        x = _placed(x.reshape(-1, side * side, self.width), self)
+        x = _add_positions(x.reshape(-1, side * side, self.width), self)
         for index in range(self.depth):
             x = Block(self.heads, self.ratio, name=f"block_{index}")(x, condition)
         x = norm(x, condition, "last")
@@ -59,8 +59,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Image and label -> one logit, without batch statistics.
 
-    Each patch becomes a token by a dense layer, plus a learnt position; then Transformer
-    blocks, a layer norm, a hidden dense layer that sees every token, LeakyReLU 0.2, and a
+    A dense layer turns each patch into a token, to which a learned position is added; then
+    Transformer blocks, a layer norm, a hidden dense layer over all tokens, LeakyReLU 0.2, and a
     dense layer for the logit. A label conditions by projection.
 
     Attributes:
@@ -79,10 +79,10 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
-        """Args: images in [-1, 1]; labels, int [batch]. Returns logits, float [batch]."""
-        _patches(images.shape[1], self.patch)
+        """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch]."""
+        _patches_per_side(images.shape[1], self.patch)
         x = nn.Dense(self.width, name="patches")(_to_patches(images, self.patch))
-        x = _placed(x, self)
+        x = _add_positions(x, self)
         for index in range(self.depth):
             x = Block(self.heads, self.ratio, name=f"block_{index}")(x)
         x = norm(x, None, "last")
@@ -94,27 +94,26 @@ class Discriminator(nn.Module):
         return logits
 
 
-def _placed(x: Tokens, module: nn.Module) -> Tokens:
-    """Adds a learnt position to each token."""
+def _add_positions(x: Tokens, module: nn.Module) -> Tokens:
+    """Adds a learned position to each token."""
     return x + module.param("positions", nn.initializers.normal(0.02), x.shape[1:])
 
 
-def _patches(size: int, patch: int) -> int:
-    """Patches along a side."""
-    if patch < 1 or size % patch:
-        raise InputError(f"patch is {patch}; it has to divide the image's {size} pixels")
+def _patches_per_side(size: int, patch: int) -> int:
+    valid = patch >= 1 and size % patch == 0
+    check("patch", patch, valid, f"a divisor of the image's size, {size}")
     return size // patch
 
 
 def _to_patches(images: Images, patch: int) -> Tokens:
-    """[batch, height, width, channels] -> [batch, patches, patch * patch * channels]."""
+    """Splits [batch, height, width, channels] into [batch, patches, patch * patch * channels]."""
     batch, height, width, channels = images.shape
     x = images.reshape(batch, height // patch, patch, width // patch, patch, channels)
     return x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)
 
 
 def _from_patches(x: Tokens, side: int, patch: int) -> Images:
-    """The inverse of `_to_patches`, for a square image of `side` patches a side."""
+    """Inverts `_to_patches` for a square image of `side` patches per side."""
     batch = x.shape[0]
     x = x.reshape(batch, side, side, patch, patch, -1).swapaxes(2, 3)
     return x.reshape(batch, side * patch, side * patch, -1)

@@ -1,23 +1,23 @@
-"""Adaptive discriminator augmentation: as much as overfitting asks for (Karras et al., 2020a)."""
+"""Adaptive discriminator augmentation (Karras et al., 2020a)."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gaxn import axis
+from gaxn.distributed import axis
 from gaxn.types import Logits
 
 COLLECTION = "ada"
-EVERY = 4
-"""Batches between two changes."""
+INTERVAL = 4
+"""Batches between two changes of the probability."""
 
 
 class AdaptiveProbability(nn.Module):
-    """The probability of each augmentation, steered by the mean sign of real logits (eq. 1).
+    """The probability of each augmentation, controlled by the mean sign of real logits (eq. 1).
 
     Attributes:
-        target: where that mean is meant to be, in (0, 1); above, the discriminator overfits and
-            the probability rises.
+        target: of the mean sign, in (0, 1). Above it the discriminator overfits, and the
+            probability rises; below it the probability falls.
         images: real images in which the probability can go from 0 to 1.
     """
 
@@ -30,11 +30,11 @@ class AdaptiveProbability(nn.Module):
         self.batches = self.variable(COLLECTION, "batches", jnp.zeros, (), jnp.int32)
 
     def __call__(self) -> jax.Array:
-        """In [0, 1]."""
+        """Returns the probability, in [0, 1]."""
         return self.probability.value
 
     def adjust(self, real: Logits, examples: int) -> None:
-        """Notes a batch's logits; each fourth time the probability moves by its step.
+        """Adds a batch to the mean sign; changes the probability after every `INTERVAL` batches.
 
         Args:
             real: logits of real images.
@@ -43,9 +43,9 @@ class AdaptiveProbability(nn.Module):
         if not self.is_mutable_collection(COLLECTION):
             return
         signs = self.signs.value + axis.mean_over_devices(jnp.sign(real).mean())
-        due = self.batches.value + 1 == EVERY
-        move = jnp.sign(signs / EVERY - self.target) * EVERY * examples / self.images
-        moved = jnp.clip(self.probability.value + move, 0, 1)
-        self.probability.value = jnp.where(due, moved, self.probability.value)
+        due = self.batches.value + 1 == INTERVAL
+        change = jnp.sign(signs / INTERVAL - self.target) * INTERVAL * examples / self.images
+        changed = jnp.clip(self.probability.value + change, 0, 1)
+        self.probability.value = jnp.where(due, changed, self.probability.value)
         self.signs.value = jnp.where(due, 0.0, signs)
-        self.batches.value = (self.batches.value + 1) % EVERY
+        self.batches.value = (self.batches.value + 1) % INTERVAL

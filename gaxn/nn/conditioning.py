@@ -1,4 +1,4 @@
-"""How the players see the label of an image, or name it."""
+"""Conditioning of networks on the class of an image, and its prediction."""
 
 import flax.linen as nn
 import jax
@@ -6,20 +6,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gaxn.nn import spectral
-from gaxn.types import Images, InputError, Labels
+from gaxn.types import Images, Labels, check
 
 ClassWeights = Float[Array, "batch classes"]
 
 
 def class_weights(labels: Labels | ClassWeights, classes: int) -> ClassWeights:
-    """One-hot rows of labels; weights of several classes, each row's sum 1, as they are."""
+    """Returns labels as one-hot rows; class weights, each row with sum 1, are returned as is."""
     return jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
 
 
 def embed(labels: Labels | ClassWeights, classes: int, features: int) -> jax.Array:
-    """A learnt vector a class, [batch, features]; of several classes their weighted mean.
+    """Returns the learned vectors of the classes, [batch, features]; their means for weights.
 
-    To be called within a compact method.
+    Called within a compact method.
     """
     layer = nn.Embed(classes, features)
     return layer(labels) if labels.ndim == 1 else labels @ layer.embedding
@@ -36,7 +36,7 @@ class LabelMap(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels) -> Images:
-        """Appends an embedding of the label, shaped as an image, to the channels."""
+        """Appends an embedding of the label, reshaped to an image, to the channels."""
         batch, height, width, _ = images.shape
         embedding = nn.Embed(self.classes, height * width)(labels)
         return jnp.concatenate([images, embedding.reshape(batch, height, width, 1)], axis=-1)
@@ -47,7 +47,7 @@ class Projection(nn.Module):
 
     Attributes:
         classes: number of labels.
-        spectral_norm: whether the embedding is spectrally normalised.
+        spectral_norm: whether the embedding is spectrally normalized.
     """
 
     classes: int
@@ -55,17 +55,17 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, labels: Labels, train: bool) -> jax.Array:
-        """<embedding(label), features>, shape [batch]."""
+        """Returns <embedding(label), features>, shape [batch]."""
         layer = spectral.wrap(self.spectral_norm, nn.Dense(features.shape[-1], use_bias=False))
         return jnp.sum(layer(class_weights(labels, self.classes), train) * features, axis=-1)
 
 
 class ClassHead(nn.Module):
-    """Class logits beside the logit (Odena et al., 2017).
+    """Class logits of an auxiliary classifier (Odena et al., 2017).
 
     Attributes:
         classes: number of labels.
-        spectral_norm: whether the kernel is spectrally normalised.
+        spectral_norm: whether the kernel is spectrally normalized.
     """
 
     classes: int | None
@@ -73,13 +73,11 @@ class ClassHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
-        """Features, [batch, features] -> [batch, classes].
+        """Returns class logits, [batch, classes], of features, [batch, features].
 
         Raises:
-            InputError: there are no classes.
+            InputError: `classes` is None.
         """
-        if self.classes is None:
-            raise InputError(
-                "config.discriminator.auxiliary is True; valid is False, or config.conditional=True"
-            )
+        expected = "False for an unconditional discriminator"
+        check("auxiliary", True, self.classes is not None, expected)
         return spectral.wrap(self.spectral_norm, nn.Dense(self.classes))(features, train)

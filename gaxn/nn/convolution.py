@@ -1,12 +1,12 @@
 """The convolution of stride 2 and its transpose, fast to differentiate any number of times.
 
-Kernels are 4x4 or 3x3; both have a zero around what they read.
+Kernels are 4x4 or 3x3; the full-resolution image is padded by one zero on each side.
 
 A convolution y = C(x, w) is bilinear, so <z, C(x, w)> is linear in each of x, w and z, and
-the three partial gradients are the convolution, its transpose and its filter gradient. Each
-one's derivatives are the other two, which is how they are declared here. XLA derives them
-with dilated operands instead, and on CPU the filter gradient of a dilated operand takes 5 to
-15 times as long; gradient penalties meet it at every strided convolution.
+the three partial gradients are the convolution, its transpose and its filter gradient. The
+derivatives of each are the other two, and they are declared so here. XLA derives them with
+dilated operands instead, and on CPU the filter gradient of a dilated operand takes 5 to 15
+times as long; gradient penalties need it at every strided convolution.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from gaxn.types import Images
 
 Kernel = Float[Array, "side side wide narrow"]
-"""`wide` channels belong to the full resolution, `narrow` to the half, whichever way it goes."""
+"""`wide` channels at full resolution, `narrow` channels at half, in both directions."""
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -29,13 +29,13 @@ def _convolve(x: Images, kernel: Kernel) -> Images:
 
 @jax.custom_vjp
 def halve(x: Images, kernel: Kernel) -> Images:
-    """The convolution: [batch, 2h, 2w, wide] -> [batch, h, w, narrow]."""
+    """Convolves with stride 2: [batch, 2h, 2w, wide] -> [batch, h, w, narrow]."""
     return _convolve(x, kernel)
 
 
 @jax.custom_vjp
 def double(y: Images, kernel: Kernel) -> Images:
-    """Its transpose: [batch, h, w, narrow] -> [batch, 2h, 2w, wide]."""
+    """Applies the transpose of `halve`: [batch, h, w, narrow] -> [batch, 2h, 2w, wide]."""
     batch, height, width, _ = y.shape
     full = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[2]), y.dtype)
     (x,) = jax.linear_transpose(lambda x: _convolve(x, kernel), full)(y)
@@ -44,13 +44,14 @@ def double(y: Images, kernel: Kernel) -> Images:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def filter_gradient(x: Images, y: Images, side: int) -> Kernel:
-    """The gradient of <y, halve(x, kernel)> in the kernel, which has `side` rows."""
+    """Returns the gradient of <y, halve(x, kernel)> in the kernel, which has `side` rows."""
     shape = jax.ShapeDtypeStruct((side, side, x.shape[-1], y.shape[-1]), x.dtype)
     (kernel,) = jax.linear_transpose(lambda kernel: _convolve(x, kernel), shape)(y)
     return kernel
 
 
-def _keep(function):
+def _forward(function):
+    """Returns `function` with its operands as the residuals of its backward pass."""
     return lambda *operands: (function(*operands), operands)
 
 
@@ -73,6 +74,6 @@ def _filter_backward(side, operands, kernel):
     return double(y, kernel), halve(x, kernel)
 
 
-halve.defvjp(_keep(halve), _halve_backward)
-double.defvjp(_keep(double), _double_backward)
+halve.defvjp(_forward(halve), _halve_backward)
+double.defvjp(_forward(double), _double_backward)
 filter_gradient.defvjp(_filter_forward, _filter_backward)

@@ -1,4 +1,4 @@
-"""Position as a feature (CoordConv; Liu et al., 2018)."""
+"""Coordinates of pixels as features (CoordConv; Liu et al., 2018)."""
 
 import jax.numpy as jnp
 
@@ -6,6 +6,6 @@ from gaxn.types import Images
 
 
 def coordinates(size: int) -> Images:
-    """y and x, from -1 to 1 between the outer pixels' centres: shape [1, size, size, 2]."""
+    """Returns y and x, from -1 to 1 between the outer pixel centers: [1, size, size, 2]."""
     line = jnp.linspace(-1, 1, size)
     return jnp.stack(jnp.meshgrid(line, line, indexing="ij"), axis=-1)[None]

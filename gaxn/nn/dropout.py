@@ -1,30 +1,31 @@
-"""Dropout whose masks do not depend on the devices (Srivastava et al., 2014)."""
+"""Dropout with masks that do not depend on the number of devices (Srivastava et al., 2014)."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gaxn import axis, keys
-from gaxn.types import require
+from gaxn import keys
+from gaxn.distributed import axis
+from gaxn.types import check
 
 
 class Dropout(nn.Module):
-    """Each number is 0 with a probability, else scaled so that its mean stays; in training only.
+    """Zeros each number with a probability and scales the others to keep the mean, in training.
 
-    The mask of an example goes by its place in the global batch, the layer, and the key that
-    `apply` is given as `rngs["dropout"]`.
+    The mask of an example depends on its index in the global batch, on the layer, and on the key
+    that `apply` gets as `rngs["dropout"]`.
 
     Attributes:
-        rate: the probability, 0 or more and below 1.
+        rate: the probability, in [0, 1).
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        require("dropout", self.rate, 0 <= self.rate < 1, "0 or more and below 1")
+        check("dropout", self.rate, 0 <= self.rate < 1, "0 or more and below 1")
         if not train or not self.rate:
             return x
-        own = keys.per_example(self.make_rng("dropout"), axis.example_indices(x.shape[0]))
-        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(own)
-        return jnp.where(kept, x / (1 - self.rate), 0)
+        example_keys = keys.per_example(self.make_rng("dropout"), axis.example_indices(x.shape[0]))
+        draw_mask = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))
+        return jnp.where(draw_mask(example_keys), x / (1 - self.rate), 0)

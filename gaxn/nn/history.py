@@ -1,50 +1,56 @@
-"""Earlier generated images, which a discriminator sees again (Shrivastava et al., 2017, 2.3)."""
+"""A history of generated images for the discriminator (Shrivastava et al., 2017, section 2.3)."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gaxn import axis
+from gaxn.distributed import axis
 from gaxn.types import Images
 
 COLLECTION = "history"
 
 
 class ImageHistory(nn.Module):
-    """New images in, as many out, half of them old ones, as in the CycleGAN (section 4).
+    """A buffer that replaces half of the new images by older ones (CycleGAN, section 4).
 
-    Until there are `size`, an image is kept and shown. After that, with probability 1/2, one
-    that was kept is shown in its stead, and replaced by it. Images come one after the other, in
-    the order of the global batch.
+    Until the buffer is full, each new image is stored and returned. After that, with probability
+    1/2, a random stored image is returned instead of the new one, which takes its place in the
+    buffer. Images are processed one after the other, in the order of the global batch.
 
     Attributes:
-        size: images that are kept; 0 for none, and new ones are shown.
+        size: images in the buffer; 0 to return the new images only.
     """
 
     size: int
 
     @nn.compact
     def __call__(self, images: Images, keys: jax.Array) -> Images:
-        """Args: images, a key each. Returns as many; where images are kept the gradient ends."""
+        """Returns as many images as it gets, without gradient unless `size` is 0.
+
+        Args:
+            images: new images.
+            keys: one per image.
+        """
         if not self.size:
             return images
         images = jax.lax.stop_gradient(images)
-        kept = self.variable(COLLECTION, "images", jnp.zeros, (self.size, *images.shape[1:]))
+        buffer = self.variable(COLLECTION, "images", jnp.zeros, (self.size, *images.shape[1:]))
         count = self.variable(COLLECTION, "count", jnp.zeros, (), jnp.int32)
         if self.is_initializing():
             return images
 
-        def show(held, new):
-            kept, count = held
+        def insert(state, new):
+            buffer, count = state
             image, key = new
-            choose, place = jax.random.split(key)
-            fills = count < self.size
-            old = jax.random.bernoulli(choose)
-            slot = jnp.where(fills, count, jax.random.randint(place, (), 0, self.size))
-            shown = jnp.where(fills | ~old, image, kept[slot])
-            stored = jnp.where(fills | old, image, kept[slot])
-            return (kept.at[slot].set(stored), jnp.minimum(count + 1, self.size)), shown
+            choice_key, slot_key = jax.random.split(key)
+            filling = count < self.size
+            swap = jax.random.bernoulli(choice_key)
+            slot = jnp.where(filling, count, jax.random.randint(slot_key, (), 0, self.size))
+            output = jnp.where(filling | ~swap, image, buffer[slot])
+            stored = jnp.where(filling | swap, image, buffer[slot])
+            return (buffer.at[slot].set(stored), jnp.minimum(count + 1, self.size)), output
 
-        everyone = axis.gather(images), axis.gather(keys)
-        (kept.value, count.value), shown = jax.lax.scan(show, (kept.value, count.value), everyone)
-        return axis.own_rows(shown, images.shape[0])
+        (buffer.value, count.value), outputs = jax.lax.scan(
+            insert, (buffer.value, count.value), (axis.gather(images), axis.gather(keys))
+        )
+        return axis.local_rows(outputs, images.shape[0])

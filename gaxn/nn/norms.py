@@ -1,4 +1,4 @@
-"""Normalisation of activations."""
+"""Normalization of activations."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from gaxn import axis
+from gaxn.distributed import axis
 from gaxn.types import Images
 
 COLLECTION = "batch_stats"
@@ -16,10 +16,10 @@ MOMENTUM = 0.9
 
 
 def batch_norm(train: bool, dtype: DTypeLike | None = None) -> nn.BatchNorm:
-    """Batch normalisation over the global batch, on any number of devices.
+    """Returns batch normalization over the global batch, on any number of devices.
 
-    Running statistics live in `batch_stats`, float32: a share of 0.1 of each new batch. Those of
-    a batch are float32 too, whatever `dtype` is, the type of the result.
+    Running statistics are float32 in the collection `batch_stats`, with a share of 0.1 of each
+    new batch. The statistics of a batch are float32 too, whatever `dtype`, that of the result, is.
     """
     return nn.BatchNorm(
         use_running_average=not train,
@@ -31,7 +31,7 @@ def batch_norm(train: bool, dtype: DTypeLike | None = None) -> nn.BatchNorm:
 
 
 class ModulatedBatchNorm(nn.Module):
-    """Batch normalisation whose gain and bias follow from a condition.
+    """Batch normalization whose gain and bias are linear functions of a condition.
 
     With the label alone it is conditional BatchNorm (Dumoulin et al., 2017); with the
     latent too, self-modulation (Chen et al., 2019, eq. 2).
@@ -46,7 +46,7 @@ class ModulatedBatchNorm(nn.Module):
     def __call__(
         self, x: Images, condition: Float[Array, "batch condition"], train: bool
     ) -> Images:
-        """Normalises x over the global batch, then scales and shifts each example."""
+        """Normalizes x over the global batch, then scales and shifts each example."""
         channels = x.shape[-1]
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
         dense = partial(nn.Dense, channels, kernel_init=small, dtype=self.dtype)
@@ -54,8 +54,20 @@ class ModulatedBatchNorm(nn.Module):
         return batch_norm(train, self.dtype)(x) * gain[:, None, None] + bias[:, None, None]
 
 
+def normalize(
+    x: Images,
+    condition: Float[Array, "batch condition"] | None,
+    train: bool,
+    dtype: DTypeLike | None = None,
+) -> Images:
+    """Applies BatchNorm, modulated if there is a condition. Called within a compact method."""
+    if condition is None:
+        return batch_norm(train, dtype)(x)
+    return ModulatedBatchNorm(dtype)(x, condition, train)
+
+
 def instance_norm(x: Images) -> Images:
-    """Each channel of each example over its positions: mean 0, variance 1 (Ulyanov et al., 2016).
+    """Normalizes each channel of each example to mean 0 and variance 1 (Ulyanov et al., 2016).
 
     No gain, no bias and no running statistics, as in the CycleGAN's networks.
     """

@@ -1,15 +1,15 @@
-"""Which numbers are narrow and which are wide, where a network computes in bfloat16."""
+"""Precision of sums, softmaxes and outputs in networks that compute in bfloat16."""
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 
-def wide(dtype: DTypeLike) -> jnp.dtype:
-    """float32, or the type itself where it is wider: for sums, softmaxes and losses."""
+def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """Returns float32, or `dtype` if that is wider."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def widened(x: jax.Array) -> jax.Array:
-    """The same numbers in `wide(x.dtype)`."""
-    return x.astype(wide(x.dtype))
+def widen(x: jax.Array) -> jax.Array:
+    """Converts x to float32, unless its type is wider."""
+    return x.astype(wide_dtype(x.dtype))

@@ -12,9 +12,15 @@ Initializer = nn.initializers.Initializer
 
 
 class StridedConvolution(nn.Module):
-    """Halves height and width by a learnt kernel of stride 2, 4x4 or 3x3, with a bias.
+    """Halves height and width by a learned convolution of stride 2, with a bias.
 
-    A side of odd length has a zero more at its end, so that half of it is rounded up.
+    A side of odd length is padded by one zero at its end, so that half of it is rounded up.
+
+    Attributes:
+        features: channels of the result.
+        kernel_init: initializer of the kernel.
+        dtype: of the products; None for that of x and the parameters.
+        side: height and width of the kernel, 4 or 3.
     """
 
     features: int
@@ -24,9 +30,8 @@ class StridedConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images) -> Images:
-        kernel = self.param(
-            "kernel", self.kernel_init, (self.side, self.side, x.shape[-1], self.features)
-        )
+        shape = self.side, self.side, x.shape[-1], self.features
+        kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
@@ -34,12 +39,18 @@ class StridedConvolution(nn.Module):
 
 
 class TransposedConvolution(nn.Module):
-    """Doubles the resolution by a learnt kernel of stride 2, 4x4 or 3x3; no bias.
+    """Doubles height and width by a learned transposed convolution of stride 2, without a bias.
 
-    Before it is cropped, a 4x4 kernel does the same as in `flax.linen.ConvTranspose` with SAME
-    padding and `transpose_kernel=True`; each output pixel meets 4 of its 16 taps, the fan-in of
-    the initialisation. A 3x3 kernel does the same as in
-    `torch.nn.ConvTranspose2d` with padding 1 and output padding 1.
+    Without a size, a 4x4 kernel is equal to `flax.linen.ConvTranspose` with SAME padding and
+    `transpose_kernel=True`, and a 3x3 kernel to `torch.nn.ConvTranspose2d` with padding 1 and
+    output padding 1. An output pixel depends on 4 of the 16 taps of a 4x4 kernel, which is the
+    fan-in of the initialization.
+
+    Attributes:
+        features: channels of the result.
+        kernel_init: initializer of the kernel.
+        dtype: of the products; None for that of x and the parameters.
+        side: height and width of the kernel, 4 or 3.
     """
 
     features: int
@@ -51,7 +62,7 @@ class TransposedConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images, size: int | None = None) -> Images:
-        """To height and width `size`: twice those of `x`, or one less; None for twice."""
+        """Returns a map of height and width `size`: twice those of x (None), or one less."""
         shape = self.side, self.side, self.features, x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, shape)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
@@ -59,10 +70,13 @@ class TransposedConvolution(nn.Module):
 
 
 class ResizedConvolution(nn.Module):
-    """Doubles the resolution by repetition, then convolves 3x3; no bias.
+    """Doubles height and width by repetition, then convolves 3x3, without a bias.
 
-    Costs 2.25 times the transposed convolution and cannot leave a checkerboard
-    (Odena et al., 2016).
+    Costs 2.25 times the transposed convolution and leaves no checkerboard (Odena et al., 2016).
+
+    Attributes:
+        features: channels of the result.
+        kernel_init: initializer of the kernel.
     """
 
     features: int
@@ -70,32 +84,47 @@ class ResizedConvolution(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images, size: int) -> Images:
-        """To height and width `size`: twice those of `x`, or one less."""
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, :size, :size]
+        """Returns a map of height and width `size`: twice those of x, or one less."""
+        x = repeat(x)[:, :size, :size]
         layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=self.kernel_init)
         return layer(x)
 
 
-def max_pool(x: Images, size: int) -> Images:
-    """Max pooling over tiles of `size`; what is left over at the end of a side is dropped.
+def repeat(x: Images) -> Images:
+    """Doubles height and width by repetition."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
-    The same as `flax.linen.max_pool` with VALID padding, whose gradient is slow on CPU.
+
+def average_pool(x: Images) -> Images:
+    """Averages tiles of 2x2; the last row or column of an odd side is dropped."""
+    return _tiles(x, 2).mean(axis=(2, 4))
+
+
+def max_pool(x: Images, size: int) -> Images:
+    """Takes the maximum over tiles of `size`; rows and columns that fill no tile are dropped.
+
+    Equal to `flax.linen.max_pool` with VALID padding, whose gradient is slow on CPU.
     """
+    return _tiles(x, size).max(axis=(2, 4))
+
+
+def _tiles(x: Images, size: int) -> jnp.ndarray:
+    """Returns x as [batch, rows, size, columns, size, channels]."""
     batch, height, width, channels = x.shape
     rows, columns = height // size, width // size
-    tiles = x[:, : rows * size, : columns * size]
-    return tiles.reshape(batch, rows, size, columns, size, channels).max(axis=(2, 4))
+    x = x[:, : rows * size, : columns * size]
+    return x.reshape(batch, rows, size, columns, size, channels)
 
 
 def resolutions(size: int, levels: int) -> tuple[int, ...]:
-    """The resolutions of so many halvings, each rounded up, from the smallest to the full one.
+    """Returns `size` halved `levels` times, rounded up each time, smallest first.
 
     Raises:
         InputError: the size cannot be halved so often.
     """
-    if levels > (size - 1).bit_length():
+    most = (size - 1).bit_length()
+    if levels > most:
         raise InputError(
-            f"widths has {levels} entries, each a doubling; an image of {size} pixels "
-            f"can be halved {(size - 1).bit_length()} times"
+            f"widths must have at most {most} entries for images of {size} pixels, got {levels}"
         )
     return tuple(-(-size // 2**level) for level in reversed(range(levels + 1)))

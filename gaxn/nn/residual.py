@@ -3,14 +3,15 @@
 from functools import partial
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from gaxn.nn import norms, spectral
+from gaxn.nn import spectral
+from gaxn.nn.norms import normalize
+from gaxn.nn.resampling import average_pool, repeat
 from gaxn.types import Images
 
-INITIAL = nn.initializers.glorot_uniform()
+KERNEL_INIT = nn.initializers.glorot_uniform()
 
 
 class UpBlock(nn.Module):
@@ -18,7 +19,7 @@ class UpBlock(nn.Module):
 
     Attributes:
         features: channels of the result.
-        spectral_norm: whether the three convolutions are spectrally normalised.
+        spectral_norm: whether the three convolutions are spectrally normalized.
         dtype: of the products; None for that of x.
     """
 
@@ -30,22 +31,25 @@ class UpBlock(nn.Module):
     def __call__(
         self, x: Images, condition: Float[Array, "batch condition"] | None, train: bool
     ) -> Images:
-        """[batch, h, w, channels] -> [batch, 2h, 2w, features]; a condition modulates the norms."""
+        """Maps [batch, h, w, channels] to [batch, 2h, 2w, features].
+
+        A condition modulates the norms.
+        """
         convolve = partial(convolution, self.spectral_norm, self.features, dtype=self.dtype)
-        y = nn.relu(normalise(x, condition, train, self.dtype))
-        y = convolve(3, "first")(_repeat(y), train)
-        y = nn.relu(normalise(y, condition, train, self.dtype))
-        return convolve(3, "second")(y, train) + convolve(1, "shortcut")(_repeat(x), train)
+        y = nn.relu(normalize(x, condition, train, self.dtype))
+        y = convolve(3, "first")(repeat(y), train)
+        y = nn.relu(normalize(y, condition, train, self.dtype))
+        return convolve(3, "second")(y, train) + convolve(1, "shortcut")(repeat(x), train)
 
 
 class DownBlock(nn.Module):
-    """ReLU, 3x3, ReLU, 3x3, mean of 2x2; plus a 1x1 shortcut, which is there where x changes.
+    """ReLU, 3x3, ReLU, 3x3, mean of 2x2; plus a 1x1 shortcut if the shape of x changes.
 
     Attributes:
         features: channels of the result.
-        first: whether x is an image: it then goes into the first convolution as it is.
+        first: whether x is an image, to which no ReLU is applied.
         halve: whether the resolution is halved.
-        spectral_norm: whether the convolutions are spectrally normalised.
+        spectral_norm: whether the convolutions are spectrally normalized.
         dtype: of the products; None for that of x.
     """
 
@@ -57,45 +61,22 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images, train: bool) -> Images:
-        """[batch, h, w, channels] -> [batch, h / 2, w / 2, features], or h and w as they are."""
+        """Maps [batch, h, w, channels] to [batch, h / 2, w / 2, features], or without halving
+        to [batch, h, w, features]."""
         convolve = partial(convolution, self.spectral_norm, self.features, dtype=self.dtype)
-        pool = shrink if self.halve else lambda y: y
+        pool = average_pool if self.halve else lambda y: y
         y = x if self.first else nn.relu(x)
         y = nn.relu(convolve(3, "first")(y, train))
         y = pool(convolve(3, "second")(y, train))
         if not self.halve and x.shape[-1] == self.features:
             return x + y
-        # A mean and a 1x1 convolution commute: the one on less comes last.
+        # A mean and a 1x1 convolution commute; the convolution is cheaper on the smaller map.
         return y + convolve(1, "shortcut")(pool(x), train)
 
 
 def convolution(
     spectral_norm: bool, features: int, size: int, name: str, dtype: DTypeLike | None
 ) -> spectral.Layer:
-    """A convolution of stride 1 with a bias, as the residual networks have it."""
-    layer = nn.Conv(features, (size, size), kernel_init=INITIAL, dtype=dtype)
+    """Returns a convolution of stride 1 with a bias, spectrally normalized if wanted."""
+    layer = nn.Conv(features, (size, size), kernel_init=KERNEL_INIT, dtype=dtype)
     return spectral.wrap(spectral_norm, layer, name)
-
-
-def normalise(
-    x: Images,
-    condition: Float[Array, "batch condition"] | None,
-    train: bool,
-    dtype: DTypeLike | None,
-) -> Images:
-    """BatchNorm, modulated where there is a condition. To be called within a compact method."""
-    if condition is None:
-        return norms.batch_norm(train, dtype)(x)
-    return norms.ModulatedBatchNorm(dtype)(x, condition, train)
-
-
-def shrink(x: Images) -> Images:
-    """The mean of each 2x2 pixels; an odd side loses its last."""
-    batch, height, width, channels = x.shape
-    rows, columns = height // 2, width // 2
-    tiles = x[:, : 2 * rows, : 2 * columns].reshape(batch, rows, 2, columns, 2, channels)
-    return tiles.mean(axis=(2, 4))
-
-
-def _repeat(x: Images) -> Images:
-    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

@@ -1,38 +1,39 @@
-"""One network of a kind a scale of the image, all judging it (Wang et al., 2018, section 3.2)."""
+"""Discriminators at several scales of the image (Wang et al., 2018, section 3.2)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gaxn.nn.resampling import resolutions
-from gaxn.nn.residual import shrink
+from gaxn.nn.resampling import average_pool, resolutions
 from gaxn.types import Images, Labels, Logits
 
 
-def judge_scales(
+def discriminate_scales(
     network: nn.Module, levels: int, images: Images, labels: Labels | None, train: bool
 ) -> Logits:
-    """The logits of `network.scales` copies of itself, float [batch, scales].
+    """Returns the logits of `network.scales` copies of a discriminator, float [batch, scales].
 
-    To be called within its compact method. Each copy sees half the resolution of the one
-    before, and has self-attention at those of `attention_at` that are left to it.
+    Called within its compact method. Each copy gets the image at half the resolution of the one
+    before, and has self-attention at those of `attention_at` that are below its input's.
 
     Args:
         network: with fields `scales` and `attention_at`.
-        levels: how often it halves what it sees.
+        levels: how often the network halves its input.
         images: in [-1, 1].
         labels: int [batch], or None.
-        train: as the network takes it.
+        train: passed to the network.
 
     Raises:
         InputError: an image of the smallest scale cannot be halved so often.
     """
     logits = []
     for scale in range(network.scales):
-        there = resolutions(images.shape[1], levels)[:-1]
-        attention_at = tuple(own for own in network.attention_at if own in there)
+        available = resolutions(images.shape[1], levels)[:-1]
         copy = network.clone(
-            scales=1, attention_at=attention_at, name=f"scale_{scale}", parent=network
+            scales=1,
+            attention_at=tuple(size for size in network.attention_at if size in available),
+            name=f"scale_{scale}",
+            parent=network,
         )
         logits.append(copy(images, labels, train))
-        images = shrink(images)
+        images = average_pool(images)
     return jnp.stack(logits, axis=-1)

@@ -1,6 +1,6 @@
-"""Layers with spectral normalisation (Miyato et al., 2018), one power iteration a call.
+"""Layers with spectral normalization (Miyato et al., 2018), one power iteration per call.
 
-The power-iteration vectors live in their own mutable collection, `spectral`.
+The vectors of the power iteration are in a mutable collection, `spectral`.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Layer = Callable[..., jax.Array]
 
 
 class Plain(nn.Module):
-    """A layer as it is, with the interface of a normalised one."""
+    """A layer without normalization, with the interface of `SpectralNorm`."""
 
     layer: nn.Module
 
@@ -28,37 +28,38 @@ class Plain(nn.Module):
 class SpectralNorm(nn.Module):
     """A layer whose kernel, as a matrix [inputs, outputs], has a largest singular value near 1.
 
-    The power iteration is stored only where `train` is true.
+    The power iteration is stored only if `train` is true.
     """
 
     layer: nn.Module
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, *inputs: Any) -> jax.Array:
-        normalised = nn.SpectralNorm(self.layer, collection_name=COLLECTION)
-        return normalised(x, *inputs, update_stats=train)
+        normalized = nn.SpectralNorm(self.layer, collection_name=COLLECTION)
+        return normalized(x, *inputs, update_stats=train)
 
 
 def kernels(params: PyTree, vectors: PyTree) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Each normalised kernel, as it is stored, and the last estimate of its singular value.
+    """Returns each normalized kernel, as stored, and the last estimate of its singular value.
 
     Args:
         params: the parameters, nested by module.
         vectors: the collection `spectral`, nested in the same way.
 
-    Returns: by the path of the layer; the kernel in use is the first over the second.
+    Returns:
+        (kernel, singular value) by the path of the layer; the layer divides one by the other.
     """
     flat = flax.traverse_util.flatten_dict(params)
-    found = {}
+    pairs = {}
     for (*path, name), sigma in flax.traverse_util.flatten_dict(vectors).items():
-        *layer, which = name.split("/")
-        if which == "sigma":
-            # The wrapper and Flax's own lie between the layer's parent and the estimate.
-            place = (*path[:-2], *layer)
-            found["/".join(place[:-1])] = flat[place], sigma
-    return found
+        *layer, kind = name.split("/")
+        if kind == "sigma":
+            # The paths of `vectors` also name our wrapper and Flax's, those of `params` do not.
+            kernel_path = (*path[:-2], *layer)
+            pairs["/".join(kernel_path[:-1])] = flat[kernel_path], sigma
+    return pairs
 
 
-def wrap(normalise: bool, layer: nn.Module, name: str | None = None) -> Layer:
-    """`layer`, called as (x, train, *inputs), spectrally normalised or as it is."""
-    return (SpectralNorm if normalise else Plain)(layer, name=name)
+def wrap(normalize: bool, layer: nn.Module, name: str | None = None) -> Layer:
+    """Returns `layer` as a function of (x, train, *inputs), spectrally normalized if wanted."""
+    return (SpectralNorm if normalize else Plain)(layer, name=name)

@@ -5,35 +5,37 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from gaxn.types import InputError
+from gaxn.types import check
 
 Tokens = Float[Array, "batch tokens width"]
 
 
 class MultiHeadSelfAttention(nn.Module):
-    """o(concat_h softmax(q_h k_h^T / sqrt(width / heads)) v_h) (Vaswani et al., 2017, eq. 1).
+    """Multi-head attention, o(concat_h softmax(q_h k_h^T / sqrt(width / heads)) v_h).
 
-    The weights are sown as `intermediates/weights`, shape [batch, heads, tokens, tokens]:
-    the row is the query, the column the key, each row sums to 1.
+    Vaswani et al., 2017, eq. 1. The attention weights are sown as `intermediates/weights`, shape
+    [batch, heads, tokens, tokens]: rows are queries, columns keys, and each row sums to 1.
 
     Attributes:
-        heads: heads that share the width.
+        heads: attention heads, which share the width.
     """
 
     heads: int
 
     @nn.compact
     def __call__(self, x: Tokens, mask: Bool[Array, "batch tokens"] | None = None) -> Tokens:
-        """Args: x, float [batch, tokens, width]; mask, true where a token may be attended to.
+        """Returns tokens with the shape of x.
 
-        Returns the shape of x. Every example needs a token that may be attended to.
+        Args:
+            x: float [batch, tokens, width].
+            mask: true for tokens that may be attended to, at least one of each example.
 
         Raises:
             InputError: the heads do not divide the width.
         """
         batch, tokens, width = x.shape
-        if width % self.heads:
-            raise InputError(f"heads is {self.heads}; it has to divide the width, {width}")
+        valid = self.heads >= 1 and width % self.heads == 0
+        check("heads", self.heads, valid, f"a divisor of the width, {width}")
 
         def project(name: str) -> jax.Array:
             return _dense(x, width, name).reshape(batch, tokens, self.heads, -1)
@@ -49,7 +51,9 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then the same with a GELU MLP (pre-norm; Xiong et al., 2020).
+    """A pre-norm block: x + attention(norm(x)), then x + MLP(norm(x)) (Xiong et al., 2020).
+
+    The MLP has one hidden layer and GELU.
 
     Attributes:
         heads: attention heads.
@@ -63,7 +67,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Tokens, condition: Float[Array, "batch condition"] | None = None
     ) -> Tokens:
-        """Returns the shape of x. A condition modulates both norms (see `norm`)."""
+        """Returns tokens with the shape of x. A condition modulates both norms (see `norm`)."""
         width = x.shape[-1]
         x += MultiHeadSelfAttention(self.heads, name="attention")(norm(x, condition, "before"))
         hidden = nn.gelu(_dense(norm(x, condition, "between"), self.ratio * width, "hidden"))
@@ -71,10 +75,10 @@ class Block(nn.Module):
 
 
 def norm(x: Tokens, condition: Float[Array, "batch condition"] | None, name: str) -> Tokens:
-    """Layer normalisation; gain and bias follow from the condition, if there is one.
+    """Applies layer normalization; gain and bias are linear in the condition, if there is one.
 
-    That is self-modulation, as a transformer needs it (Lee et al., 2022, eq. 10). To be
-    called within a compact method.
+    With a condition it is the self-modulation of ViTGAN (Lee et al., 2022, eq. 10). Called
+    within a compact method.
     """
     if condition is None:
         return nn.LayerNorm(name=name)(x)
@@ -87,9 +91,9 @@ def norm(x: Tokens, condition: Float[Array, "batch condition"] | None, name: str
 
 
 def sinusoids(tokens: int, width: int) -> Float[Array, "tokens width"]:
-    """Positions as sines (even columns) and cosines (odd), wavelengths 2 pi to 20,000 pi.
+    """Returns positions as sines (even columns) and cosines (odd columns).
 
-    Vaswani et al., 2017, section 3.5.
+    Wavelengths are 2 pi to 20,000 pi (Vaswani et al., 2017, section 3.5).
     """
     position = jnp.arange(tokens)[:, None]
     column = jnp.arange(width)
@@ -98,6 +102,7 @@ def sinusoids(tokens: int, width: int) -> Float[Array, "tokens width"]:
 
 
 def _dense(x: jax.Array, features: int, name: str) -> jax.Array:
-    """A dense layer on rows of rank 2: XLA takes its gradient up to twice as fast on CPU."""
+    """Applies a dense layer to the last axis."""
+    # Of rank 2: XLA takes the gradient of a kernel up to twice as fast on CPU.
     rows = nn.Dense(features, name=name)(x.reshape(-1, x.shape[-1]))
     return rows.reshape(*x.shape[:-1], features)

@@ -1,0 +1,96 @@
+"""The blocks that configs share; every function returns new dicts.
+
+A config starts from `gan` or `cyclegan`, adds what is special about its experiment, and ends with
+`with_variant`.
+"""
+
+import copy
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import gaxn.config
+
+
+def gan(
+    *, num_train_steps: int, batch_size: int, latent_size: int, ema_decay: float = 0.999
+) -> ConfigDict:
+    """Returns the start of a GAN's config, with a running mean of the generator for samples."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "num_train_steps": num_train_steps,
+            "batch_size": batch_size,
+            "ema_decay": ema_decay,
+            "gan": {"name": "gan.GAN", "latent_size": latent_size},
+        }
+    )
+
+
+def cyclegan(*, num_train_steps: int, batch_size: int, ema_decay: float = 0.999) -> ConfigDict:
+    """Returns the start of a CycleGAN's config: Wasserstein losses with gradient penalty."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "num_train_steps": num_train_steps,
+            "batch_size": batch_size,
+            "ema_decay": ema_decay,
+            "gan": {
+                "name": "cyclegan.CycleGAN",
+                "adversarial": 1.0,
+                "cycle": 10.0,
+                "identity": 5.0,
+                "history": 50,
+                "mirror": True,
+            },
+            "loss": {"name": "wasserstein"},
+            "penalties": {"wgan_gp": {"weight": 10.0}},
+        }
+    )
+
+
+def adam(*, generator: float, discriminator: float, **options: Any) -> dict[str, dict[str, Any]]:
+    """Returns the optimizers of both players: Adam with a learning rate each, and options.
+
+    Args:
+        generator: learning rate.
+        discriminator: learning rate.
+        options: `b1`, `b2`, and `decay`: the rate falls in a line from update `begin` to update
+            `end`, to the share `to` of itself.
+    """
+    rates = {"generator": generator, "discriminator": discriminator}
+    # With one `decay` for both, a flag that sets the generator's would set the discriminator's.
+    return {
+        player: {"name": "adam", "learning_rate": rate, **copy.deepcopy(options)}
+        for player, rate in rates.items()
+    }
+
+
+def run(*, every: int, log_every: int = 50, columns: int = 8) -> dict[str, int]:
+    """Returns the intervals of a run, in steps: samples and checkpoints at `every`."""
+    return {
+        "log_every": log_every,
+        "sample_every": every,
+        "checkpoint_every": every,
+        "keep": 3,
+        "sample_columns": columns,
+    }
+
+
+def tiny(**fields: Any) -> ConfigDict:
+    """Returns the fields of the smallest form: 8 steps that take seconds and teach nothing."""
+    config = ConfigDict(
+        {
+            "num_train_steps": 8,
+            "batch_size": 8,
+            "evaluation": {"samples": 60},
+            "run": {"log_every": 2, "sample_every": 4, "checkpoint_every": 4},
+        }
+    )
+    config.update(ConfigDict(fields))
+    return config
+
+
+def with_variant(config: ConfigDict, variant: str, **variants: Any) -> ConfigDict:
+    """Returns the config after each of the variants in `variant`, which "+" joins, in order."""
+    return gaxn.config.with_variant(config, variant, variants)

@@ -1,0 +1,438 @@
+"""Configs: variants, names and fields checked against the code, and the command line.
+
+A name in a config is a name in a module, and the signature of the constructor that it names is the
+schema of the fields beside it.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+from gaxn.distributed.multihost import Cluster
+from gaxn.io import run_directory
+from gaxn.types import InputError, check
+
+RENAMED = {
+    "steps": "num_train_steps",
+    "batch": "batch_size",
+    "critic_turns": "discriminator_steps",
+    "generator_turns": "generator_steps",
+    "accumulate": "accumulation_steps",
+    "updates": "update_rule",
+    "game": "gan",
+}
+"""Fields of version 0.1 and their names since."""
+
+COMPARE, TRAIN = "compare", "train"
+"""The mode of several runs, and the mode that always needs a config file."""
+
+USAGE = (
+    "python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE] "
+    "[--config.FIELD=VALUE ...]; or python -m gaxn.main --workdir DIR --mode MODE for a run there"
+)
+COMPARE_USAGE = f"python -m gaxn.main --mode {COMPARE} RUN RUN [RUN ...] [--workdir DIR]"
+
+HELP = """\
+--config   a config file; :VARIANT is one of its smaller or larger forms, such as :tiny
+--workdir  the directory of the run; default: runs/NAME, or runs/compare
+--mode     train (the default), evaluate, sample, classifier, interpolate (from latents) or
+           translate (between domains); or compare
+--coordinator HOST:PORT, --processes N, --process I  this is process I of N, if no scheduler
+           (Slurm, Open MPI, Kubernetes, a TPU pod) says so
+--config.FIELD=VALUE  sets a field of the config
+--nocompilation_cache  compiles every program again; by default they are kept in GAXN_CACHE/xla
+
+--mode translate takes also
+--input      an image, or a folder or a .zip of images
+--output     the folder for their translations, NAME.png
+--direction  a2b or b2a
+--fit        whole (the default: any size, at once), tile (squares of the size of training,
+             blended) or resize (the shorter side to that size, first)
+--cycle      also NAME_cycle.png: the image, its translation, and the way back
+
+Images from elsewhere: python -m gaxn.evaluation --help"""
+
+FLAGS = ("config", "workdir", "mode", "coordinator", "processes", "process")
+SWITCHES = {"compilation_cache": True, "nocompilation_cache": False}
+
+
+def with_variant(
+    config: ConfigDict, variant: str, variants: Mapping[str, Mapping[str, Any]]
+) -> ConfigDict:
+    """Returns the config of `--config FILE:variant`: some fields are set anew.
+
+    Several variants, joined by "+", are applied in turn.
+    """
+    for part in filter(None, variant.split("+")):
+        check("the variant", part, part in variants, f"one of {nearest(part, variants)}")
+        config.update(ConfigDict(variants[part]))
+    return config
+
+
+def resolve(home: str, name: Any, field: str, attribute: str = "", returns: Any = None) -> Any:
+    """Returns what a name in a config means.
+
+    Args:
+        home: the module or folder of gaxn for such names, such as "models".
+        name: "function" of a module; "module" or "module.attribute" of a folder; or
+            "module:attribute" of a module from elsewhere, imported from the Python path or the
+            working directory.
+        field: the name's place in the config, for errors.
+        attribute: appended to the name if every module of the folder has the same one.
+        returns: the type that valid functions of a module return.
+
+    Raises:
+        InputError: there is no such thing; the message lists what there is, the nearest first.
+    """
+    check(field, name, isinstance(name, str), f"a name in gaxn/{home.replace('.', '/')}")
+    if ":" in name:
+        return _import_external(name, field)
+    place = importlib.import_module(f"gaxn.{home}")
+    if hasattr(place, "__path__"):
+        module_name, _, rest = name.partition(".")
+        attribute = rest or attribute
+        known = [module.name for module in pkgutil.iter_modules(place.__path__) if not module.ispkg]
+        expected = f"one of {nearest(module_name, known)}"
+        check(field, name, module_name in known, f"{expected} (or module:attribute)")
+        place = importlib.import_module(f"{place.__name__}.{module_name}")
+        if not attribute:
+            return place
+    known = _definitions(place, returns)
+    name = attribute or name
+    check(field, name, name in known, f"one of {nearest(name, known)} of {place.__name__}")
+    return getattr(place, name)
+
+
+def _definitions(module: ModuleType, returns: Any) -> list[str]:
+    """Returns the public names that a module defines: with `returns`, functions of that type."""
+    names = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and not name.startswith("_")
+    ]
+    if returns is None:
+        return names
+    functions = [name for name in names if inspect.isfunction(getattr(module, name))]
+    return [
+        name
+        for name in functions
+        if typing.get_type_hints(getattr(module, name)).get("return") == returns
+    ]
+
+
+def _import_external(name: str, field: str) -> Any:
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name not in (module_name, module_name.partition(".")[0]):
+            raise
+        raise InputError(
+            f"{field} must be module:attribute of a module on the Python path or in the working "
+            f"directory, got {name!r}"
+        ) from None
+    known = [item for item in vars(module) if not item.startswith("_")]
+    check(field, name, attribute in known, f"{module_name}: and one of {nearest(attribute, known)}")
+    return getattr(module, attribute)
+
+
+def instantiate(
+    home: str,
+    spec: Mapping[str, Any],
+    field: str,
+    attribute: str = "",
+    returns: Any = None,
+    **derived: Any,
+) -> Any:
+    """Calls what `spec["name"]` names with the rest of the spec.
+
+    Args:
+        home, attribute, returns: as in `resolve`.
+        spec: a name and fields.
+        field: the spec's place in the config.
+        derived: values that do not come from the config; a constructor gets those that it has
+            parameters for.
+
+    Raises:
+        InputError: the name or a field is wrong.
+    """
+    make = resolve(home, spec.get("name"), f"{field}.name", attribute, returns)
+    return bind(make, {k: v for k, v in spec.items() if k != "name"}, field, **derived)
+
+
+def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) -> Any:
+    """Returns `make(**spec, **derived)`, after a check of the spec against the signature.
+
+    Raises:
+        InputError: a field of the spec is unknown, missing, of another type or out of range.
+    """
+    parameters = inspect.signature(make).parameters
+    derived = {name: value for name, value in derived.items() if name in parameters}
+    free = {
+        name: item
+        for name, item in parameters.items()
+        if name not in derived and item.kind is not item.VAR_KEYWORD and name not in _FLAX_FIELDS
+    }
+    hints = typing.get_type_hints(make)
+    values = {name: _widen(value, hints.get(name)) for name, value in spec.items()}
+    for name, value in values.items():
+        if name not in free:
+            if name in RENAMED and RENAMED[name] in free:
+                raise InputError(f"{field}.{name} is {field}.{RENAMED[name]} since gaxn 0.2")
+            raise InputError(f"{field}.{name} is unknown; {field} takes {nearest(name, free)}")
+        if name in hints and not _has_type(value, hints[name]):
+            raise InputError(f"{field}.{name} must be {_type_name(hints[name])}, got {value!r}")
+    for name, item in free.items():
+        if item.default is item.empty and name not in values:
+            raise InputError(f"{field}.{name} is missing; it must be {_type_name(hints.get(name))}")
+    with error_path(field, free):
+        return make(**values, **derived)
+
+
+@contextlib.contextmanager
+def error_path(field: str, names: Iterable[str]) -> Iterator[None]:
+    """Prefixes InputErrors about some names with the field that they belong to."""
+    try:
+        yield
+    except InputError as error:
+        is_of_field = str(error).partition(" ")[0] in names
+        raise InputError(f"{field}.{error}" if is_of_field else str(error)) from None
+
+
+_FLAX_FIELDS = ("parent", "name")
+
+
+def defaults(make: Callable) -> dict[str, Any]:
+    """Returns the parameters of a constructor that a config may leave out, with their defaults."""
+    factories = {
+        field.name: field.default_factory
+        for field in (dataclasses.fields(make) if dataclasses.is_dataclass(make) else ())
+        if field.default_factory is not dataclasses.MISSING
+    }
+    parameters = inspect.signature(make).parameters.items()
+    return {
+        name: factories[name]() if name in factories else item.default
+        for name, item in parameters
+        if item.default is not item.empty and name not in _FLAX_FIELDS
+    }
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """Returns all known names, those that look most like the wrong one first."""
+    close = difflib.get_close_matches(wrong, known, n=3, cutoff=0.5)
+    return ", ".join([*close, *sorted(set(known) - set(close))]) or "nothing"
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    try:
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError:
+        return False
+    return True
+
+
+def _widen(value: Any, hint: Any) -> Any:
+    """Returns lists as tuples, and an int as a float if the field is a float."""
+    if isinstance(value, list):
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if inspect.isclass(hint) and not typing.get_args(hint) else str(hint)
+
+
+class Arguments(NamedTuple):
+    """A parsed command line.
+
+    Attributes:
+        name: of the config file, without folder and ending.
+        config: with its overrides; None if runs are compared.
+        workdir: the directory of the run, or of the comparison.
+        mode: the command for the run there.
+        runs: the directories to compare.
+        options: flags of single commands, as text.
+        cluster: this process's place among others, if given.
+        compilation_cache: whether compiled programs are kept for the next start.
+    """
+
+    name: str
+    config: ConfigDict | None
+    workdir: Path
+    mode: str
+    runs: tuple[Path, ...] = ()
+    options: Mapping[str, str] = {}
+    cluster: Cluster = Cluster()
+    compilation_cache: bool = True
+
+
+DefaultsOf = Callable[[ConfigDict, Sequence[str]], Mapping[str, Any]]
+
+
+def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
+    """Reads a command line, `argv[0]` being the program.
+
+    Args:
+        argv: the command line.
+        defaults_of: (config, path of a field that holds fields) -> the fields that may be left
+            out there, with their defaults.
+
+    Raises:
+        InputError: it cannot be understood.
+    """
+    given, options, words = _split(argv[1:])
+    overrides = {
+        k.removeprefix("config."): v for k, v in options.items() if k.startswith("config.")
+    }
+    options = {name: text for name, text in options.items() if not name.startswith("config.")}
+    mode = given.get("mode", TRAIN)
+    if mode == COMPARE:
+        surplus = [*options, *(f"config.{name}" for name in overrides)]
+        surplus += ["config"] * ("config" in given)
+        if surplus:
+            raise InputError(f"--mode {COMPARE} takes no --{surplus[0]}; usage: {COMPARE_USAGE}")
+        expected = f"2 or more (usage: {COMPARE_USAGE})"
+        check(f"the number of runs of --mode {COMPARE}", len(words), len(words) >= 2, expected)
+        workdir = Path(given.get("workdir", f"runs/{COMPARE}"))
+        return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(Path, words)))
+    if words:
+        raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
+    if "config" not in given and mode != TRAIN and "workdir" in given:
+        name, config = _read_config(Path(given["workdir"]))
+    else:
+        name, config = _load_config(given.get("config", ""))
+    for path, text in overrides.items():
+        _override(config, path, text, defaults_of)
+    return Arguments(
+        name,
+        config,
+        Path(given.get("workdir", f"runs/{name}")),
+        mode,
+        (),
+        options,
+        Cluster(
+            given.get("coordinator", ""),
+            _integer("processes", given.get("processes", "0")),
+            _integer("process", given.get("process", "-1")),
+        ),
+        given.get("compilation_cache", True),
+    )
+
+
+def _split(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Splits a command line into its own flags, all other flags, and words."""
+    given: dict[str, Any] = {}
+    options: dict[str, str] = {}
+    words: list[str] = []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        match = re.fullmatch(r"--?([A-Za-z][\w.\-]*)(?:=(.*))?", argument, re.DOTALL)
+        if not match:
+            words.append(argument)
+            continue
+        name, value = match.groups()
+        if name in SWITCHES and value is None:
+            given["compilation_cache"] = SWITCHES[name]
+            continue
+        if value is None and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        if value is None and (name in FLAGS or name.startswith("config.")):
+            raise InputError(f"--{name} needs a value; usage: {USAGE}")
+        if name in FLAGS:
+            given[name] = value
+        else:
+            options[name] = "true" if value is None else value
+    return given, options, words
+
+
+def _integer(flag: str, text: str) -> int:
+    check(f"--{flag}", text, bool(re.fullmatch(r"-?\d+", text)), "an integer")
+    return int(text)
+
+
+def _read_config(workdir: Path) -> tuple[str, ConfigDict]:
+    """Returns the name and the config of the run in a directory."""
+    record = run_directory.read_run_record(workdir)
+    return record.get("name", workdir.resolve().name), ConfigDict(_as_tuples(record["config"]))
+
+
+def _as_tuples(value: Any) -> Any:
+    """Returns a value from JSON with tuples for lists."""
+    if isinstance(value, dict):
+        return {name: _as_tuples(item) for name, item in value.items()}
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+def _load_config(path: str) -> tuple[str, ConfigDict]:
+    """Returns the name and the config of a config file, "FILE.py" or "FILE.py:VARIANT"."""
+    if not path:
+        raise InputError(f"--config is missing; usage: {USAGE}")
+    file = Path(re.sub(r":[^:/]*$", "", path))
+    if not file.is_file():
+        raise InputError(f"--config must be the path of a config file, got {str(file)!r}")
+    values = flags.FlagValues()
+    argv = ["gaxn", f"--config={path}"]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    # A config file may import another beside it.
+    sys.path.insert(0, str(file.resolve().parent))
+    try:
+        values(argv)
+        config = values.config
+        config.to_dict()
+        config.unlock()
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise InputError(f"--config {path}: {type(error).__name__}: {error}") from None
+    finally:
+        sys.path.pop(0)
+    return file.stem, config
+
+
+def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf) -> None:
+    """Sets a field to a value in the type that it has."""
+    *parents, last = path.split(".")
+    for index, name in enumerate([*parents, last]):
+        place = ".".join(["config", *parents[:index]])
+        known = config.to_dict() if isinstance(config, ConfigDict) else {}
+        if index == 0:
+            root = config
+        if isinstance(config, ConfigDict) and name not in config:
+            optional = defaults_of(root, parents[:index])
+            known = {**optional, **known}
+            if name in optional:
+                config[name] = optional[name]
+        if not isinstance(config, ConfigDict) or name not in config:
+            if index == 0 and name in RENAMED:
+                raise InputError(f"config.{name} is config.{RENAMED[name]} since gaxn 0.2")
+            raise InputError(f"config.{path} is unknown; {place} has {nearest(name, known)}")
+        if index < len(parents):
+            config = config[name]
+    values = flags.FlagValues()
+    argv = ["gaxn", f"--value.{last}={text}"]
+    config_flags.DEFINE_config_dict("value", config, flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+    except (flags.Error, TypeError, ValueError):
+        expected = f"a value of type {type(config[last]).__name__}"
+        raise InputError(f"config.{path} must be {expected}, got {text!r}") from None

@@ -1,0 +1,346 @@
+"""Placement of arrays on devices, and the compilation of the training step.
+
+A `Parallelism` runs the step that training/step.py writes once: `jitted` under the global view, on
+one device or sharded over several; `pmapped` under the per-device view; `populated` over the
+members of a population. All give the same trajectory.
+"""
+
+import functools
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from gaxn.distributed import axis, multihost
+from gaxn.types import Batch, InputError, PRNGKey, PyTree, check
+
+Program = Callable[..., PyTree]
+
+MIN_ROWS_PER_CORE = 16
+"""Smallest share of a batch for which a core is its own device."""
+
+MIN_SPLIT_SIZE = 2**14
+"""Numbers in the smallest array of a state that is split over devices."""
+
+
+class Parallelism(NamedTuple):
+    """A way to run the training step on the devices.
+
+    Attributes:
+        compile_step: train step -> program of a placed state (which it consumes), placed batches
+            and a placed key.
+        compile_reader: (`Source.look_up`, its table) -> a function from the global indices of
+            a step, int [updates, batch] on the host, to the placed batches. The table is put on
+            every device.
+        process_rows: batch size -> the rows of a global batch on this process, int [rows],
+            ascending.
+        assemble: those rows, NumPy arrays [updates, rows, ...] -> the placed batches; every
+            process has to call it.
+        place: puts a host state on the devices.
+        place_key: puts the root key there.
+        to_host: returns one copy of what the step returned, as NumPy arrays.
+    """
+
+    compile_step: Callable[[Program], Program]
+    compile_reader: Callable[[Program, PyTree], Callable[[np.ndarray], Batch]]
+    process_rows: Callable[[int], np.ndarray]
+    assemble: Callable[[Batch], Batch]
+    place: Callable[[PyTree], PyTree]
+    place_key: Callable[[PRNGKey], PRNGKey]
+    to_host: Callable[[PyTree], PyTree]
+
+
+def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
+    """Returns the parallelism of one program that sees the global batch; XLA splits it.
+
+    Args:
+        devices: in the order in which they share the batch.
+        shards: devices that share one copy of the state, by the rule of `split`; 1 gives every
+            device a copy. They are neighbors among the devices, and divide them.
+    """
+    mesh = jax.make_mesh(
+        (len(devices) // shards, shards),
+        (axis.DATA, axis.MODEL),
+        axis_types=(AxisType.Auto,) * 2,
+        devices=devices,
+    )
+    replicated = NamedSharding(mesh, PartitionSpec())
+    by_example = NamedSharding(mesh, PartitionSpec(None, (axis.DATA, axis.MODEL)))
+
+    def state_shardings(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: NamedSharding(mesh, split(leaf.shape, shards)), tree)
+
+    def compile_step(train_step: Program) -> Program:
+        def sharded_step(state: PyTree, batches: Batch, key: PRNGKey) -> PyTree:
+            state, scalars = train_step(state, batches, key)
+            return jax.lax.with_sharding_constraint(state, state_shardings(state)), scalars
+
+        # The state's own sharding is that of `place`.
+        return jax.jit(
+            sharded_step,
+            in_shardings=(None, by_example, replicated),
+            out_shardings=(None, replicated),
+            donate_argnames="state",
+        )
+
+    return Parallelism(
+        compile_step=compile_step,
+        compile_reader=functools.partial(_compile_reader, replicated, by_example),
+        process_rows=lambda batch: _process_rows(mesh.devices.flat, batch),
+        assemble=lambda batch: jax.make_array_from_process_local_data(by_example, batch),
+        place=lambda tree: jax.device_put(tree, state_shardings(tree)),
+        place_key=functools.partial(_place_key, replicated),
+        to_host=_make_to_host(replicated),
+    )
+
+
+def pmapped(devices: Sequence[jax.Device]) -> Parallelism:
+    """Returns the parallelism of one program per device, on its rows of the batch."""
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    first = list(devices).index(local[0])
+
+    def compile_step(train_step: Program) -> Program:
+        return jax.pmap(
+            train_step, axis.DATA, in_axes=(0, 0, None), devices=devices, donate_argnums=0
+        )
+
+    def compile_reader(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
+        read = jax.pmap(look_up, axis.DATA, devices=devices)
+        placed = place(table)
+
+        def read_indices(indices: np.ndarray) -> Batch:
+            updates, rows, *domains = indices.shape
+            by_device = indices.reshape(updates, len(devices), rows // len(devices), *domains)
+            return read(placed, by_device.swapaxes(0, 1)[first : first + len(local)])
+
+        return read_indices
+
+    def assemble(batch: Batch) -> Batch:
+        spread = jax.pmap(lambda tree: tree, axis.DATA, devices=devices)
+        return spread(jax.tree.map(by_device, batch))
+
+    def by_device(leaf: np.ndarray) -> np.ndarray:
+        updates, rows, *rest = leaf.shape
+        return leaf.reshape(updates, len(local), rows // len(local), *rest).swapaxes(0, 1)
+
+    def place(tree: PyTree) -> PyTree:
+        copy = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=devices)
+        return copy(np.arange(len(local)), tree)
+
+    def to_host(tree: PyTree) -> PyTree:
+        return jax.device_get(
+            jax.tree.map(lambda x: x.addressable_shards[0].data.reshape(x.shape[1:]), tree)
+        )
+
+    return Parallelism(
+        compile_step=compile_step,
+        compile_reader=compile_reader,
+        process_rows=lambda batch: _process_rows(devices, batch),
+        assemble=assemble,
+        place=place,
+        place_key=lambda key: key,
+        to_host=to_host,
+    )
+
+
+def populated(devices: Sequence[jax.Device], members: int) -> Parallelism:
+    """Returns the parallelism of one program over a population, each member on one device.
+
+    It uses as many devices of each process as can share the members evenly. States, batches and
+    keys have a leading axis of members.
+
+    Args:
+        devices: the same number of each process.
+        members: a multiple of the processes.
+    """
+    by_process = [list(group) for _, group in itertools.groupby(devices, lambda d: d.process_index)]
+    count = math.gcd(len(by_process[0]), members // len(by_process))
+    used = [device for group in by_process for device in group[:count]]
+    mesh = jax.make_mesh((len(used),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=used)
+    by_member = NamedSharding(mesh, PartitionSpec(axis.DATA))
+    replicated = NamedSharding(mesh, PartitionSpec())
+
+    def compile_step(train_step: Program) -> Program:
+        return jax.jit(
+            jax.vmap(train_step),
+            in_shardings=by_member,
+            out_shardings=by_member,
+            donate_argnums=0,
+        )
+
+    def place(tree: PyTree) -> PyTree:
+        return jax.device_put(tree, by_member)
+
+    return Parallelism(
+        compile_step=compile_step,
+        compile_reader=functools.partial(_compile_reader, replicated, by_member),
+        process_rows=np.arange,
+        assemble=place,
+        place=place,
+        place_key=functools.partial(_place_key, by_member),
+        to_host=_make_to_host(replicated),
+    )
+
+
+def split(shape: Sequence[int], parts: int) -> PartitionSpec:
+    """Returns how an array of a state is split over the devices that share the state.
+
+    It is split along the longest axis that `parts` divides, the last of several. Small arrays,
+    and those without such an axis, are replicated.
+    """
+    divisible = [place for place, side in enumerate(shape) if side and side % parts == 0]
+    if parts == 1 or math.prod(shape) < MIN_SPLIT_SIZE or not divisible:
+        return PartitionSpec()
+    longest = max(divisible, key=lambda place: (shape[place], place))
+    return PartitionSpec(*[None] * longest, axis.MODEL)
+
+
+def _compile_reader(
+    replicated: NamedSharding, sharding: NamedSharding, look_up: Program, table: PyTree
+) -> Callable[[np.ndarray], Batch]:
+    read = jax.jit(look_up, in_shardings=(replicated, sharding), out_shardings=sharding)
+    placed = jax.device_put(table, replicated)
+
+    def read_indices(indices: np.ndarray) -> Batch:
+        local = jax.make_array_from_callback(indices.shape, sharding, lambda part: indices[part])
+        return read(placed, local)
+
+    return read_indices
+
+
+def _place_key(sharding: NamedSharding, key: PRNGKey) -> PRNGKey:
+    # A typed key cannot be put on the devices of other processes; its data can.
+    data = np.asarray(jax.random.key_data(key))
+    return jax.jit(jax.random.wrap_key_data, out_shardings=sharding)(data)
+
+
+def _make_to_host(replicated: NamedSharding) -> Callable[[PyTree], PyTree]:
+    """Returns a function from a tree to one host copy of it; every process has to call it."""
+    gather = jax.jit(lambda leaf: leaf, out_shardings=replicated)
+
+    def gather_leaf(leaf: jax.Array) -> jax.Array | np.ndarray:
+        if leaf.is_fully_replicated:
+            return leaf.addressable_shards[0].data
+        if leaf.is_fully_addressable:
+            return leaf
+        # One at a time: no device ever has more than one complete array of a split state.
+        return np.asarray(gather(leaf).addressable_shards[0].data)
+
+    return lambda tree: jax.device_get(jax.tree.map(gather_leaf, tree))
+
+
+def rows_of_process(device_processes: Iterable[int], process: int, batch: int) -> np.ndarray:
+    """Returns the rows of a global batch on one process's devices: int [rows], ascending.
+
+    Args:
+        device_processes: the process of each device, in the order in which they share the rows.
+        process: the process.
+        batch: rows in all, a multiple of the devices.
+    """
+    is_local = [device_process == process for device_process in device_processes]
+    return np.flatnonzero(np.repeat(is_local, batch // len(is_local)))
+
+
+def _process_rows(devices: Iterable[jax.Device], batch: int) -> np.ndarray:
+    processes = (device.process_index for device in devices)
+    return rows_of_process(processes, jax.process_index(), batch)
+
+
+def spread(program: Program, fixed: PyTree) -> Program:
+    """Returns `program(fixed, *batches)` with each batch split over this process's devices.
+
+    Args:
+        program: jitted; its result for an example must not depend on the other examples.
+        fixed: copied to every device, once.
+
+    Returns:
+        A function from host arrays of any equal length to host arrays.
+    """
+    devices = jax.local_devices()
+    mesh = jax.make_mesh(
+        (len(devices),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=devices
+    )
+    placed = jax.device_put(fixed, NamedSharding(mesh, PartitionSpec()))
+    by_example = NamedSharding(mesh, PartitionSpec(axis.DATA))
+
+    def apply(*batches: PyTree) -> PyTree:
+        rows = len(jax.tree.leaves(batches)[0])
+        padded = np.minimum(np.arange(rows + -rows % len(devices)), rows - 1)
+        batches = jax.tree.map(lambda leaf: np.asarray(leaf)[padded], batches)
+        results = jax.device_get(program(placed, *jax.device_put(batches, by_example)))
+        return jax.tree.map(lambda leaf: leaf[:rows], results)
+
+    return apply
+
+
+PARALLEL: Mapping[str, Callable[[Sequence[jax.Device], int], Parallelism]] = {
+    "auto": lambda devices, _: jitted(devices),
+    "pmap": lambda devices, _: pmapped(devices),
+    "sharded": jitted,
+}
+
+
+def make_parallelism(
+    parallel: str,
+    batch_size: int,
+    population: int = 1,
+    accumulation_steps: int = 1,
+    shards: int = 0,
+) -> Parallelism:
+    """Returns the parallelism of a config, over all devices.
+
+    Args:
+        parallel: a name in `PARALLEL`.
+        batch_size: rows of a global batch.
+        population: members of the population.
+        accumulation_steps: micro-batches of each device's share of a batch.
+        shards: devices that share one copy of the state if `parallel` is "sharded"; 0 for all.
+
+    Raises:
+        InputError: a batch, a population or a number of shards does not suit the devices.
+    """
+    check("parallel", parallel, parallel in PARALLEL, f"one of {', '.join(PARALLEL)}")
+    check("shards", shards, shards == 0 or parallel == "sharded", "0 unless parallel is sharded")
+    devices = jax.devices()
+    if population > 1:
+        check("parallel", parallel, parallel == "auto", "auto with a population")
+        divides = population % multihost.count() == 0
+        expected = f"1, or a multiple of the {multihost.count()} processes"
+        check("population", population, divides, expected)
+        return populated(devices, population)
+    if batch_size % (len(devices) * accumulation_steps):
+        times = f" times accumulation_steps, {accumulation_steps}" * (accumulation_steps > 1)
+        raise InputError(
+            f"batch_size must be a multiple of the {len(devices)} devices{times}, got {batch_size}"
+        )
+    valid = shards >= 0 and len(devices) % (shards or 1) == 0
+    check("shards", shards, valid, f"0, or a divisor of the {len(devices)} devices")
+    return PARALLEL[parallel](devices, shards or len(devices))
+
+
+def use_cores(batch_size: int) -> None:
+    """Shows a CPU to JAX as several devices, so that each core works on its own rows.
+
+    XLA runs few of a step's operations on several threads: two devices on two cores take the step
+    of configs/attn_cgan_shapes.py 1.1 to 1.3 times as fast as one device on both
+    (benchmarks/train_step.py measures it). It must run before JAX looks for devices. Other
+    backends, and a number that the user has set (`JAX_NUM_CPU_DEVICES`), stay.
+    """
+    if jax.config.jax_num_cpu_devices == -1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", devices_for_cores(batch_size, cores or 1))
+
+
+def devices_for_cores(batch_size: int, cores: int) -> int:
+    """Returns the most devices, up to one per core, with equal shares of enough rows."""
+    counts = (
+        n
+        for n in range(2, cores + 1)
+        if batch_size % n == 0 and batch_size // n >= MIN_ROWS_PER_CORE
+    )
+    return max(counts, default=1)

@@ -1,0 +1,267 @@
+"""Figures of a set of images from anywhere, compared with a reference set.
+
+A set is a folder of pictures (one folder per class, or flat), a .zip of one, or a .npz with
+`images` (or `arr_0`), uint8 [n, height, width, 1 or 3]. The pictures of a set have one size, and
+stay as they are unless a size is given. The reference may also be a .npz of statistics, written by
+this module or, for the Frechet distance alone, by pytorch-fid.
+"""
+
+import collections
+import inspect
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from gaxn.config import bind, resolve
+from gaxn.data import Source, find_path, folder, npz
+from gaxn.evaluation import figures, plan, scoring
+from gaxn.evaluation.scoring import ImageSet, Metrics, SetStatistics
+from gaxn.features import FeatureExtractor
+from gaxn.io import files, provenance
+from gaxn.metrics import SetSpec
+from gaxn.types import HostLabels, HostPixels, InputError, check
+
+
+def load_extractor(features: str, weights: str = "", preprocessing: str = "") -> FeatureExtractor:
+    """Loads a feature extractor.
+
+    Args:
+        features: the name of a module of gaxn/features.
+        weights, preprocessing: arguments of its `load`; "" for the defaults.
+
+    Raises:
+        InputError: there is no such extractor, or it does not take these arguments.
+    """
+    load = resolve("features", features, "features", "load")
+    parameters = inspect.signature(load).parameters
+    expected = f"left out: the extractor {features} takes {', '.join(parameters) or 'no options'}"
+    options = {
+        name: text
+        for name, text in (("weights", weights), ("preprocessing", preprocessing))
+        if text
+    }
+    for name, text in options.items():
+        check(name, text, name in parameters, expected)
+    return bind(load, options, "features")
+
+
+def evaluate_sets(
+    path: str,
+    reference: str,
+    extractor: FeatureExtractor,
+    *,
+    metrics: Sequence[str] = (),
+    samples: int = 0,
+    size: int = 0,
+    real: str = "",
+) -> dict[str, Any]:
+    """Computes the figures of a set.
+
+    Args:
+        path: of the set.
+        reference: path of the set that it is compared with, or of a file of its statistics.
+        extractor: of the features.
+        metrics: names of the metrics; none for all that apply.
+        samples: images of each set; 0 for all.
+        size: to which pictures are cropped and resized, in pixels; 0 to leave them as they are.
+        real: path of a second set of real images, disjoint from the reference. As many of them as
+            `path` has are compared with the reference too: the best generator could reach their
+            figures.
+
+    Returns:
+        "figures", "tables", "protocol", "timing" and "measured_by", ready for JSON.
+
+    Raises:
+        InputError: a set cannot be read, the sets have features of different lengths, or one of
+            the metrics cannot be computed.
+    """
+    started = time.perf_counter()
+    chosen = plan.resolve_metrics(tuple(metrics), "metrics")
+    images, set_facts = _open_set(path, extractor, size, samples)
+    sets = [images]
+    loaded = _load_statistics(reference, chosen)
+    if loaded is None:
+        images, reference_facts = _open_set(reference, extractor, size, samples)
+        sets.append(images)
+    else:
+        reference_statistics, reference_facts = loaded
+        _check_same_extractor(extractor, reference_facts)
+        chosen = chosen if metrics else reference_statistics.available(chosen)
+    facts = {"set": set_facts, "reference": reference_facts}
+    if real:
+        images, facts["real"] = _open_set(real, extractor, size, max_count=sets[0].count)
+        sets.append(images)
+    if set_facts["classes"] != reference_facts.get("classes"):
+        # Labels of different classes cannot be compared.
+        sets = [_drop_labels(images) for images in sets]
+    specs = [scoring.set_spec(images, extractor) for images in sets]
+    scoring.check_same_features([*specs, *([reference_statistics.spec] if loaded else [])])
+    chosen = _select(chosen, specs, metrics)
+    extract = scoring.make_extract(
+        extractor, min(scoring.BATCH, max(images.count for images in sets))
+    )
+
+    def collect(images: ImageSet, title: str) -> SetStatistics:
+        return scoring.collect(images, extractor, chosen, extract, title)
+
+    if loaded is None:
+        reference_statistics = collect(sets[1], reference)
+    statistics = collect(sets[0], path)
+    result = scoring.compute(chosen, statistics, reference_statistics)
+    values = dict(result.figures)
+    if real:
+        real_result = scoring.compute(chosen, collect(sets[-1], real), reference_statistics)
+        values |= figures.add_real_suffix(real_result.figures)
+    return {
+        "figures": values,
+        "tables": result.tables,
+        "protocol": {
+            **extractor.card,
+            "metrics": list(chosen),
+            "samples": sets[0].count,
+            **facts,
+            **scoring.PROTOCOL,
+        },
+        "timing": scoring.timing(time.perf_counter() - started, statistics),
+        "measured_by": provenance.record(),
+    }
+
+
+def write_statistics(
+    path: str,
+    target: Path,
+    extractor: FeatureExtractor,
+    *,
+    metrics: Sequence[str] = (),
+    samples: int = 0,
+    size: int = 0,
+) -> tuple[int, list[str]]:
+    """Writes the statistics of a set, for use as a reference.
+
+    Args:
+        path: of the set.
+        target: path of the .npz.
+        extractor, metrics, samples, size: as for `evaluate_sets`.
+
+    Returns:
+        The number of images, and the names of the metrics.
+
+    Raises:
+        InputError: the set cannot be read, or one of the metrics cannot be computed.
+    """
+    chosen = plan.resolve_metrics(tuple(metrics), "metrics")
+    images, facts = _open_set(path, extractor, size, samples)
+    chosen = _select(chosen, [scoring.set_spec(images, extractor)], metrics)
+    extract = scoring.make_extract(extractor, min(scoring.BATCH, images.count))
+    statistics = scoring.collect(images, extractor, chosen, extract, path)
+    protocol = {**extractor.card, **scoring.PROTOCOL, **facts}
+    files.write_bytes(target, scoring.save(statistics, protocol))
+    return images.count, list(chosen)
+
+
+def _open_set(
+    path: str,
+    extractor: FeatureExtractor,
+    size: int,
+    samples: int = 0,
+    max_count: int | None = None,
+) -> tuple[ImageSet, dict[str, Any]]:
+    """Opens a set; returns its images, and facts for the protocol.
+
+    Labels are indices of the extractor's classes, found by name, or are left out if a name is
+    not among them.
+
+    Args:
+        path: of the set.
+        extractor: of the features.
+        size: to which pictures are resized; 0 for none.
+        samples: images that the set must have, and no more are read; 0 for all.
+        max_count: images that are read at most, in place of `samples`.
+    """
+    place = find_path(path)
+    source: Source
+    if place.suffix == ".npz":
+        check("size", size, not size, "0 with a .npz, whose pictures stay as they are")
+        source = npz.Source("all", path)
+        formats = {"npz": len(source)}
+    else:
+        source = folder.Source("all", path, size=size, channels=extractor.channels or 3)
+        formats = dict(collections.Counter(PurePosixPath(n).suffix.lower() for n in source.names))
+    expected = f"{len(source)} or fewer, because {path} has {len(source)} pictures"
+    check("samples", samples, samples <= len(source), expected)
+    images = scoring.from_source(source, samples or max_count)
+    images = _match_labels(images, source.class_names, extractor)
+    facts = {
+        "pictures": source.identity,
+        "formats": formats,
+        "shape": list(images.shape),
+        "count": images.count,
+        "classes": list(extractor.classes or source.class_names) if images.labels else [],
+    }
+    return images, facts
+
+
+def _match_labels(
+    images: ImageSet, class_names: Sequence[str], extractor: FeatureExtractor
+) -> ImageSet:
+    """Returns the images with labels that are indices of the extractor's classes, or without."""
+    if not extractor.classes:
+        # Modes without names cannot be matched with labels.
+        return _drop_labels(images) if extractor.modes else images
+    if not class_names or not set(class_names) <= set(extractor.classes):
+        return _drop_labels(images)
+    order = np.array([extractor.classes.index(name) for name in class_names])
+
+    def read(indices: np.ndarray) -> tuple[HostPixels, HostLabels]:
+        pixels, labels = images.read(indices)
+        return pixels, order[labels]
+
+    return images._replace(labels=len(extractor.classes), read=read)
+
+
+def _drop_labels(images: ImageSet) -> ImageSet:
+    return images._replace(labels=0, read=lambda indices: (images.read(indices)[0], None))
+
+
+def _load_statistics(path: str, metrics: Metrics) -> tuple[SetStatistics, dict[str, Any]] | None:
+    """Reads a file of statistics; returns None if the path is not a .npz with statistics."""
+    place = find_path(path)
+    if place.suffix != ".npz":
+        return None
+    with npz.open_arrays(place) as file:
+        arrays = dict(file) if "mu" in file or "gaxn" in file else None
+    try:
+        return None if arrays is None else scoring.load(arrays, metrics)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def _check_same_extractor(extractor: FeatureExtractor, facts: Mapping[str, Any]) -> None:
+    """Raises an InputError if statistics have features of another extractor, as far as they say."""
+    for field in ("extractor", "sha256", "resize"):
+        if field in facts and facts[field] != extractor.card.get(field):
+            raise InputError(
+                f"the reference was measured with {field} {facts[field]!r}, not "
+                f"{extractor.card.get(field)!r}; write it again, or choose the same features"
+            )
+
+
+def _select(metrics: Metrics, specs: Sequence[SetSpec], required: Sequence[str]) -> Metrics:
+    """Returns the metrics that apply to the sets and can be computed.
+
+    Raises:
+        InputError: a required metric is not among them, or no metric is left.
+    """
+    applicable = scoring.select_applicable(metrics, specs)
+    for name in required:
+        if name not in applicable:
+            raise InputError(
+                f"metric {name} takes {', '.join(metrics[name].INPUTS)}; with this extractor and "
+                f"these sets there are {', '.join(applicable) or 'no metrics'}"
+            )
+    computable = scoring.select_computable(applicable, specs, required)
+    # Without any metric this call names the problem of the first.
+    return computable or scoring.select_computable(applicable, specs, tuple(applicable))

@@ -1,0 +1,273 @@
+"""Hooks of gans/gan.py: samples from latents."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaxn import keys
+from gaxn.data import Source, Unpaired, make_reader, pixels
+from gaxn.distributed import sharding
+from gaxn.evaluation import diagnostics, interpolation
+from gaxn.evaluation.kinds import Hooks, Target
+from gaxn.evaluation.sampling import (
+    SamplingOptions,
+    attention_by_player,
+    attention_gammas,
+    attention_weights,
+    sampling_variables,
+)
+from gaxn.gans.gan import draw_latents
+from gaxn.io import files, plots
+from gaxn.io.plots import Picture
+from gaxn.nn import norms
+from gaxn.objectives.losses import Loss
+from gaxn.training.population import Member, member_state
+from gaxn.training.state import TrainState
+from gaxn.types import InputError, PRNGKey, PyTree, Sampler, Variables, check
+
+STANDING_PASSES, STANDING_BATCH = 16, 128
+SCATTERED_POINTS = 2_500
+FRAMES_PER_SECOND = 16
+
+
+def make_hooks(
+    gan: nn.Module,
+    loss: Loss,
+    members: Sequence[Member],
+    train: Source,
+    test: Source,
+    classes: int | None,
+    columns: int,
+) -> Hooks:
+    """Returns the hooks of a GAN whose `generate` takes latents.
+
+    Args:
+        gan: with `latent_size`, and the methods of gans/gan.py besides its losses.
+        loss: the adversarial loss.
+        members: the runs that a state holds.
+        train: the training split.
+        test: the test split.
+        classes: labels of a conditional GAN; None for an unconditional one.
+        columns: images per row of the sample grid.
+    """
+    if isinstance(train, Unpaired):
+        raise InputError("config.gan.name must be cyclegan.CycleGAN with unpaired data")
+    is_points = len(train.image_shape) == 1
+
+    def draw_samples(sampler: Callable[..., Sampler], state: TrainState) -> Picture:
+        if is_points:
+            return draw_points(sampler, state, test, members)
+        return draw_grid(sampler(state), classes, columns)
+
+    def interpolate(sampler: Sampler, workdir: Path) -> int:
+        check("--mode", "interpolate", not is_points, "another with points, which are no images")
+        print(*draw_interpolation(sampler, workdir, classes or 0, columns), sep="\n")
+        return 0
+
+    return Hooks(
+        make_sampler=lambda options: make_sampler(gan, members, classes, options),
+        draw_samples=draw_samples,
+        diagnostics=make_diagnostics(gan, loss, members, train, classes is not None),
+        targets=(Target(train, test),),
+        labeled=(train, test),
+        commands={"interpolate": interpolate},
+    )
+
+
+def make_sampler(
+    gan: nn.Module, members: Sequence[Member], classes: int | None, options: SamplingOptions
+) -> Callable[..., Sampler]:
+    """Returns a function from (host state, member=0, chosen_by="") to a `Sampler`.
+
+    All its samplers share what it compiles; the arguments are those of `make_hooks`.
+    """
+    options.check()
+
+    def draw(key: PRNGKey, indices: jax.Array) -> jax.Array:
+        return draw_latents(key, indices, gan.latent_size, options.truncation)
+
+    def generate(variables, latents, labels, train=False):
+        mutable = nn.DenyList("params")
+        return gan.apply(variables, latents, labels, train, method="generate", mutable=mutable)
+
+    def to_pixels(images):
+        return pixels.encode(images) if images.ndim == 4 else images
+
+    @jax.jit
+    def accumulate(variables, key, indices, statistics):
+        labels = None if classes is None else indices % classes
+        variables = _with_statistics(variables, statistics)
+        _, collections = generate(variables, draw(key, indices), labels, train=True)
+        return collections[norms.COLLECTION]["generator"]
+
+    @jax.jit
+    def sample(fixed, indices, labels):
+        variables, key = fixed
+        return to_pixels(generate(variables, draw(key, indices), labels)[0])
+
+    @jax.jit
+    def latents(fixed, indices):
+        return draw(fixed[1], indices)
+
+    @jax.jit
+    def render(fixed, latents, labels):
+        return to_pixels(generate(fixed[0], latents, labels)[0])
+
+    @jax.jit
+    def generator_attention(fixed, indices, labels):
+        variables, key = fixed
+        return attention_by_player(generate(variables, draw(key, indices), labels)[1])
+
+    @jax.jit
+    def discriminator_attention(fixed, images, labels):
+        inputs = pixels.decode(images), labels
+        method, mutable = "discriminate_single", ["intermediates"]
+        return attention_by_player(gan.apply(fixed[0], *inputs, method=method, mutable=mutable)[1])
+
+    def with_standing_statistics(variables: Variables, key: PRNGKey) -> Variables:
+        if not _has_statistics(variables) or options.statistics == "running":
+            return variables
+        statistics = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION]["generator"])
+        for index in range(STANDING_PASSES):
+            indices = index * STANDING_BATCH + jnp.arange(STANDING_BATCH)
+            statistics = accumulate(variables, key, indices, statistics)
+        weight = 1 - norms.MOMENTUM**STANDING_PASSES
+        return _with_statistics(variables, jax.tree.map(lambda total: total / weight, statistics))
+
+    def sampler_of(state: TrainState, member: int = 0, chosen_by: str = "") -> Sampler:
+        seed, key = members[member]
+        state = member_state(state, len(members), member)
+        variables = with_standing_statistics(
+            sampling_variables(state, options), keys.stream(key, "standing statistics")
+        )
+        sample_key = keys.stream(key, "sample")
+
+        def spread(program: Callable) -> Callable:
+            return sharding.spread(program, (variables, sample_key))
+
+        def attention(program: Callable, player: str) -> Callable:
+            return lambda *inputs: attention_weights(spread(program)(*inputs).get(player, {}))
+
+        statistics = options.statistics
+        if statistics == "standing":
+            statistics = f"standing, {STANDING_PASSES * STANDING_BATCH} samples"
+        return Sampler(
+            sample=spread(sample),
+            latents=spread(latents),
+            render=spread(render),
+            generator_attention=attention(generator_attention, "generator"),
+            discriminator_attention=attention(discriminator_attention, "discriminator"),
+            gammas=attention_gammas(variables["params"]),
+            facts={
+                "step": int(state.step),
+                "seed": seed,
+                "weights": options.weights,
+                "chosen_by": chosen_by or "nothing",
+                "truncation": options.truncation or "none",
+                "batch_statistics": statistics if _has_statistics(variables) else "none",
+            },
+        )
+
+    return sampler_of
+
+
+def _has_statistics(variables: Variables) -> bool:
+    return "generator" in variables.get(norms.COLLECTION, {})
+
+
+def _with_statistics(variables: Variables, statistics: PyTree) -> Variables:
+    """Returns the variables with other batch statistics of the generator."""
+    collection = {**variables[norms.COLLECTION], "generator": statistics}
+    return {**variables, norms.COLLECTION: collection}
+
+
+def make_diagnostics(
+    gan: nn.Module, loss: Loss, members: Sequence[Member], train: Source, conditional: bool
+) -> diagnostics.Diagnostics:
+    """Returns the diagnostics of 60 samples and 60 training images."""
+    read = make_reader(train)
+    indices = np.random.RandomState(0).permutation(len(train))[: diagnostics.EXAMPLES]
+
+    @jax.jit
+    def measure_images(key, variables, real, labels, indices):
+        latents = draw_latents(keys.stream(key, "watch"), indices, gan.latent_size)
+        # Running statistics lag behind the weights, so this batch's own are used.
+        mutable = nn.DenyList("params")
+        fake, _ = gan.apply(variables, latents, labels, True, method="generate", mutable=mutable)
+        real = pixels.decode(real)
+        logits = [
+            gan.apply(variables, images, labels, method="discriminate") for images in (real, fake)
+        ]
+        return {
+            diagnostics.DIVERSITY: diagnostics.diversity(fake, real),
+            diagnostics.SATURATION: diagnostics.saturation(loss, *logits),
+        }
+
+    @jax.jit
+    def measure_attention(key, variables, real, labels, indices):
+        latents = draw_latents(keys.stream(key, "watch"), indices, gan.latent_size)
+        inputs = {
+            "generate": (latents, labels, False),
+            "discriminate_single": (pixels.decode(real), labels),
+        }
+        weights: dict[str, Any] = {}
+        for method, arguments in inputs.items():
+            _, variables_out = gan.apply(
+                variables, *arguments, method=method, mutable=["intermediates"]
+            )
+            weights |= attention_weights(attention_by_player(variables_out))
+        return diagnostics.attention_figures(weights)
+
+    def measure(variables: Variables, key: PRNGKey) -> dict[str, jax.Array]:
+        real, labels = read(indices)
+        examples = real, labels if conditional else None, indices
+        few = jax.tree.map(lambda leaf: leaf[: diagnostics.ATTENTION_EXAMPLES], examples)
+        return measure_images(key, variables, *examples) | measure_attention(key, variables, *few)
+
+    return diagnostics.make_diagnostics(measure, members)
+
+
+def draw_points(
+    sampler: Callable[..., Sampler], state: TrainState, test: Source, members: Sequence[Member]
+) -> Picture:
+    """Draws generated points over real ones, one panel per member."""
+    indices = np.arange(SCATTERED_POINTS)
+    generated = {
+        f"seed {member.seed}": sampler(state, index).sample(indices, None)
+        for index, member in enumerate(members)
+    }
+    return plots.scatter(generated, jax.device_get(make_reader(test)(indices)).images)
+
+
+def draw_grid(sampler: Sampler, classes: int | None, columns: int) -> Picture:
+    """Draws samples: with labels one row per class and one column per latent, else a square."""
+    indices = np.arange(columns)
+    if classes is None:
+        rows = [sampler.sample(row * columns + indices, None) for row in indices]
+    else:
+        rows = [sampler.sample(indices, np.full_like(indices, label)) for label in range(classes)]
+    return plots.grid(np.stack(rows))
+
+
+def draw_interpolation(sampler: Sampler, workdir: Path, classes: int, rows: int) -> list[Path]:
+    """Draws interpolation/latents.png and .gif, with labels also classes.png and .gif."""
+    latents = sampler.latents(np.arange(interpolation.needed(rows)))
+
+    def render(grid: interpolation.Grid) -> Picture:
+        flat = [each if each is None else each.reshape(-1, each.shape[-1]) for each in grid]
+        images = sampler.render(*flat)
+        return plots.grid(images.reshape(*grid.latents.shape[:2], *images.shape[1:]))
+
+    paths = []
+    for name, ways in interpolation.plan(latents, classes, rows).items():
+        picture, animation = (workdir / "interpolation" / f"{name}.{end}" for end in ("png", "gif"))
+        files.write_png(picture, render(ways.picture))
+        frames = [render(frame) for frame in ways.animation]
+        files.write_gif(animation, frames, len(frames) / FRAMES_PER_SECOND, 0)
+        paths += [picture, animation]
+    return paths

@@ -1,0 +1,216 @@
+"""Evaluations and pictures of a run, written into its directory."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gaxn.evaluation import diagnostics, figures
+from gaxn.evaluation.evaluators import Evaluator
+from gaxn.evaluation.translation import DIRECTIONS
+from gaxn.experiment import Experiment
+from gaxn.io import files, plots, provenance
+from gaxn.metrics.statistics.standard_errors import standard_error
+from gaxn.training.state import TrainState, steps_done
+from gaxn.types import Report
+
+CURVES = {
+    "losses": ("d/adversarial", "g/loss"),
+    "logits": ("d/real", "d/fake"),
+    "gradient norms": ("d/gradient_norm", "g/gradient_norm"),
+    "cycle and identity, mean absolute difference in [-1, 1]": (
+        "g/cycle_a",
+        "g/cycle_b",
+        "g/identity_a",
+        "g/identity_b",
+    ),
+}
+"""Scalars by the title of their panel in curves.png; a panel without any is left out."""
+
+ATTENTION_CURVES = {
+    "gamma": "gamma of each attention layer",
+    "entropy": "entropy of its weights, as a share of that of uniform ones",
+    "distance": "mean distance of its weights, in sides of the image",
+}
+
+_DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "density", "coverage")
+
+CURVES_OF_EVALUATIONS = {
+    "classifier": ("conditional_accuracy", *_DISTANCES),
+    "inception": _DISTANCES,
+    "modes": ("modes", "modes_quality", "modes_reverse_kl", *_DISTANCES),
+    "translation": ("mae_a2b", "mae_b2a", "cycle_mae_a", "cycle_mae_b"),
+    **{f"{name}_{way}": _DISTANCES for name in ("classifier", "inception") for way in DIRECTIONS},
+}
+"""Figures with a curve over training, by part of the evaluation."""
+
+
+def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by: str = "") -> None:
+    """Runs every evaluator; writes evaluation.json, a line of evaluations.jsonl and pictures.
+
+    Args:
+        experiment: the run.
+        workdir: its directory.
+        state: the evaluated state, on the host.
+        chosen_by: the figure by which the state was chosen among others, if any.
+    """
+    evaluators = experiment.evaluation.evaluators()
+    document, pictures = _run_evaluators(experiment, evaluators, state, chosen_by)
+    document |= {"cost": experiment.cost(), "measured_by": provenance.record()}
+    for part, part_pictures in pictures.items():
+        for name, picture in part_pictures.items():
+            files.write_png(workdir / f"{name}.png", picture)
+        for name, text in figures.format_figures(document[part]["figures"]).items():
+            print(f"{part}/{name}: {text}")
+    files.append_line(workdir / "evaluations.jsonl", document)
+    files.write_json(workdir / "evaluation.json", document)
+
+
+def evaluate_interim(
+    experiment: Experiment, workdir: Path, state: TrainState, keep: Callable[[], None]
+) -> None:
+    """Runs the interim evaluation; writes a line of evaluations.jsonl.
+
+    Args:
+        experiment: the run.
+        workdir: its directory.
+        state: the evaluated state, on the host.
+        keep: called before the line is written, if the figure of `config.evaluation.best` is
+            better than all earlier ones under this protocol.
+    """
+    plan = experiment.evaluation
+    document, _ = _run_evaluators(experiment, plan.interim_evaluators(), state, "")
+    document["interim"] = True
+    value = plan.figure(document)
+    lines = files.read_lines(workdir / "evaluations.jsonl")
+    if value is not None and plan.is_best(value, plan.earlier_figures(document, lines)):
+        keep()
+    files.append_line(workdir / "evaluations.jsonl", document)
+    text = "none" if value is None else f"{value:.4f}"
+    print(f"step {steps_done(state)}: {plan.best.partition(' ')[2]} {text}", flush=True)
+
+
+def _run_evaluators(
+    experiment: Experiment,
+    evaluators: Mapping[str, Evaluator],
+    state: TrainState,
+    chosen_by: str,
+) -> tuple[dict[str, Any], dict[str, Mapping[str, np.ndarray]]]:
+    """Returns the document of an evaluation, and the pictures of its parts."""
+    samplers = [
+        experiment.evaluation.sampler(state, index, chosen_by)
+        for index in range(len(experiment.members))
+    ]
+    document: dict[str, Any] = {"name": experiment.name, "step": steps_done(state)}
+    pictures = {}
+    for part, evaluator in evaluators.items():
+        report = mean_report([evaluator(sampler) for sampler in samplers])
+        document[part] = {
+            "figures": report.figures,
+            "tables": report.tables,
+            "protocol": report.protocol,
+        }
+        if report.timing:
+            document[part]["timing"] = report.timing
+        pictures[part] = report.pictures
+    return document, pictures
+
+
+def mean_report(reports: Sequence[Report]) -> Report:
+    """Returns the means over a population, their standard errors, and each member's figures.
+
+    Pictures and the other tables are the first member's.
+    """
+    first = reports[0]
+    if len(reports) == 1:
+        return first
+    by_name = {
+        name: [report.figures.get(name) for report in reports]
+        for name in dict.fromkeys(name for report in reports for name in report.figures)
+        if not name.endswith(figures.ERROR)
+    }
+    means = {}
+    for name, values in by_name.items():
+        numbers = np.array([value for value in values if value is not None])
+        means[name] = float(numbers.mean())
+        if not name.endswith(figures.REAL):
+            means[f"{name}{figures.ERROR}"] = standard_error(numbers)
+    protocol = {
+        **first.protocol,
+        "errors": f"standard errors of the mean over {len(reports)} seeds",
+        "seed": f"{first.protocol['seed']} to {reports[-1].protocol['seed']}",
+    }
+    seconds = sum(report.timing.get("seconds", 0.0) for report in reports)
+    return Report(
+        protocol,
+        means,
+        {**first.tables, "members": by_name},
+        first.pictures,
+        {**first.timing, "seconds": round(seconds, 2)},
+    )
+
+
+def is_evaluated(workdir: Path, step: int) -> bool:
+    """Returns whether evaluation.json exists and is of this step."""
+    path = workdir / "evaluation.json"
+    return path.exists() and files.read_json(path).get("step") == step
+
+
+def draw_samples(experiment: Experiment, workdir: Path, state: TrainState) -> None:
+    """Draws samples/step_XXXXXXXX.png, of the same latents through the whole run."""
+    path = workdir / "samples" / f"step_{steps_done(state):08d}.png"
+    files.write_png(path, experiment.draw_samples(experiment.sampler, state))
+
+
+def draw_evaluations(workdir: Path) -> None:
+    """Draws evaluations.png: the figures of evaluations.jsonl over the steps, if there are several.
+
+    A curve has the lines of one protocol: the one with most of them.
+    """
+    by_protocol: dict[str, dict[int, Mapping[str, float]]] = {}
+    for line in files.read_lines(workdir / "evaluations.jsonl"):
+        parts = {name: part for name, part in line.items() if name in CURVES_OF_EVALUATIONS}
+        key = json.dumps([figures.method(part["protocol"]) for part in parts.values()])
+        # A step's last evaluation replaces earlier ones.
+        by_protocol.setdefault(key, {})[line["step"]] = {
+            f"{name}/{figure}": value
+            for name, part in parts.items()
+            for figure, value in part["figures"].items()
+        }
+    curve = max(by_protocol.values(), key=len, default={})
+    history = [{"step": step, **curve[step]} for step in sorted(curve)]
+    known = dict.fromkeys(name for line in history for name in line)
+    panels = {
+        f"{part}/{name}": (f"{part}/{name}", f"{part}/{name}{figures.REAL}")
+        for part, names in CURVES_OF_EVALUATIONS.items()
+        for name in names
+        if f"{part}/{name}" in known
+    }
+    if len(history) > 1 and panels:
+        files.write_png(workdir / "evaluations.png", plots.curves(history, panels))
+
+
+def draw_training(workdir: Path) -> None:
+    """Draws curves.png and samples.gif, and attention/training.png, of all that was logged."""
+    history = files.read_lines(workdir / "metrics.jsonl")
+    known = dict.fromkeys(name for line in history for name in line)
+    curves = plots.curves(history, _panels_with_data(CURVES, known))
+    files.write_png(workdir / "curves.png", curves)
+    frames = [files.read_png(path) for path in sorted((workdir / "samples").glob("step_*.png"))]
+    files.write_gif(workdir / "samples.gif", frames)
+    panels = {
+        title: [name for name in known if name.startswith(f"{diagnostics.PREFIX}{kind}/")]
+        for kind, title in ATTENTION_CURVES.items()
+    }
+    panels = _panels_with_data(panels, known)
+    if panels:
+        picture = plots.curves(history, panels)
+        files.write_png(workdir / "attention" / "training.png", picture)
+
+
+def _panels_with_data(
+    panels: Mapping[str, Sequence[str]], known: Iterable[str]
+) -> dict[str, Sequence[str]]:
+    return {title: names for title, names in panels.items() if not set(known).isdisjoint(names)}

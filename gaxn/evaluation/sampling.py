@@ -1,0 +1,65 @@
+"""Trained weights as samplers need them: which weights, which statistics, what attention sees."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import flax.traverse_util
+import numpy as np
+
+from gaxn.training.state import TrainState
+from gaxn.types import PyTree, Variables, check
+
+
+class SamplingOptions(NamedTuple):
+    """Which generator of a state is sampled, and how.
+
+    Attributes:
+        weights: "ema", the moving average of the parameters, or "raw", the trained ones.
+        statistics: of BatchNorm: "standing", estimated from 2,048 samples of those weights (Brock
+            et al., 2019, section 4.1), or "running", from training.
+        truncation: bound of a latent's absolute values (Brock et al., 2019, section 3.1): less
+            variety and better images; 0 for none.
+    """
+
+    weights: str = "ema"
+    statistics: str = "standing"
+    truncation: float = 0.0
+
+    def check(self) -> None:
+        """Raises an InputError if a field has no valid value."""
+        for field, values in (("weights", ("ema", "raw")), ("statistics", ("standing", "running"))):
+            value = getattr(self, field)
+            check(f"config.evaluation.{field}", value, value in values, " or ".join(values))
+        valid = self.truncation >= 0
+        check("config.evaluation.truncation", self.truncation, valid, "above 0, or 0 for none")
+
+
+def sampling_variables(state: TrainState, options: SamplingOptions) -> Variables:
+    """Returns the variables of all networks, with the chosen parameters of the generator."""
+    generator = state.ema if options.weights == "ema" else state.params["generator"]
+    return {"params": {**state.params, "generator": generator}, **state.collections}
+
+
+def attention_by_player(variables: Variables) -> Variables:
+    """Returns the intermediates of each player; none without attention."""
+    return variables.get("intermediates", {})
+
+
+def attention_weights(intermediates: Variables) -> dict[str, np.ndarray]:
+    """Returns the attention weights among a player's intermediates, by the path of their layer."""
+    flat = flax.traverse_util.flatten_dict(intermediates, sep="/")
+    return {
+        name.removesuffix("/weights"): value
+        for name, (value,) in flat.items()
+        if name.endswith("/weights")
+    }
+
+
+def attention_gammas(params: PyTree) -> Mapping[str, float]:
+    """Returns the learned scale of each attention layer that has one, by "player/layer"."""
+    flat = flax.traverse_util.flatten_dict(params, sep="/")
+    return {
+        name.removesuffix("/gamma"): float(value)
+        for name, value in flat.items()
+        if name.endswith("/gamma")
+    }

@@ -1,0 +1,72 @@
+"""Feature extractors, one per file; each file defines `load`, which returns a `FeatureExtractor`.
+
+The parameters of `load` are the options of the extractor.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.errors
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gaxn.types import InputError, Pixels, PyTree, check
+
+
+class ExtractorOutput(NamedTuple):
+    """The output of a feature extractor for a batch; None for what it does not compute.
+
+    Attributes:
+        features: float32.
+        logits: of the extractor's classes, float32.
+        modes: the known mode that each image belongs to, -1 if it belongs to none.
+    """
+
+    features: Float[Array, "batch features"]
+    logits: Float[Array, "batch classes"] | None = None
+    modes: Int[Array, "batch"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureExtractor:
+    """A function from images to features, with its parameters and description.
+
+    Attributes:
+        apply: (params, uint8 images) -> `ExtractorOutput`; can be traced by jit. The output for
+            an image does not depend on the other images of the batch.
+        params: first argument of `apply`.
+        card: description for evaluation protocols: name, SHA-256 of the weights, resizing.
+        modes: number of known modes; 0 for none.
+        classes: names of the modes; empty if they have no names.
+        channels: number of channels that images must have; None for any number.
+    """
+
+    apply: Callable[[PyTree, Pixels], ExtractorOutput]
+    params: PyTree
+    card: Mapping[str, Any]
+    modes: int = 0
+    classes: tuple[str, ...] = ()
+    channels: int | None = None
+
+    def output_spec(self, image_shape: tuple[int, ...]) -> ExtractorOutput:
+        """Returns the shapes and dtypes of the output for a batch of one image.
+
+        Raises:
+            InputError: the extractor cannot take images of this shape.
+        """
+        name, channels = self.card["extractor"], image_shape[-1]
+        valid = self.channels in (None, channels)
+        check(
+            "the number of channels", channels, valid, f"{self.channels} for the extractor {name}"
+        )
+        dtype = np.uint8 if len(image_shape) == 3 else np.float32
+        try:
+            return jax.eval_shape(
+                self.apply, self.params, jax.ShapeDtypeStruct((1, *image_shape), dtype)
+            )
+        except (TypeError, ZeroDivisionError, flax.errors.ScopeParamShapeError):
+            raise InputError(
+                f"the extractor {name} was not made for images of {'x'.join(map(str, image_shape))}"
+            ) from None

@@ -1,0 +1,247 @@
+"""Two generators and two discriminators: translation between two sets of unpaired images."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gaxn import keys
+from gaxn.data import pixels
+from gaxn.gans import BaseGAN
+from gaxn.nn.history import ImageHistory
+from gaxn.objectives.objective import Objective
+from gaxn.objectives.schedules import linear_decay
+from gaxn.types import Batch, Images, Indices, Logits, PRNGKey, Scalars, check
+
+WEIGHTS = ("adversarial", "cycle", "identity")
+
+
+class Pair(nn.Module):
+    """Two networks of one architecture, from different initial weights, as one player.
+
+    Attributes:
+        a: the generator of images of domain A, or the discriminator of A.
+        b: of B.
+    """
+
+    a: nn.Module
+    b: nn.Module
+
+
+class CycleGAN(BaseGAN):
+    """The CycleGAN (Zhu et al., 2017, eq. 1-3; identity loss: section 5.2).
+
+    The generated images that a discriminator sees go through a history; penalties and regularizers
+    are those of each discriminator's objective. Batches hold unrelated images of A and B: uint8
+    [batch, 2, height, width, channels]. In training each image is a random square of the
+    source's, mirrored half of the time, both independent between the domains.
+
+    Attributes:
+        generator: (images, train) -> images; one becomes a `Pair`.
+        discriminator: (images, None, train) -> logits; one becomes a `Pair`.
+        objective: discriminator -> the objective of it and of the generator of its domain.
+        conditional: must be False.
+        size: height and width of the networks' inputs in training.
+        adversarial, cycle, identity: weights of the terms of the generators' loss, 0 or more;
+            the last two are mean absolute differences of values in [-1, 1]. With weight 0 the
+            identity term is not computed.
+        history: generated images that are kept for each discriminator; 0 for none.
+        mirror: whether training images are mirrored half of the time.
+        decays: by name of a weight, {"begin": step, "end": step, "to": share}: from step `begin`
+            to step `end` the weight falls linearly to that share of itself.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    objective: Callable[[nn.Module], Objective]
+    conditional: bool
+    size: int
+    adversarial: float = 1.0
+    cycle: float = 10.0
+    identity: float = 5.0
+    history: int = 50
+    mirror: bool = True
+    decays: dict = dataclasses.field(default_factory=dict)
+
+    HOOKS: ClassVar[str] = "cyclegan"
+
+    def __post_init__(self):
+        for player in ("generator", "discriminator"):
+            network = getattr(self, player)
+            if not isinstance(network, Pair):
+                object.__setattr__(self, player, Pair(network.clone(), network.clone()))
+        check("conditional", self.conditional, not self.conditional, "False with a CycleGAN")
+        check("history", self.history, self.history >= 0, "0 (for none) or more")
+        for name in WEIGHTS:
+            check(name, getattr(self, name), getattr(self, name) >= 0, "a weight, 0 or more")
+        for name, decay in self.decays.items():
+            valid = name in WEIGHTS and isinstance(decay, Mapping)
+            valid = valid and decay.keys() == {"begin", "end", "to"}
+            expected = f"begin, end and to for some of {', '.join(WEIGHTS)}"
+            check("decays", dict(self.decays), valid, expected)
+            linear_decay(getattr(self, name), **decay)
+        super().__post_init__()
+
+    def setup(self):
+        self.discriminator_of_a = self.objective(self.discriminator.a)
+        self.discriminator_of_b = self.objective(self.discriminator.b)
+        self.discriminator_history_a = ImageHistory(self.history)
+        self.discriminator_history_b = ImageHistory(self.history)
+
+    def losses(self) -> Mapping[str, Callable]:
+        return {"discriminator": CycleGAN.discriminator_loss, "generator": CycleGAN.generator_loss}
+
+    def __call__(self, batch: Batch, key: PRNGKey) -> tuple[Logits, Logits]:
+        """Runs all networks once, so that Flax creates their variables."""
+        examples = jnp.arange(batch.images.shape[0])
+        a, b = self._crops(batch, examples, key)
+        example_keys = keys.per_example(key, examples)
+        fake_a = self.discriminator_history_a(self.generator.a(b, train=True), example_keys)
+        fake_b = self.discriminator_history_b(self.generator.b(a, train=True), example_keys)
+        return self.discriminator_of_a(fake_a, None), self.discriminator_of_b(fake_b, None)
+
+    def discriminator_loss(
+        self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array
+    ) -> tuple[jax.Array, Scalars]:
+        """Computes the sum of both discriminators' losses; scalars of each, and their means."""
+        a, b = self._crops(batch, examples, key)
+
+        def loss(domain: str, real: Images, source: Images, objective, generator, history):
+            domain_key = keys.stream(key, f"critic of {domain}")
+            history_keys = keys.per_example(keys.stream(domain_key, "history"), examples)
+
+            def generate(images: Images) -> Images:
+                return history(generator(images, train=True), history_keys)
+
+            return objective.discriminator_loss(
+                real, source, generate, None, examples, domain_key, step
+            )
+
+        loss_a, scalars_a = loss(
+            "a", a, b, self.discriminator_of_a, self.generator.a, self.discriminator_history_a
+        )
+        loss_b, scalars_b = loss(
+            "b", b, a, self.discriminator_of_b, self.generator.b, self.discriminator_history_b
+        )
+        return loss_a + loss_b, _merge_scalars(scalars_a, scalars_b)
+
+    def generator_loss(
+        self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array
+    ) -> tuple[jax.Array, Scalars]:
+        """Computes the weighted sum of the generators' terms; scalars are without weights."""
+        a, b = self._crops(batch, examples, key)
+        to_a, to_b = (partial(network, train=True) for network in self._generators())
+        fake_a, fake_b = to_a(b), to_b(a)
+
+        def adversarial(domain: str, objective, real: Images, source: Images, fake, translate):
+            # A regularizer may ask for other images than those that exist already.
+            def generate(images: Images) -> Images:
+                return fake if images is source else translate(images)
+
+            domain_key = keys.stream(key, f"critic of {domain}")
+            return objective.generator_loss(
+                real, source, generate, None, examples, domain_key, step
+            )
+
+        loss_a, scalars_a = adversarial("a", self.discriminator_of_a, a, b, fake_a, to_a)
+        loss_b, scalars_b = adversarial("b", self.discriminator_of_b, b, a, fake_b, to_b)
+        terms = {
+            "adversarial": {"a": loss_a, "b": loss_b},
+            "cycle": {"a": _distance(to_a(fake_b), a), "b": _distance(to_b(fake_a), b)},
+        }
+        if self.identity:
+            terms["identity"] = {"a": _distance(to_a(a), a), "b": _distance(to_b(b), b)}
+        total = sum(
+            self._weight(name, step) * (term["a"] + term["b"]) for name, term in terms.items()
+        )
+        scalars = {
+            f"{name}_{domain}": value
+            for name, term in terms.items()
+            for domain, value in term.items()
+        }
+        return total, {**_merge_scalars(scalars_a, scalars_b), **scalars}
+
+    def to_a(self, images: Images) -> Images:
+        """Translates images of B into A, in [-1, 1], in eval mode."""
+        return self.generator.a(images, train=False)
+
+    def to_b(self, images: Images) -> Images:
+        """Translates images of A into B, in [-1, 1], in eval mode."""
+        return self.generator.b(images, train=False)
+
+    def discriminate_a(self, images: Images) -> Logits:
+        """Returns the logits of A's discriminator in eval mode."""
+        return self.discriminator_of_a.discriminate(images, None)
+
+    def discriminate_b(self, images: Images) -> Logits:
+        """Returns the logits of B's discriminator in eval mode."""
+        return self.discriminator_of_b.discriminate(images, None)
+
+    def discriminate_single_a(self, images: Images) -> Logits:
+        """Returns the logits of A's discriminator in eval mode, one per image."""
+        return self.discriminator_of_a.discriminate_single(images, None)
+
+    def discriminate_single_b(self, images: Images) -> Logits:
+        """Returns the logits of B's discriminator in eval mode, one per image."""
+        return self.discriminator_of_b.discriminate_single(images, None)
+
+    def _generators(self) -> tuple[nn.Module, nn.Module]:
+        return self.generator.a, self.generator.b
+
+    def _weight(self, name: str, step: jax.Array) -> jax.Array | float:
+        weight = getattr(self, name)
+        return linear_decay(weight, **self.decays[name])(step) if name in self.decays else weight
+
+    def _crops(self, batch: Batch, examples: Indices, key: PRNGKey) -> tuple[Images, Images]:
+        """Returns random squares of the real images of A and of B."""
+        images = pixels.decode(batch.images)
+        return tuple(
+            random_crop(
+                images[:, place],
+                keys.per_example(keys.stream(key, f"view of {domain}"), examples),
+                self.size,
+                self.mirror,
+            )
+            for place, domain in enumerate("ab")
+        )
+
+
+def random_crop(images: Images, example_keys: jax.Array, size: int, mirror: bool) -> Images:
+    """Returns a random square of each image, mirrored half of the time.
+
+    Args:
+        images: [batch, height, width, channels], no side smaller than `size`.
+        example_keys: one per image.
+        size: height and width of the square.
+        mirror: whether images are mirrored, left to right.
+    """
+
+    def crop(image: jax.Array, key: PRNGKey) -> jax.Array:
+        place_key, mirror_key = jax.random.split(key)
+        room = jnp.array(image.shape[:2]) - size
+        corner = jax.random.randint(place_key, (2,), 0, room + 1)
+        square = jax.lax.dynamic_slice(image, (*corner, 0), (size, size, image.shape[-1]))
+        return jnp.where(mirror & jax.random.bernoulli(mirror_key), square[:, ::-1], square)
+
+    return jax.vmap(crop)(images, example_keys)
+
+
+def _distance(images: Images, targets: Images) -> jax.Array:
+    """Returns the mean absolute difference."""
+    return jnp.abs(images - targets).mean()
+
+
+def _merge_scalars(scalars_a: Scalars, scalars_b: Scalars) -> Scalars:
+    """Returns the means under the plain names, and each domain's under NAME_a and NAME_b."""
+    means = jax.tree.map(lambda a, b: (a + b) / 2, scalars_a, scalars_b)
+    by_domain = {"a": scalars_a, "b": scalars_b}
+    named = {
+        f"{name}_{domain}": value
+        for domain, scalars in by_domain.items()
+        for name, value in scalars.items()
+    }
+    return {**means, **named}

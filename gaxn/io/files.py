@@ -1,0 +1,138 @@
+"""Readers and writers of JSON, JSON lines, PNG, GIF and bytes.
+
+A file is written beside its path and then renamed, so that no reader ever sees half of it. Of
+several processes only the first writes.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gaxn.distributed import multihost
+from gaxn.types import check
+
+
+def check_writable(path: Path, field: str, protected: Iterable[Path] = ()) -> None:
+    """Refuses a path where no file can be written, before any work is done.
+
+    Args:
+        path: of the file.
+        field: the name of the option that gave the path, for the error.
+        protected: files that must not be written over.
+
+    Raises:
+        InputError: the path is a directory or a device, lies in no writable directory, or is one
+            of the protected files.
+    """
+    target = Path(os.path.realpath(path))
+    text = str(path) if path != Path() else ""
+    check(field, text, not target.exists() or target.is_file(), "the path of a file")
+    parent = next(parent for parent in target.parents if parent.exists())
+    check(field, text, parent.is_dir(), "the path of a file in a directory")
+    check(field, text, os.access(parent, os.W_OK), "the path of a file in a writable directory")
+    others = {Path(os.path.realpath(other)) for other in protected}
+    check(field, text, target not in others, "another path than that of a set")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON, with null for numbers that are not finite."""
+    text = _dumps(value, indent=2) + "\n"
+    _write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def read_json(path: Path) -> Any:
+    """Returns the value of a JSON file."""
+    return json.loads(path.read_text())
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds a record to a .jsonl file: one line of JSON."""
+    if multihost.is_first():
+        with path.open("a") as file:
+            file.write(_dumps(record) + "\n")
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes all records of a .jsonl file."""
+    text = "".join(_dumps(record) + "\n" for record in records)
+    _write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the records of a .jsonl file, but for a last line that a crash cut short."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes the content as it is."""
+    _write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Writes RGB pixels, uint8 [height, width, 3], as PNG."""
+    _write_atomically(path, Image.fromarray(picture).save)
+
+
+def read_png(path: Path) -> np.ndarray:
+    """Returns the RGB pixels of a PNG file, uint8 [height, width, 3]."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def write_gif(
+    path: Path, frames: Sequence[np.ndarray], seconds: float = 6.0, pause: float = 1.5
+) -> None:
+    """Writes RGB frames, uint8 [height, width, 3], as an endless animation.
+
+    Args:
+        path: of the file.
+        frames: one or more.
+        seconds: how long one round takes, about; a frame is shown for at least 40 ms.
+        pause: how many seconds longer the last frame is shown.
+    """
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    duration = max(40, int(1000 * seconds / len(frames)))
+    options = {
+        "save_all": True,
+        "append_images": others,
+        "duration": [duration] * len(others) + [duration + int(1000 * pause)],
+        "loop": 0,
+    }
+    _write_atomically(path, lambda temporary: first.save(temporary, **options))
+
+
+def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    if not multihost.is_first():
+        return
+    # A symbolic link stays, and its target is replaced.
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    # NaN and Infinity are not JSON: other readers reject them.
+    return json.dumps(_finite_or_null(value), indent=indent, allow_nan=False)
+
+
+def _finite_or_null(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite_or_null(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_or_null(item) for item in value]
+    return value

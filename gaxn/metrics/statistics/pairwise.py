@@ -1,0 +1,43 @@
+"""Distances between all rows of two tables, computed block by block on all CPU cores."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+BLOCK = 1 << 22
+"""Entries of a block, 32 MB in float64."""
+
+Rows = Float[np.ndarray, "rows features"]
+
+
+def map_blocks(size: int, columns: int, function: Callable[[slice], Any]) -> list[Any]:
+    """Returns `function` of each block of rows of a matrix, in order.
+
+    Args:
+        size: number of rows.
+        columns: entries per row; a block has `BLOCK` entries, or one row.
+        function: rows -> any result; runs in several threads at once.
+    """
+    height = max(1, BLOCK // max(columns, 1))
+    blocks = [slice(first, min(first + height, size)) for first in range(0, size, height)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(function, blocks))
+
+
+def squared_distances(a: Rows, b: Rows) -> Float[np.ndarray, "a b"]:
+    """Returns |x - y|^2, 0 or more, for each row x of `a` and y of `b`."""
+    product = a @ b.T
+    product *= -2
+    product += np.einsum("ij,ij->i", a, a)[:, None]
+    product += np.einsum("ij,ij->i", b, b)
+    return np.maximum(product, 0, out=product)
+
+
+def centered(a: Rows, b: Rows) -> tuple[Rows, Rows]:
+    """Returns both tables minus the mean of `b`, so that distances lose fewer digits."""
+    mean = b.mean(axis=0)
+    return a - mean, b - mean

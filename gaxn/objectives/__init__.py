@@ -1,0 +1,1 @@
+"""Objectives of a discriminator and its generator: losses, penalties, regularizers."""

@@ -1,0 +1,110 @@
+"""Adversarial losses: one function per loss, whose parameters are its options in a config.
+
+A `Loss` takes the logits of real and generated images, float [batch, ...], paired by position, and
+returns one value per example, of the same shape. s is the logistic function.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gaxn.distributed import axis
+from gaxn.types import Logits, check
+
+
+class Loss(NamedTuple):
+    """The two sides of an adversarial loss, each (real logits, fake logits) -> values."""
+
+    discriminator: Callable[[Logits, Logits], Logits]
+    generator: Callable[[Logits, Logits], Logits]
+
+
+def minimax() -> Loss:
+    """Original zero-sum loss (Goodfellow et al., 2014, eq. 1).
+
+    L_D = -log s(D(x)) - log(1 - s(D(G(z)))),   L_G = log(1 - s(D(G(z))))
+
+    L_G saturates where the discriminator is certain.
+    """
+    return Loss(
+        discriminator=lambda real, fake: nn.softplus(-real) + nn.softplus(fake),
+        generator=lambda real, fake: -nn.softplus(fake),
+    )
+
+
+def non_saturating(real_target: float = 1.0) -> Loss:
+    """Non-saturating loss (Goodfellow et al., 2014, section 3).
+
+    L_D = -t log s(D(x)) - (1 - t) log(1 - s(D(x))) - log(1 - s(D(G(z)))),   L_G = -log s(D(G(z)))
+
+    Args:
+        real_target: the target t of real images, in (0, 1]; below 1 it is one-sided label
+            smoothing (Salimans et al., 2016, section 3.4).
+    """
+    check("real_target", real_target, 0 < real_target <= 1, "above 0 and at most 1")
+
+    def discriminator(real: Logits, fake: Logits) -> Logits:
+        targets = real_target * nn.softplus(-real) + (1 - real_target) * nn.softplus(real)
+        return targets + nn.softplus(fake)
+
+    return Loss(discriminator, generator=lambda real, fake: nn.softplus(-fake))
+
+
+def least_squares() -> Loss:
+    """Least squares, with targets 1 and 0 (Mao et al., 2017, eq. 9).
+
+    L_D = ((D(x) - 1)^2 + D(G(z))^2) / 2,   L_G = (D(G(z)) - 1)^2 / 2
+    """
+    return Loss(
+        discriminator=lambda real, fake: (jnp.square(real - 1) + jnp.square(fake)) / 2,
+        generator=lambda real, fake: jnp.square(fake - 1) / 2,
+    )
+
+
+def hinge() -> Loss:
+    """Hinge loss (Lim & Ye, 2017; Miyato et al., 2018, eq. 16-17).
+
+    L_D = relu(1 - D(x)) + relu(1 + D(G(z))),   L_G = -D(G(z))
+    """
+    return Loss(
+        discriminator=lambda real, fake: nn.relu(1 - real) + nn.relu(1 + fake),
+        generator=lambda real, fake: -fake,
+    )
+
+
+def wasserstein() -> Loss:
+    """Wasserstein loss (Arjovsky et al., 2017, eq. 2-3).
+
+    L_D = D(G(z)) - D(x),   L_G = -D(G(z))
+    """
+    return Loss(
+        discriminator=lambda real, fake: fake - real,
+        generator=lambda real, fake: -fake,
+    )
+
+
+def relativistic() -> Loss:
+    """Relativistic pairing loss (Jolicoeur-Martineau, 2019, eq. 2-3; Huang et al., 2024, eq. 2).
+
+    L_D = -log s(D(x) - D(G(z))),   L_G = -log s(D(G(z)) - D(x))
+    """
+    return Loss(
+        discriminator=lambda real, fake: nn.softplus(fake - real),
+        generator=lambda real, fake: nn.softplus(real - fake),
+    )
+
+
+def relativistic_average() -> Loss:
+    """Relativistic average loss (Jolicoeur-Martineau, 2019, RaSGAN).
+
+    L_D = -log s(D(x) - mean D(G(z))) - log(1 - s(D(G(z)) - mean D(x))), means over the global
+    batch; L_G has real and generated images exchanged.
+    """
+
+    def discriminator(real: Logits, fake: Logits) -> Logits:
+        mean_real, mean_fake = (axis.mean_over_devices(logits.mean()) for logits in (real, fake))
+        return nn.softplus(mean_fake - real) + nn.softplus(fake - mean_real)
+
+    return Loss(discriminator, generator=lambda real, fake: discriminator(fake, real))

@@ -1,0 +1,340 @@
+"""The objective of one discriminator and of the generator whose images it sees.
+
+A GAN has one objective per discriminator. An objective does not know what generated images are made
+from: latents, or other images.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gaxn import keys
+from gaxn.distributed import axis
+from gaxn.nn import norms
+from gaxn.nn.adaptive import AdaptiveProbability
+from gaxn.objectives.augmentations import Augmentation
+from gaxn.objectives.losses import Loss
+from gaxn.objectives.penalties import Penalty
+from gaxn.objectives.regularizers import Regularizer, RegularizerInputs
+from gaxn.types import (
+    DiscriminatorOutput,
+    Images,
+    Indices,
+    InputError,
+    Labels,
+    Logits,
+    PRNGKey,
+    Scalars,
+    check,
+)
+
+Inputs = Float[Array, "batch ..."]
+
+
+def make_objective(
+    loss: Loss,
+    penalties: Mapping[str, Penalty],
+    regularizers: Mapping[str, Callable[[], Regularizer]],
+    augmentations: tuple[Augmentation, ...],
+    *,
+    packing: int = 1,
+    top_share: float = 1.0,
+    top_until: int = 1,
+    ada_target: float = 0.0,
+    ada_images: int = 500_000,
+) -> Callable[[nn.Module], "Objective"]:
+    """Returns a function from a discriminator to its `Objective`; the arguments are its fields."""
+    check("packing", packing, packing >= 1, "1 or more")
+    check("top_share", top_share, 0 < top_share <= 1, "above 0 and at most 1")
+    check("top_until", top_until, top_until >= 1, "1 step or more")
+    check("ada_target", ada_target, 0 <= ada_target < 1, "at least 0 and below 1")
+    check("ada_images", ada_images, ada_images >= 1, "1 or more")
+    return functools.partial(
+        Objective,
+        loss=loss,
+        penalties=penalties,
+        regularizers=regularizers,
+        augmentations=augmentations,
+        packing=packing,
+        top_share=top_share,
+        top_until=top_until,
+        ada_target=ada_target,
+        ada_images=ada_images,
+    )
+
+
+class Objective(nn.Module):
+    """Adversarial loss, penalties and regularizers, on images as the discriminator sees them.
+
+    Attributes:
+        discriminator: (images, labels, train) -> logits, or a `DiscriminatorOutput`.
+        loss: the adversarial loss.
+        penalties: gradient penalties of the discriminator, by name.
+        regularizers: what makes each regularizer, by name.
+        augmentations: applied in order to all images that the discriminator sees.
+        packing: examples per logit, side by side in the last axis (PacGAN; Lin et al., 2018,
+            algorithm 1); a divisor of the batch, 1 with labels.
+        top_share: final share of generated examples, the most real ones, from which the
+            generator learns (top-k training; Sinha et al., 2020); 1 for all.
+        top_until: the step at which the share, falling linearly from 1, reaches `top_share`.
+        ada_target: target of the mean sign of real logits; each augmentation is applied with a
+            probability that adapts to it (ADA; Karras et al., 2020a). 0 applies them always.
+        ada_images: real images in which that probability can rise from 0 to 1.
+    """
+
+    discriminator: nn.Module
+    loss: Loss
+    penalties: Mapping[str, Penalty]
+    regularizers: Mapping[str, Callable[[], Regularizer]]
+    augmentations: tuple[Augmentation, ...]
+    packing: int = 1
+    top_share: float = 1.0
+    top_until: int = 1
+    ada_target: float = 0.0
+    ada_images: int = 500_000
+
+    def setup(self):
+        self.terms = {name: make() for name, make in self.regularizers.items()}
+        if self.ada_target:
+            self.ada = AdaptiveProbability(self.ada_target, self.ada_images)
+
+    def __call__(self, images: Images, labels: Labels | None) -> Logits:
+        """Creates the variables of the discriminator and of the regularizers.
+
+        Raises:
+            InputError: the discriminator does not suit these penalties or regularizers.
+        """
+        if self.ada_target:
+            self.ada()
+        output = self._output(self._pack(images, labels), labels, train=True)
+        for term in self.terms.values():
+            term(output, labels)
+        eval_mode = self.penalties or any(term.NEEDS_EVAL_MODE for term in self.terms.values())
+        if eval_mode and self._has_batch_statistics():
+            raise InputError(
+                "penalties and consistency regularizers need a discriminator without batch "
+                "statistics, since each image's logit has to be its own"
+            )
+        return output.logits
+
+    def discriminator_loss(
+        self,
+        real: Images,
+        inputs: Inputs,
+        generate: Callable[[Inputs], Images],
+        labels: Labels | None,
+        examples: Indices,
+        key: PRNGKey,
+        step: jax.Array,
+    ) -> tuple[jax.Array, Scalars]:
+        """Computes the discriminator's loss.
+
+        Args:
+            real: images in [-1, 1].
+            inputs: of the generator.
+            generate: inputs -> images in [-1, 1].
+            labels: of both; None if there are none.
+            examples: indices in the global batch, from which random numbers are drawn.
+            key: of the player update.
+            step: training steps before this one.
+
+        Returns:
+            The loss, and scalars for the log: penalties without their weights, regularizers
+            with theirs.
+        """
+        batch = self._inputs(self._output_pair, real, inputs, generate, labels, examples, key, step)
+        real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
+        values = per_example(self.loss.discriminator(real_logits, fake_logits))
+        scalars = {
+            "adversarial": values.mean(),
+            "real": real_logits.mean(),
+            "fake": fake_logits.mean(),
+        }
+        for name, penalty in self.penalties.items():
+            penalty_values = self._penalty_values(penalty, batch, examples, key, step)
+            values += penalty.weight * penalty.interval * penalty_values
+            scalars[name] = penalty_values.mean()
+        terms = {
+            name: term.discriminator(batch, keys.per_example(keys.stream(key, name), examples))
+            for name, term in self.terms.items()
+        }
+        terms = {name: term.mean() for name, term in terms.items() if term is not None}
+        if self.ada_target:
+            scalars["ada_probability"] = self.ada()
+            count = axis.gather(per_example(real_logits)).size * self.packing
+            self.ada.adjust(per_example(real_logits), count)
+        return values.mean() + sum(terms.values()), scalars | terms
+
+    def generator_loss(
+        self,
+        real: Images,
+        inputs: Inputs,
+        generate: Callable[[Inputs], Images],
+        labels: Labels | None,
+        examples: Indices,
+        key: PRNGKey,
+        step: jax.Array,
+    ) -> tuple[jax.Array, Scalars]:
+        """Computes the generator's loss; arguments and results are `discriminator_loss`'s."""
+        batch = self._inputs(
+            self._separate_outputs, real, inputs, generate, labels, examples, key, step
+        )
+        real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
+        values = per_example(self.loss.generator(real_logits, fake_logits))
+        if self.top_share < 1:
+            progress = jnp.minimum(step / self.top_until, 1)
+            values *= top_weights(per_example(fake_logits), 1 - (1 - self.top_share) * progress)
+        terms = {
+            name: term.generator(batch, keys.per_example(keys.stream(key, name), examples))
+            for name, term in self.terms.items()
+        }
+        terms = {name: term.mean() for name, term in terms.items() if term is not None}
+        return values.mean() + sum(terms.values()), terms
+
+    def discriminate(self, images: Images, labels: Labels | None) -> Logits:
+        """Returns the discriminator's logits in eval mode, without augmentation; one per pack."""
+        return self._output(self._pack(images, labels), labels, train=False).logits
+
+    def discriminate_single(self, images: Images, labels: Labels | None) -> Logits:
+        """Returns logits as `discriminate`, one per image: packs are copies of one image."""
+        return self.discriminate(jnp.repeat(images, self.packing, axis=0), labels)
+
+    def _inputs(
+        self,
+        discriminate: Callable[[Images, Images, Labels | None], tuple[DiscriminatorOutput, ...]],
+        real: Images,
+        inputs: Inputs,
+        generate: Callable[[Inputs], Images],
+        labels: Labels | None,
+        examples: Indices,
+        key: PRNGKey,
+        step: jax.Array,
+    ) -> RegularizerInputs:
+        """Augments, packs and discriminates real and generated images."""
+
+        def prepare(images: Images, stream: str) -> Images:
+            augmented = self._augment(images, keys.stream(key, stream), examples, step)
+            return self._pack(augmented, labels)
+
+        real = prepare(real, "augment real")
+        fake = prepare(generate(inputs), "augment fake")
+        real_output, fake_output = discriminate(real, fake, labels)
+        return RegularizerInputs(
+            real=real,
+            fake=fake,
+            real_output=real_output,
+            fake_output=fake_output,
+            labels=labels,
+            discriminate=lambda images: self._eval_discriminator()(images, labels),
+            inputs=inputs,
+            generate=generate,
+            augment=lambda images: prepare(images, "augment fake"),
+        )
+
+    def _has_batch_statistics(self) -> bool:
+        """Returns whether a logit depends on the other images of its batch."""
+        return norms.COLLECTION in self.discriminator.variables
+
+    def _output(self, images: Images, labels: Labels | None, train: bool) -> DiscriminatorOutput:
+        return as_output(self.discriminator(images, labels, train=train))
+
+    def _output_pair(self, real: Images, fake: Images, labels: Labels | None) -> tuple:
+        """Discriminates both in one pass, unless logits depend on the rest of the batch.
+
+        The images are interleaved: with the batch sharded, concatenation would move them.
+        """
+        if self._has_batch_statistics():
+            return self._separate_outputs(real, fake, labels)
+        images = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
+        labels = None if labels is None else jnp.repeat(labels, 2)
+        output = self._output(images, labels, train=True)
+        pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), output)
+        return jax.tree.map(lambda x: x[:, 0], pairs), jax.tree.map(lambda x: x[:, 1], pairs)
+
+    def _separate_outputs(self, real: Images, fake: Images, labels: Labels | None) -> tuple:
+        """Discriminates each in a pass of its own; XLA drops a pass whose logits are unused."""
+        return tuple(self._output(images, labels, train=True) for images in (real, fake))
+
+    def _pack(self, images: Images, labels: Labels | None) -> Images:
+        """Puts neighbors side by side: [batch, ..., channels] -> [packs, ..., packing channels]."""
+        if self.packing == 1:
+            return images
+        valid = labels is None and images.shape[0] % self.packing == 0
+        expected = f"a divisor of the {images.shape[0]} examples, and 1 with labels"
+        check("packing", self.packing, valid, expected)
+        packs = images.reshape(-1, self.packing, *images.shape[1:])
+        packs = jnp.moveaxis(packs, 1, -2)
+        return packs.reshape(*packs.shape[:-2], -1)
+
+    def _augment(self, images: Images, key: PRNGKey, examples: Indices, step: jax.Array) -> Images:
+        for place, augmentation in enumerate(self.augmentations):
+            example_keys = keys.per_example(jax.random.fold_in(key, place), examples)
+            if not self.ada_target:
+                images = augmentation(images, example_keys, step)
+                continue
+            pairs = jax.vmap(jax.random.split)(example_keys)
+            applies = jax.vmap(jax.random.uniform)(pairs[:, 1]) < self.ada()
+            applies = applies.reshape(-1, *[1] * (images.ndim - 1))
+            images = jnp.where(applies, augmentation(images, pairs[:, 0], step), images)
+        return images
+
+    def _eval_discriminator(self) -> Callable[[Images, Labels | None], DiscriminatorOutput]:
+        """Returns the discriminator in eval mode as a pure function of images and labels."""
+        network, variables = self.discriminator.unbind()
+        return lambda images, labels: as_output(
+            network.apply(variables, images, labels, train=False)
+        )
+
+    def _penalty_values(
+        self,
+        penalty: Penalty,
+        batch: RegularizerInputs,
+        examples: Indices,
+        key: PRNGKey,
+        step: jax.Array,
+    ) -> Float[Array, "batch"]:
+        """Computes a penalty per example or pack; 0 in steps between its intervals."""
+        discriminate, count = self._eval_discriminator(), batch.real.shape[0]
+        # A pack has the key of its first example.
+        firsts = examples[:: examples.shape[0] // count]
+        example_keys = keys.per_example(keys.stream(key, "penalty"), firsts)
+
+        def compute() -> Float[Array, "batch"]:
+            return penalty.values(
+                lambda images: per_example(discriminate(images, batch.labels).logits),
+                batch.real,
+                batch.fake,
+                example_keys,
+            )
+
+        if penalty.interval == 1:
+            return compute()
+        zeros = jnp.zeros(count, batch.real.dtype)
+        return jax.lax.cond(step % penalty.interval == 0, compute, lambda: zeros)
+
+
+def as_output(output: Logits | DiscriminatorOutput) -> DiscriminatorOutput:
+    """Returns a discriminator's output as a `DiscriminatorOutput`, with a class head or without."""
+    return output if isinstance(output, DiscriminatorOutput) else DiscriminatorOutput(output)
+
+
+def per_example(values: Logits) -> Float[Array, "batch"]:
+    """Returns the mean of each example over scales and places, if there are several."""
+    return values.reshape(values.shape[0], -1).mean(axis=1) if values.ndim > 1 else values
+
+
+def top_weights(logits: Logits, share: jax.Array) -> Logits:
+    """Returns weights of mean 1 over the batch: 0 for the least real examples, equal for the rest.
+
+    Args:
+        logits: of this device's examples.
+        share: of the global batch with a weight above 0, in (0, 1]; at least one example.
+    """
+    batch = axis.gather(jax.lax.stop_gradient(logits))
+    count = jnp.maximum(jnp.round(share * batch.size).astype(int), 1)
+    threshold = jnp.sort(batch)[batch.size - count]
+    return (logits >= threshold) * (batch.size / (batch >= threshold).sum())

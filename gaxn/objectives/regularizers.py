@@ -1,0 +1,230 @@
+"""Other terms of the players' losses: one function per regularizer.
+
+Its parameters are its options in a config. Unlike a penalty, a regularizer may concern both
+players, ask for more images, and keep variables from step to step. It returns what makes its Flax
+module anew, since a CycleGAN has one for each discriminator.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from gaxn.distributed import axis
+from gaxn.objectives import augmentations as augmentation_functions
+from gaxn.objectives.augmentations import Augmentation
+from gaxn.types import DiscriminatorOutput, Images, InputError, Labels, Logits, check
+
+
+class RegularizerInputs(NamedTuple):
+    """Images and outputs of one player update.
+
+    Attributes:
+        real, fake: images as the discriminator sees them, augmented and packed.
+        real_output, fake_output: the discriminator's outputs for them.
+        labels: of the examples; None if there are none.
+        discriminate: augmented images -> outputs of the discriminator in eval mode.
+        inputs: of the generator, [batch, ...].
+        generate: inputs -> generated images.
+        augment: generated images -> as the discriminator sees them, augmented as `fake` was.
+    """
+
+    real: Images
+    fake: Images
+    real_output: DiscriminatorOutput
+    fake_output: DiscriminatorOutput
+    labels: Labels | None
+    discriminate: Callable[[Images], DiscriminatorOutput]
+    inputs: Float[Array, "batch ..."]
+    generate: Callable[[jax.Array], Images]
+    augment: Callable[[Images], Images]
+
+
+class Regularizer(nn.Module):
+    """A regularizer that adds nothing.
+
+    Attributes:
+        NEEDS_EVAL_MODE: whether it calls `discriminate`, so that the discriminator must not have
+            batch statistics.
+    """
+
+    NEEDS_EVAL_MODE: ClassVar[bool] = False
+
+    def __call__(self, output: DiscriminatorOutput, labels: Labels | None) -> None:
+        """Creates the regularizer's variables, and refuses discriminators that do not suit it.
+
+        Raises:
+            InputError: this discriminator or these labels do not suit.
+        """
+
+    def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits | None:
+        """Returns the term of the discriminator's loss, one value per example or pack.
+
+        Args:
+            inputs: of this update.
+            keys: one per example.
+        """
+
+    def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits | None:
+        """Returns the term of the generator's loss; the arguments are the discriminator's."""
+
+
+def lecam(weight: float = 0.3, decay: float = 0.99) -> Callable[[], Regularizer]:
+    """LeCam: pulls each side's logits to the other side's running mean (Tseng et al., 2021, eq. 4).
+
+    weight ((D(x) - a_fake)^2 + (D(G(z)) - a_real)^2), of the discriminator.
+
+    Args:
+        weight: 0 or more.
+        decay: of the running means a_real and a_fake of the logits, which start at 0.
+    """
+    check("weight", weight, weight >= 0, "0 or more")
+    check("decay", decay, 0 <= decay < 1, "at least 0 and below 1")
+    return lambda: LeCam(weight, decay)
+
+
+class LeCam(Regularizer):
+    """The module of `lecam`."""
+
+    weight: float
+    decay: float
+
+    def setup(self):
+        self.anchors = self.variable("lecam", "anchors", jnp.zeros, (2,))
+
+    def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        real, fake = inputs.real_output.logits, inputs.fake_output.logits
+        means = jax.lax.stop_gradient(jnp.stack([real.mean(), fake.mean()]))
+        means = axis.mean_over_devices(means)
+        anchors = self.decay * self.anchors.value + (1 - self.decay) * means
+        if self.is_mutable_collection("lecam"):
+            self.anchors.value = anchors
+        return self.weight * (jnp.square(real - anchors[1]) + jnp.square(fake - anchors[0]))
+
+
+def bcr(
+    augmentations: Sequence[Augmentation], real: float = 10.0, fake: float = 10.0
+) -> Callable[[], Regularizer]:
+    """Balanced consistency: logits do not change under T (Zhao et al., 2021, section 3.1).
+
+    real (D(x) - D(T(x)))^2 + fake (D(G(z)) - D(T(G(z))))^2, of the discriminator.
+
+    Args:
+        augmentations: T, applied in order.
+        real: weight at real images, 0 or more.
+        fake: weight at generated images, 0 or more; 0 is plain consistency (Zhang et al., 2020).
+    """
+    check("augmentations", augmentations, len(augmentations) > 0, "one augmentation or more")
+    for name, weight in (("real", real), ("fake", fake)):
+        check(name, weight, weight >= 0, "0 or more")
+    augment = augmentation_functions.compose(augmentations)
+    return lambda: BalancedConsistency(augment, real, fake)
+
+
+class BalancedConsistency(Regularizer):
+    """The module of `bcr`."""
+
+    augment: Callable[[Images, jax.Array], Images]
+    real: float
+    fake: float
+
+    NEEDS_EVAL_MODE = True
+
+    def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        sides = ((inputs.real, inputs.real_output), (inputs.fake, inputs.fake_output))
+        # A pack has the key of its first example, on whichever device it is.
+        pairs = jax.vmap(jax.random.split)(keys[:: keys.shape[0] // inputs.real.shape[0]])
+        squares = []
+        for side, (images, output) in enumerate(sides):
+            augmented = inputs.discriminate(self.augment(images, pairs[:, side]))
+            squares.append(jnp.square(output.logits - augmented.logits))
+        return self.real * squares[0] + self.fake * squares[1]
+
+
+def zcr(
+    discriminator_weight: float = 5.0, generator_weight: float = 0.5, deviation: float = 0.03
+) -> Callable[[], Regularizer]:
+    """Latent consistency: similar logits, different images (Zhao et al., 2021, section 3.2).
+
+    With z' = z + noise, the discriminator gets discriminator_weight (D(G(z)) - D(G(z')))^2, the
+    generator -generator_weight times the mean square over pixels of G(z) - G(z').
+
+    Args:
+        discriminator_weight, generator_weight: 0 or more.
+        deviation: of the noise in each coordinate, above 0.
+    """
+    check("discriminator_weight", discriminator_weight, discriminator_weight >= 0, "0 or more")
+    check("generator_weight", generator_weight, generator_weight >= 0, "0 or more")
+    check("deviation", deviation, deviation > 0, "above 0")
+    return lambda: LatentConsistency(discriminator_weight, generator_weight, deviation)
+
+
+class LatentConsistency(Regularizer):
+    """The module of `zcr`."""
+
+    discriminator_weight: float
+    generator_weight: float
+    deviation: float
+
+    NEEDS_EVAL_MODE = True
+
+    def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        images = inputs.augment(inputs.generate(self._perturb(inputs, keys)))
+        change = inputs.fake_output.logits - inputs.discriminate(images).logits
+        return self.discriminator_weight * jnp.square(change)
+
+    def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        images = inputs.generate(inputs.inputs)
+        change = jnp.square(images - inputs.generate(self._perturb(inputs, keys)))
+        return -self.generator_weight * change.mean(axis=tuple(range(1, change.ndim)))
+
+    def _perturb(self, inputs: RegularizerInputs, keys: jax.Array) -> jax.Array:
+        latents = inputs.inputs
+        draw = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:], latents.dtype))
+        return latents + self.deviation * draw(keys)
+
+
+def auxiliary(weight: float = 1.0, fake: bool = True) -> Callable[[], Regularizer]:
+    """AC-GAN: cross-entropy of the labels, of both players (Odena et al., 2017, eq. 3, L_C).
+
+    The discriminator's is over real and generated images, the generator's over generated ones.
+    Needs a discriminator with a head of class logits that does not see the labels.
+
+    Args:
+        weight: 0 or more.
+        fake: whether the discriminator learns the classes of generated images too, as in the
+            paper; without, poor images cannot teach it.
+    """
+    check("weight", weight, weight >= 0, "0 or more")
+    return lambda: AuxiliaryClassifier(weight, fake)
+
+
+class AuxiliaryClassifier(Regularizer):
+    """The module of `auxiliary`."""
+
+    weight: float
+    fake: bool
+
+    def __call__(self, output: DiscriminatorOutput, labels: Labels | None) -> None:
+        if output.class_logits is None or labels is None:
+            raise InputError(
+                "the regularizer auxiliary needs labels and a discriminator with class logits: "
+                "set config.conditional=True and config.discriminator.auxiliary=True"
+            )
+
+    def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        entropy = self._cross_entropy(inputs, inputs.real_output)
+        if self.fake:
+            entropy += self._cross_entropy(inputs, inputs.fake_output)
+        return self.weight * entropy
+
+    def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        return self.weight * self._cross_entropy(inputs, inputs.fake_output)
+
+    def _cross_entropy(self, inputs: RegularizerInputs, output: DiscriminatorOutput) -> Logits:
+        labels = inputs.labels
+        return optax.softmax_cross_entropy_with_integer_labels(output.class_logits, labels)

@@ -1,0 +1,183 @@
+"""The training step: player updates in the order of an update rule, then the moving average.
+
+Only `compute_gradients` differentiates losses, and only `apply_gradients` changes parameters.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from gaxn import keys
+from gaxn.distributed import axis
+from gaxn.training.state import TrainState
+from gaxn.types import Batch, Indices, PRNGKey, PyTree, Scalars
+
+
+class PlayerUpdate(NamedTuple):
+    """One gradient step of one player.
+
+    Attributes:
+        player: the player, under whose name its parameters and optimizer state are kept.
+        loss: a method of the GAN, (gan, batch, examples, key, step) -> (loss, scalars), see
+            `gaxn.gans.BaseGAN.losses`.
+        optimizer: of the player.
+        accumulation_steps: micro-batches per batch; memory is that of one micro-batch.
+    """
+
+    player: str
+    loss: Callable[[nn.Module, Batch, Indices, PRNGKey, jax.Array], tuple[jax.Array, Scalars]]
+    optimizer: optax.GradientTransformation
+    accumulation_steps: int = 1
+
+
+class Gradients(NamedTuple):
+    """The gradient of a player's loss over the global batch; collections and scalars after it."""
+
+    gradient: PyTree
+    collections: dict[str, Any]
+    scalars: Scalars
+
+
+TrainStep = Callable[[TrainState, Batch, PRNGKey], tuple[TrainState, Scalars]]
+
+
+def make_train_step(
+    gan: nn.Module, updates: Sequence[PlayerUpdate], ema_decay: float, update_step: Callable
+) -> TrainStep:
+    """Returns the training step, (state, batches, root key) -> (state, scalars).
+
+    Batches are stacked along a leading axis, one per player update: each sees fresh images. The
+    moving average warms up: its decay is min(ema_decay, (1 + step) / (10 + step)).
+
+    Args:
+        gan: the networks and their losses.
+        updates: the player updates of a step, in order.
+        ema_decay: of the moving average of the generator's parameters.
+        update_step: of an update rule (gaxn/training/update_rules.py).
+    """
+
+    def train_step(state: TrainState, batches: Batch, key: PRNGKey) -> tuple[TrainState, Scalars]:
+        chex.assert_tree_shape_prefix(batches, (len(updates),))
+        step_key = jax.random.fold_in(key, state.step)
+        new_state, scalars = update_step(gan, updates, state, batches, step_key)
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        ema = optax.incremental_update(new_state.params["generator"], state.ema, 1 - decay)
+        new_state = new_state.replace(step=state.step + 1, ema=ema)
+        chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
+        return new_state, scalars
+
+    return train_step
+
+
+def update_player(
+    gan: nn.Module, update: PlayerUpdate, state: TrainState, batch: Batch, key: PRNGKey
+) -> tuple[TrainState, Scalars]:
+    """Moves one player by one gradient step; its rival's parameters and statistics do not change.
+
+    Args:
+        gan: the networks and their losses.
+        update: which player moves, by which loss, with which optimizer.
+        state: before the update.
+        batch: images uint8 [batch, height, width, channels], labels int32 [batch] or None.
+        key: of this step and update.
+
+    Returns:
+        The state after the update, and scalars for the log.
+    """
+    gradients = compute_gradients(gan, update, state, batch, key)
+    return apply_gradients(update, state, gradients), gradients.scalars
+
+
+def compute_loss(
+    gan: nn.Module,
+    update: PlayerUpdate,
+    state: TrainState,
+    params: PyTree,
+    batch: Batch,
+    key: PRNGKey,
+    examples: Indices,
+    micro_batch: int,
+) -> tuple[jax.Array, tuple[Scalars, dict[str, Any]]]:
+    """Computes a player's loss under some parameters of it; scalars, and the collections after it.
+
+    `examples` are the indices of the batch's examples in the global batch, of the micro-batch of
+    that number.
+    """
+    (loss, scalars), collections = gan.apply(
+        {"params": {**state.params, update.player: params}, **state.collections},
+        batch,
+        examples,
+        key,
+        state.step,
+        method=update.loss,
+        mutable=list(state.collections),
+        rngs={"dropout": jax.random.fold_in(keys.stream(key, "dropout"), micro_batch)},
+    )
+    return loss, (scalars, collections)
+
+
+def compute_gradients(
+    gan: nn.Module,
+    update: PlayerUpdate,
+    state: TrainState,
+    batch: Batch,
+    key: PRNGKey,
+    loss_fn: Callable = compute_loss,
+) -> Gradients:
+    """Returns the gradient of a player's loss, the mean over its micro-batches and over devices.
+
+    Micro-batch k of n has every n-th example, from the k-th on. It starts from the collections
+    that the one before left; batch statistics are those of a micro-batch.
+    """
+    count, total = update.accumulation_steps, None
+    inputs = batch, axis.example_indices(batch.images.shape[0])
+    value_and_grad = jax.value_and_grad(loss_fn, argnums=3, has_aux=True)
+    for index in range(count):
+        micro_batch = inputs if count == 1 else _every_nth(inputs, index, count)
+        if total is not None:
+            # Without a barrier XLA may compute all micro-batches before it adds any.
+            micro_batch, total = jax.lax.optimization_barrier((micro_batch, total))
+        params, (images, examples) = state.params[update.player], micro_batch
+        (loss, (scalars, collections)), gradient = value_and_grad(
+            gan, update, state, params, images, key, examples, index
+        )
+        state = _keep_collections(update, state, collections)
+        terms = gradient, {"loss": loss, **scalars}
+        total = terms if total is None else jax.tree.map(jnp.add, total, terms)
+    gradient, scalars = jax.tree.map(lambda leaf: leaf / count, total)
+    gradient = axis.mean_over_devices(gradient)
+    scalars = axis.mean_over_devices({**scalars, "gradient_norm": optax.tree.norm(gradient)})
+    named = {f"{update.player[0]}/{name}": value for name, value in scalars.items()}
+    return Gradients(gradient, state.collections, named)
+
+
+def apply_gradients(update: PlayerUpdate, state: TrainState, gradients: Gradients) -> TrainState:
+    """Moves a player by its gradient; its rival's parameters and statistics stay bit-equal."""
+    params, opt_state = state.params[update.player], state.opt_state[update.player]
+    updates, opt_state = update.optimizer.update(gradients.gradient, opt_state, params)
+    state = _keep_collections(update, state, gradients.collections)
+    return state.replace(
+        params={**state.params, update.player: optax.apply_updates(params, updates)},
+        opt_state={**state.opt_state, update.player: opt_state},
+    )
+
+
+def _every_nth(inputs: PyTree, index: int, count: int) -> PyTree:
+    """Returns a micro-batch; of a sharded batch each device has its share of every one."""
+    return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:])[:, index], inputs)
+
+
+def _keep_collections(
+    update: PlayerUpdate, state: TrainState, collections: Mapping[str, dict[str, PyTree]]
+) -> TrainState:
+    """Returns the state with the player's new variables and the old ones of all others."""
+    merged = {}
+    for collection, variables in state.collections.items():
+        of_player = [name for name in variables if f"{name}_".startswith(f"{update.player}_")]
+        merged[collection] = variables | {name: collections[collection][name] for name in of_player}
+    return state.replace(collections=merged)

@@ -1,0 +1,164 @@
+"""Update rules, one function each: in which order, and from which state, players are updated."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import optax
+
+from gaxn.distributed import axis
+from gaxn.training.state import TrainState
+from gaxn.training.step import (
+    Gradients,
+    PlayerUpdate,
+    apply_gradients,
+    compute_gradients,
+    compute_loss,
+    update_player,
+)
+from gaxn.types import Batch, PRNGKey, PyTree, Scalars, check
+
+
+class UpdateRule(NamedTuple):
+    """An update rule.
+
+    Attributes:
+        step: (gan, updates, state, batches, key) -> the state after all updates, and scalars;
+            batches are stacked along a leading axis, one per update.
+        evaluates_once: whether each loss is evaluated once a step, as an image history needs.
+    """
+
+    step: Callable[..., tuple[TrainState, Scalars]]
+    evaluates_once: bool
+
+
+def alternating() -> UpdateRule:
+    """Any number of updates, each from the state after the one before (Goodfellow et al., 2014)."""
+
+    def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
+        scalars: Scalars = {}
+        for index, update in enumerate(updates):
+            state, new = update_player(gan, update, state, *_inputs(batches, key, index))
+            scalars |= new
+        return state, scalars
+
+    return UpdateRule(step, evaluates_once=True)
+
+
+def simultaneous() -> UpdateRule:
+    """One update per player, all from the same state (Mescheder et al., 2017, algorithm 1)."""
+    return UpdateRule(_simultaneous_step, evaluates_once=True)
+
+
+def extragradient() -> UpdateRule:
+    """A step from here, by the gradients after a simultaneous step (Gidel et al., 2019).
+
+    The simultaneous step only looks ahead. The players then move from where they were, with the
+    optimizer states that it left (ExtraAdam, algorithm 4). Both have the same batches and keys.
+    """
+
+    def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
+        ahead, _ = _simultaneous_step(gan, updates, state, batches, key)
+        gradients = _all_gradients(gan, updates, ahead, batches, key)
+        return _apply_all(updates, state.replace(opt_state=ahead.opt_state), gradients)
+
+    return UpdateRule(step, evaluates_once=False)
+
+
+def consensus(weight: float = 10.0) -> UpdateRule:
+    """Simultaneous, with the gradient of weight / 2 |v|^2 added (Mescheder et al., 2017, alg. 2).
+
+    v is the gradient of each player's loss in its own parameters, over the global batch.
+
+    Args:
+        weight: 0 or more.
+    """
+    check("weight", weight, weight >= 0, "0 or more")
+
+    def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
+        def half_square_norm(params: dict[str, PyTree]):
+            gradients = _all_gradients(gan, updates, state.replace(params=params), batches, key)
+            value = sum(optax.tree.norm(g.gradient, squared=True) for g in gradients) / 2
+            return value, (value, gradients)
+
+        pull, (value, gradients) = jax.grad(half_square_norm, has_aux=True)(state.params)
+        pull = axis.mean_over_devices(pull)
+        regularized = [
+            g._replace(gradient=optax.tree.add_scale(g.gradient, weight, pull[update.player]))
+            for update, g in zip(updates, gradients, strict=True)
+        ]
+        state, scalars = _apply_all(updates, state, regularized)
+        return state, {"g/disagreement": value, **scalars}
+
+    return UpdateRule(step, evaluates_once=False)
+
+
+def unrolled(steps: int = 5) -> UpdateRule:
+    """The generator's gradient goes through further discriminator steps (Metz et al., 2017).
+
+    They are on the same batch (eq. 6-11); the discriminator itself takes the first of them.
+
+    Args:
+        steps: of the discriminator through which the generator looks ahead, 1 or more.
+    """
+    check("steps", steps, steps >= 1, "1 or more")
+
+    def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
+        _check_one_update_each(updates)
+        discriminator, generator = updates
+        count = discriminator.accumulation_steps
+        check("accumulation_steps", count, count == 1, "1 with the update rule unrolled")
+
+        def loss_ahead(gan, update, state, params, *inputs):
+            ahead = state.replace(params={**state.params, update.player: params})
+            for _ in range(steps):
+                ahead, _ = update_player(gan, discriminator, ahead, *_inputs(batches, key, 0))
+            return compute_loss(gan, update, ahead, params, *inputs)
+
+        inputs = _inputs(batches, key, 1)
+        gradients = compute_gradients(gan, generator, state, *inputs, loss_ahead)
+        state, scalars = update_player(gan, discriminator, state, *_inputs(batches, key, 0))
+        return apply_gradients(generator, state, gradients), {**scalars, **gradients.scalars}
+
+    return UpdateRule(step, evaluates_once=False)
+
+
+def _simultaneous_step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
+    return _apply_all(updates, state, _all_gradients(gan, updates, state, batches, key))
+
+
+def _all_gradients(
+    gan: nn.Module,
+    updates: Sequence[PlayerUpdate],
+    state: TrainState,
+    batches: Batch,
+    key: PRNGKey,
+) -> list[Gradients]:
+    _check_one_update_each(updates)
+    return [
+        compute_gradients(gan, update, state, *_inputs(batches, key, index))
+        for index, update in enumerate(updates)
+    ]
+
+
+def _apply_all(
+    updates: Sequence[PlayerUpdate], state: TrainState, gradients: Sequence[Gradients]
+) -> tuple[TrainState, Scalars]:
+    scalars: Scalars = {}
+    for update, player_gradients in zip(updates, gradients, strict=True):
+        state = apply_gradients(update, state, player_gradients)
+        scalars |= player_gradients.scalars
+    return state, scalars
+
+
+def _inputs(batches: Batch, key: PRNGKey, index: int) -> tuple[Batch, PRNGKey]:
+    batch = jax.tree.map(operator.itemgetter(index), batches)
+    return batch, jax.random.fold_in(key, index)
+
+
+def _check_one_update_each(updates: Sequence[PlayerUpdate]) -> None:
+    players = [update.player for update in updates]
+    expected = "one per player with this update rule (alternating takes any number)"
+    check("the updates of a step", players, len(set(players)) == len(players), expected)

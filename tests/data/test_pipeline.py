@@ -1,0 +1,74 @@
+"""The stream of examples: each once per epoch, and a pure function of the step."""
+
+import jax
+import numpy as np
+import pytest
+
+from gaxn import data, keys
+from gaxn.data import pipeline, shapes
+from gaxn.distributed import sharding
+from gaxn.experiment import make_experiment
+from gaxn.training import population
+
+SIZE, UPDATES, BATCH = 50, 2, 6
+
+
+@pytest.fixture
+def order():
+    return pipeline.make_order(keys.stream(jax.random.key(0), "data"), SIZE)
+
+
+def _stream(order, steps):
+    return np.concatenate(
+        [
+            pipeline.indices_of_step(order, SIZE, step, UPDATES, BATCH).ravel()
+            for step in range(steps)
+        ]
+    )
+
+
+def test_each_epoch_has_every_example_once_also_across_batches(order):
+    stream = _stream(order, 25)
+    epochs = stream[: SIZE * 6].reshape(6, SIZE)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(SIZE), (6, 1)))
+
+
+def test_epochs_differ(order):
+    epochs = {tuple(order(epoch)) for epoch in range(10)}
+    assert len(epochs) == 10
+
+
+def test_a_step_does_not_depend_on_the_steps_before(order):
+    fresh = pipeline.make_order(keys.stream(jax.random.key(0), "data"), SIZE)
+    indices = pipeline.indices_of_step(fresh, SIZE, 17, UPDATES, BATCH)
+    np.testing.assert_array_equal(indices.ravel(), _stream(order, 18)[17 * UPDATES * BATCH :])
+
+
+def test_a_batch_larger_than_the_source_wraps(order):
+    indices = pipeline.indices_of_step(order, SIZE, 0, 1, 3 * SIZE)
+    np.testing.assert_array_equal(np.bincount(indices.ravel()), np.full(SIZE, 3))
+
+
+@pytest.mark.parametrize("place", [sharding.jitted, sharding.pmapped])
+def test_the_batch_contains_the_images_at_the_indices(place):
+    source = shapes.Source(examples=SIZE, size=16)
+    key = jax.random.key(3)
+    parallelism = place(jax.devices())
+    batch = pipeline.make_batches(source, population.make_members(3, 1), UPDATES, 8, parallelism)(5)
+    order = pipeline.make_order(keys.stream(key, "data"), SIZE)
+    expected = data.make_reader(source)(pipeline.indices_of_step(order, SIZE, 5, UPDATES, 8))
+    images = np.asarray(batch.images)
+    if place is sharding.pmapped:
+        images = images.swapaxes(0, 1).reshape(expected.images.shape)
+    np.testing.assert_array_equal(images, expected.images)
+
+
+def test_each_update_of_a_step_has_different_examples(tiny):
+    config = tiny("discriminator_steps=2", "generator_steps=3")
+    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    players = [update.player for update in experiment.updates]
+    assert players == ["discriminator"] * 2 + ["generator"] * 3
+    images = np.asarray(experiment.batches(0).images)
+    assert images.shape[:2] == (5, config.batch_size)
+    count = 5 * config.batch_size
+    assert len(np.unique(images.reshape(count, -1), axis=0)) == count

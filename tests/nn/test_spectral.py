@@ -1,0 +1,91 @@
+"""Spectral normalization compared with exact singular values."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import DenyList
+
+from gaxn.nn import spectral
+from gaxn.nn.resampling import StridedConvolution
+
+LAYERS = {"dense": nn.Dense(7, use_bias=False), "convolution": StridedConvolution(7)}
+INPUTS = {"dense": (3, 12), "convolution": (3, 6, 8, 5)}
+
+
+def _make_layer(name):
+    """Returns the normalized layer, its variables and an input."""
+    layer = spectral.wrap(True, LAYERS[name])
+    x = jax.random.normal(jax.random.key(1), INPUTS[name])
+    variables = jax.jit(lambda key: layer.init(key, x, True))(jax.random.key(0))
+    # The kernel from `init` is normalized already.
+    params = jax.tree.map(lambda leaf: 3 * leaf, variables["params"])
+    return layer, {**variables, "params": params}, x
+
+
+def _kernel(variables):
+    (kernel,) = [leaf for leaf in jax.tree.leaves(variables["params"]) if leaf.ndim > 1]
+    return np.asarray(kernel, np.float64)
+
+
+def _largest(kernel):
+    return np.linalg.svd(kernel.reshape(-1, kernel.shape[-1]), compute_uv=False)[0]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_largest_singular_value_becomes_one(name):
+    layer, variables, x = _make_layer(name)
+    plain = LAYERS[name].apply({"params": next(iter(variables["params"].values()))}, x)
+    run = jax.jit(lambda v, x: layer.apply(v, x, True, mutable=["spectral"]))
+    for _ in range(200):
+        y, updates = run(variables, x)
+        variables = {**variables, **updates}
+    (scale,) = np.linalg.lstsq(plain.reshape(-1, 1), y.reshape(-1), rcond=None)[0]
+    # The outputs differ by one factor, up to float32 rounding.
+    np.testing.assert_allclose(y, scale * plain, rtol=1e-4, atol=1e-5)
+    before, after = _largest(_kernel(variables)), _largest(scale * _kernel(variables))
+    assert abs(before - 1) > 0.1
+    np.testing.assert_allclose(after, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_state_is_in_a_separate_collection(name):
+    layer, variables, x = _make_layer(name)
+    assert set(variables) == {"params", "spectral"}
+    _, changed = layer.apply(variables, x, True, mutable=DenyList("params"))
+    assert set(changed) == {"spectral"}
+    assert _bytes(changed) != _bytes(variables["spectral"])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_in_eval_mode_the_state_is_bit_equal(name):
+    layer, variables, x = _make_layer(name)
+    y, after = layer.apply(variables, x, False, mutable=DenyList("params"))
+    assert _bytes(after) == _bytes(variables["spectral"])
+    np.testing.assert_array_equal(layer.apply(variables, x, False), y)
+
+
+def test_the_bias_is_not_normalized():
+    layer, variables, x = _make_layer("convolution")
+    variables["params"] = jax.tree.map(
+        lambda leaf: jnp.arange(7.0) if leaf.ndim == 1 else leaf, variables["params"]
+    )
+    y = layer.apply(variables, jnp.zeros_like(x), False)
+    np.testing.assert_array_equal(y, np.broadcast_to(np.arange(7.0), y.shape))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("train", [False, True])
+def test_a_plain_layer_changes_nothing(name, train):
+    layer = spectral.wrap(False, LAYERS[name])
+    x = jax.random.normal(jax.random.key(1), INPUTS[name])
+    variables = layer.init(jax.random.key(0), x, train)
+    assert set(variables) == {"params"}
+    (params,) = variables["params"].values()
+    y = layer.apply(variables, x, train)
+    np.testing.assert_array_equal(y, LAYERS[name].apply({"params": params}, x))
+
+
+def _bytes(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
