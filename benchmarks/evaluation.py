@@ -38,19 +38,20 @@ def run(count: int, names: tuple[str, ...]) -> None:
     sharding.use_cores(scoring.BATCH)
     extractor = classifier.load("mnist")
     metrics = plan.resolve_metrics(names, "names")
-    look = scoring.make_extract(extractor)
-    sets = [drawn(count, seed) for seed in (0, 1)]
-    look(sets[0].read(np.arange(scoring.BATCH))[0])
+    extract = scoring.make_extract(extractor)
+    sets = [noise(count, seed) for seed in (0, 1)]
+    extract(sets[0].read(np.arange(scoring.BATCH))[0])
     started = time.perf_counter()
-    found, reference = (scoring.collect(one, extractor, metrics, look, "set") for one in sets)
-    looked = time.perf_counter()
-    scoring.compute(metrics, found, reference)
+    statistics, reference = (
+        scoring.collect(images, extractor, metrics, extract, "set") for images in sets
+    )
+    collected = time.perf_counter()
+    scoring.compute(metrics, statistics, reference)
     ended = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{count:>7,}  {'all' if not names else 'streaming':<9}  {ended - started:6.1f} s "
-        f"({looked - started:.1f} to look, {ended - looked:.1f} to compute)  {peak:6.0f} MB"
-    )
+    parts = f"({collected - started:.1f} to collect, {ended - collected:.1f} to compute)"
+    name = "streaming" if names else "all"
+    print(f"{count:>7,}  {name:<9}  {ended - started:6.1f} s {parts}  {peak:6.0f} MB")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import jax
 from ml_collections import ConfigDict
 from timing import Side, alternate, report
 
-from gaxn import arguments
-from gaxn.build import build
+from gaxn import config as configs
 from gaxn.distributed import sharding
+from gaxn.experiment import defaults_of, make_experiment
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ring.py:gan+short"
 
@@ -30,33 +30,33 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="rounds")
     parser.add_argument("--steps", type=int, default=20, help="steps per round")
     options, rest = parser.parse_known_args(argv[1:])
-    config = arguments.parse([argv[0], f"--config={CONFIG}", *rest], ["train"]).config
+    config = configs.parse([argv[0], f"--config={CONFIG}", *rest], defaults_of).config
     count = config.population
-    sharding.use_cores(count * sharding.ROWS_A_CORE)
+    sharding.use_cores(count * sharding.MIN_ROWS_PER_CORE)
     devices = jax.devices()
     single = ConfigDict({**config, "population": 1})
     sides = {
-        f"population of {count}, {len(devices)} devices": side(
+        f"population of {count}, {len(devices)} devices": make_side(
             config, sharding.populated(devices, count), 1
         ),
-        f"{count} runs, {len(devices)} devices": side(single, sharding.jitted(devices), count),
-        f"{count} runs, 1 device": side(single, sharding.jitted(devices[:1]), count),
+        f"{count} runs, {len(devices)} devices": make_side(single, sharding.jitted(devices), count),
+        f"{count} runs, 1 device": make_side(single, sharding.jitted(devices[:1]), count),
     }
     report(alternate(sides, options.rounds, options.steps))
     return 0
 
 
-def side(config: ConfigDict, placement: sharding.Parallelism, repeats: int) -> Side:
-    """So many steps a call; they go on from call to call."""
-    experiment = build(config, "population", placement)
-    program = placement.step(experiment.step)
-    state = placement.place(jax.device_get(experiment.create(experiment.key)))
+def make_side(config: ConfigDict, parallelism: sharding.Parallelism, repeats: int) -> Side:
+    """Returns a side that makes `repeats` training steps per call, on one state."""
+    experiment = make_experiment(config, "population", parallelism)
+    state = parallelism.place(jax.device_get(experiment.create_state(experiment.key)))
+    key = parallelism.place_key(experiment.key)
     done = 0
 
     def run(calls: int) -> None:
         nonlocal state, done
         for _ in range(calls * repeats):
-            state, _ = program(state, experiment.feed(done), experiment.key)
+            state, _ = experiment.compiled_step(state, experiment.batches(done), key)
             done += 1
         jax.block_until_ready(state)
 

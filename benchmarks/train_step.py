@@ -38,12 +38,11 @@ import torch_attn_cgan
 import torch_gan
 from timing import Side, alternate, report
 
-from gaxn import arguments
-from gaxn.build import build
+from gaxn import config as configs
 from gaxn.distributed import sharding
-from gaxn.experiment import Experiment
+from gaxn.experiment import Experiment, defaults_of, make_experiment
 from gaxn.training.state import TrainState
-from gaxn.types import Batch, InputError
+from gaxn.types import Batch, InputError, check
 
 CONFIG = Path(__file__).parents[1] / "configs" / "attn_cgan_shapes.py"
 
@@ -57,34 +56,35 @@ def main(argv: Sequence[str]) -> int:
     jax.config.update("jax_platforms", "cpu")
     torch.set_num_threads(os.cpu_count())
     try:
-        given = arguments.parse([argv[0], f"--config={CONFIG}", *rest], ["train"])
-        sharding.use_cores(given.config.batch)
-        experiment = build(given.config, given.name)
+        arguments = configs.parse([argv[0], f"--config={CONFIG}", *rest], defaults_of)
+        sharding.use_cores(arguments.config.batch_size)
+        experiment = make_experiment(arguments.config, arguments.name)
         trainer = make_trainer(experiment)
     except InputError as error:
         print(f"train_step: {error}", file=sys.stderr)
         return 2
-    state = jax.device_get(experiment.create(experiment.key))
+    state = jax.device_get(experiment.create_state(experiment.key))
     check_parameters(state.params, trainer)
-    batch = random_batch(experiment)
-    print(f"{given.name}: batch {experiment.batch}, {len(experiment.turns)} turns a step")
+    batches = random_batches(experiment)
+    updates, batch_size = batches.images.shape[:2]
+    print(f"{experiment.name}: batch {batch_size}, {updates} updates a step")
     print(f"load average at the start: {load:.1f}, on {os.cpu_count()} cores")
     devices = jax.devices()
     sides = {
         f"gaxn, {len(devices)} devices": gaxn_side(
-            experiment, sharding.jitted(devices), state, batch
+            experiment, sharding.jitted(devices), state, batches
         ),
-        "gaxn, 1 device": gaxn_side(experiment, sharding.jitted(devices[:1]), state, batch),
-        "PyTorch": torch_side(trainer, batch),
+        "gaxn, 1 device": gaxn_side(experiment, sharding.jitted(devices[:1]), state, batches),
+        "PyTorch": torch_side(trainer, batches),
     }
     report(alternate(sides, options.rounds, options.steps))
     return 0
 
 
-def random_batch(experiment: Experiment) -> Batch:
-    """The batches of one step, one a turn, on the host."""
+def random_batches(experiment: Experiment) -> Batch:
+    """Returns the batches of one step, on the host: one per update, along the first axis."""
     random = np.random.default_rng(0)
-    shape = (len(experiment.turns), experiment.batch)
+    shape = (len(experiment.updates), experiment.settings.batch_size)
     images = random.integers(0, 256, (*shape, *experiment.train.image_shape), np.uint8)
     if not experiment.train.class_names:
         return Batch(images, None)
@@ -92,77 +92,80 @@ def random_batch(experiment: Experiment) -> Batch:
 
 
 def gaxn_side(
-    experiment: Experiment, placement: sharding.Parallelism, state: TrainState, batch: Batch
+    experiment: Experiment, parallelism: sharding.Parallelism, state: TrainState, batches: Batch
 ) -> Side:
-    step = placement.step(experiment.step)
-    state, batch = placement.place(state), placed(placement, batch)
+    step = parallelism.compile_step(experiment.train_step)
+    state, batches = parallelism.place(state), place(parallelism, batches)
 
     def run(steps: int) -> None:
         nonlocal state
         for _ in range(steps):
-            state, scalars = step(state, batch, experiment.key)
+            state, scalars = step(state, batches, experiment.key)
         jax.block_until_ready(state)
-        _require_finite("gaxn", float(scalars["g/loss"]))
+        check_finite("gaxn", float(scalars["g/loss"]))
 
     return run
 
 
-def placed(placement: sharding.Parallelism, batch: Batch) -> Batch:
-    """The batch on the devices, as a run's feed would leave it there."""
-    turns, rows = batch.images.shape[:2]
-    table = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+def place(parallelism: sharding.Parallelism, batches: Batch) -> Batch:
+    """Returns the batches on the devices, as the input pipeline of a run puts them there."""
+    updates, rows = batches.images.shape[:2]
+    table = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batches)
 
     def look_up(table: Batch, indices: jax.Array) -> Batch:
         return jax.tree.map(lambda leaf: leaf[indices], table)
 
-    return placement.source(look_up, table)(np.arange(turns * rows).reshape(turns, rows))
+    read = parallelism.compile_reader(look_up, table)
+    return read(np.arange(updates * rows).reshape(updates, rows))
 
 
-def torch_side(trainer: torch_gan.Trainer, batch: Batch) -> Side:
-    pixels = torch.from_numpy(batch.images)
-    labels = None if batch.labels is None else torch.from_numpy(batch.labels)
+def torch_side(trainer: torch_gan.Trainer, batches: Batch) -> Side:
+    pixels = torch.from_numpy(batches.images)
+    labels = None if batches.labels is None else torch.from_numpy(batches.labels)
 
     def run(steps: int) -> None:
         for _ in range(steps):
             loss = trainer.step(pixels, labels)
-        _require_finite("PyTorch", loss.item())
+        check_finite("PyTorch", loss.item())
 
     return run
 
 
 def make_trainer(experiment: Experiment) -> torch_gan.Trainer:
-    """The PyTorch side of an experiment.
+    """Returns the PyTorch side of an experiment.
 
     Raises:
-        InputError: the experiment has a part that is not written in PyTorch here.
+        InputError: a part of the experiment is not written in PyTorch here.
     """
-    game, config = experiment.game, experiment.config
-    _require_known("game.name", config["game"]["name"], ["image_gan.GAN"])
+    gan, config = experiment.gan, experiment.config
+    check_known("gan.name", config["gan"]["name"], ["gan.GAN"])
     for player in ("Generator", "Discriminator"):
         name = config[player.lower()]["name"]
-        _require_known(f"{player.lower()}.name", name, [f"attn_cgan.{player}"])
-    _require_known("loss", config["loss"], [{"name": name} for name in torch_gan.LOSSES])
-    for name in config["penalties"]:
-        _require_known("penalties", name, ["r1"])
-    _require_known("augmentations", config["augmentations"], [{}])
+        check_known(f"{player.lower()}.name", name, [f"attn_cgan.{player}"])
+    check_known("loss", config["loss"], [{"name": name} for name in torch_gan.LOSSES])
+    r1 = config["penalties"].get("r1", {"weight": 0.0})
+    check_known("penalties", config["penalties"], [{}, {"r1": {"weight": r1.get("weight")}}])
+    check_known("augmentations", config["augmentations"], [{}])
     for player, spec in config["optimizers"].items():
-        _require_known(f"optimizers.{player}.name", spec["name"], ["adam"])
+        check_known(f"optimizers.{player}.name", spec["name"], ["adam"])
         for option in spec:
-            _require_known(f"optimizers.{player}", option, ["name", *torch_gan.ADAM_OPTIONS])
+            check_known(f"optimizers.{player}", option, ["name", *torch_gan.ADAM_OPTIONS])
     size, _, channels = experiment.train.image_shape
     return torch_gan.Trainer(
-        _network(torch_attn_cgan.Generator, game.generator, latent=game.latent),
-        _network(torch_attn_cgan.Discriminator, game.discriminator, size=size, channels=channels),
+        make_network(torch_attn_cgan.Generator, gan.generator, latent_size=gan.latent_size),
+        make_network(
+            torch_attn_cgan.Discriminator, gan.discriminator, size=size, channels=channels
+        ),
         torch_gan.LOSSES[config["loss"]["name"]],
-        game.latent,
-        config["penalties"].get("r1", 0.0),
+        gan.latent_size,
+        r1["weight"],
         config["optimizers"],
         config["ema_decay"],
     )
 
 
 def check_parameters(params: dict[str, Any], trainer: torch_gan.Trainer) -> None:
-    """Prints the trainable parameters of each player, which have to be the same."""
+    """Prints the number of parameters of each player, which must be equal on both sides."""
     for player, tree in params.items():
         ours = sum(leaf.size for leaf in jax.tree.leaves(tree))
         theirs = sum(leaf.numel() for leaf in getattr(trainer, player).parameters())
@@ -170,24 +173,23 @@ def check_parameters(params: dict[str, Any], trainer: torch_gan.Trainer) -> None
         print(f"{player}: {ours:,} parameters")
 
 
-def _network(make: Callable, module: nn.Module, **inferred: Any) -> torch.nn.Module:
-    """The network of a Flax module: what its fields and what Flax infers make of `make`."""
+def make_network(make: Callable, module: nn.Module, **inferred: Any) -> torch.nn.Module:
+    """Returns the PyTorch network with the fields of a Flax module, and the inferred sizes."""
     known = inspect.signature(make).parameters
     names = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
     for name in names - known.keys():
-        # A field that PyTorch's network lacks has to be at rest.
+        # The PyTorch network lacks this option, so it has to be at its default.
         value = getattr(module, name)
-        _require_known(f"{type(module).__name__}.{name}", value, [getattr(type(module), name)])
+        check_known(f"{type(module).__name__}.{name}", value, [getattr(type(module), name)])
     return make(**{name: getattr(module, name) for name in names & known.keys()}, **inferred)
 
 
-def _require_known(field: str, value: Any, known: list) -> None:
-    if value not in known:
-        shown = ", ".join(map(str, known))
-        raise InputError(f"config.{field} is {value}; this benchmark knows {shown}")
+def check_known(field: str, value: Any, known: list) -> None:
+    names = " or ".join(map(str, known))
+    check(f"config.{field}", value, value in known, f"{names} in this benchmark")
 
 
-def _require_finite(side: str, loss: float) -> None:
+def check_finite(side: str, loss: float) -> None:
     assert math.isfinite(loss), f"{side}: the loss is {loss}"
 
 

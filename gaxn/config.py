@@ -107,8 +107,11 @@ def resolve(home: str, name: Any, field: str, attribute: str = "", returns: Any 
         module_name, _, rest = name.partition(".")
         attribute = rest or attribute
         known = [module.name for module in pkgutil.iter_modules(place.__path__) if not module.ispkg]
-        expected = f"one of {nearest(module_name, known)}"
-        check(field, name, module_name in known, f"{expected} (or module:attribute)")
+        if module_name not in known and attribute:
+            modules = {name: importlib.import_module(f"{place.__name__}.{name}") for name in known}
+            known = [name for name, module in modules.items() if hasattr(module, attribute)]
+        expected = f"one of {nearest(module_name, known)} (or module:attribute)"
+        check(field, name, module_name in known, expected)
         place = importlib.import_module(f"{place.__name__}.{module_name}")
         if not attribute:
             return place
@@ -149,7 +152,7 @@ def _import_external(name: str, field: str) -> Any:
             f"directory, got {name!r}"
         ) from None
     known = [item for item in vars(module) if not item.startswith("_")]
-    check(field, name, attribute in known, f"{module_name}: and one of {nearest(attribute, known)}")
+    check(field, name, attribute in known, f"one of {nearest(attribute, known)} of {module_name}")
     return getattr(module, attribute)
 
 
@@ -430,7 +433,10 @@ def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf)
             config = config[name]
     values = flags.FlagValues()
     argv = ["gaxn", f"--value.{last}={text}"]
-    config_flags.DEFINE_config_dict("value", config, flag_values=values, sys_argv=argv)
+    # Locked, the config would take no further optional field.
+    config_flags.DEFINE_config_dict(
+        "value", config, lock_config=False, flag_values=values, sys_argv=argv
+    )
     try:
         values(argv)
     except (flags.Error, TypeError, ValueError):

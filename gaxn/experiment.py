@@ -187,10 +187,14 @@ class Experiment:
         if len(self.members) > 1:
             state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
         batches = batch_spec(self.train, (len(self.updates), self.settings.batch_size))
-        key = jax.ShapeDtypeStruct((), self.key.dtype)
+        program = jax.jit(self.train_step)
+        specs = state, batches, jax.ShapeDtypeStruct((), self.key.dtype)
+        if self.parallelism.step_specs and jax.default_backend() == "cpu":
+            # Lowered already, if it was trained.
+            program, specs = self.compiled_step, self.parallelism.step_specs(*specs)
         return {
             "parameters": cost.parameters(state.params),
-            "flops_a_step": cost.flops(self.train_step, state, batches, key),
+            "flops_a_step": cost.flops(program, *specs),
         }
 
 
@@ -296,7 +300,8 @@ def make_experiment(
             settings.accumulation_steps,
             settings.shards,
         )
-    batches = make_batches(train, members, len(updates), settings.batch_size, parallelism)
+    root_keys = [member.key for member in members]
+    batches = make_batches(train, root_keys, len(updates), settings.batch_size, parallelism)
 
     # Samples and evaluation.
     make_hooks = resolve("evaluation.kinds", gan.HOOKS, "the GAN's HOOKS", "make_hooks")

@@ -154,7 +154,9 @@ def _mean(values: Sequence[float]) -> dict[str, float]:
 
 
 def _format(figure: Mapping[str, float] | None) -> str:
-    return comparison.MISSING if figure is None else f"{figure['mean']:.4f} +- {figure['error']:.4f}"
+    return (
+        comparison.MISSING if figure is None else f"{figure['mean']:.4f} +- {figure['error']:.4f}"
+    )
 
 
 def _parse_seeds(text: str) -> list[int]:

@@ -17,7 +17,7 @@ SIDES = [rf"{{}} +{NUMBER} +{NUMBER}", rf"{{}} / {{}}: {NUMBER} of the medians; 
 
 
 def _rows_of_sides(*names):
-    """What `timing.report` prints: a row a side, and the ratio of each to the first."""
+    """Returns the rows of `timing.report`: one per side, and the ratio of each to the first."""
     row, ratio = SIDES
     return [row.format(name) for name in names] + [
         ratio.format(name, names[0]) for name in names[1:]
@@ -28,7 +28,7 @@ BRIEF = ["--rounds=1", "--steps=1"]
 
 RUNS = {
     "train_step.py": (
-        ["--config=configs/attn_cgan_shapes.py:tiny", "--config.batch=32", *BRIEF],
+        ["--config=configs/attn_cgan_shapes.py:tiny", "--config.batch_size=32", *BRIEF],
         [
             *("generator: .* parameters", "discriminator: .* parameters", "load average .*"),
             *_rows_of_sides("gaxn, 2 devices", "gaxn, 1 device", "PyTorch"),
@@ -78,10 +78,10 @@ def test_a_benchmark_prints_its_rows(name):
     arguments, rows = RUNS[name]
     command = [sys.executable, ROOT / "benchmarks" / name, *arguments]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    found = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600
     )
-    assert found.returncode == 0, found.stderr
-    lines = found.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
     for row in rows:
-        assert any(re.fullmatch(f"{row}.*", line) for line in lines), (row, found.stdout)
+        assert any(re.fullmatch(f"{row}.*", line) for line in lines), (row, process.stdout)

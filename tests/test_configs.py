@@ -14,7 +14,7 @@ import tensorflow_datasets
 from PIL import Image
 
 from gaxn import arguments
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 from gaxn.commands import MODES
 from gaxn.data import batch_spec
 from gaxn.distributed import sharding
@@ -52,7 +52,7 @@ def _data(config):
 def test_the_step_of_a_config_is_traced(config, photos):
     with _data(config):
         parsed = arguments.parse(["gaxn", *_flags(config, photos)], MODES).config
-        experiment = build(parsed, config.stem, sharding.jitted(jax.devices()[:1]))
+        experiment = make_experiment(parsed, config.stem, sharding.jitted(jax.devices()[:1]))
     step = experiment.step if len(experiment.members) == 1 else jax.vmap(experiment.step)
     state = jax.eval_shape(experiment.create, experiment.key)
     rows = (len(experiment.turns), experiment.batch)

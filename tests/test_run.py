@@ -22,7 +22,7 @@ from gaxn.main import main
 CONFIGS = Path(__file__).parents[1] / "configs"
 IMAGES = f"--config={CONFIGS / 'attn_cgan_shapes.py'}:tiny"
 OFTEN = ["--config.run.checkpoint_every=5", "--config.run.sample_every=20"]
-LONGER = [IMAGES, "--config.steps=60", *OFTEN]
+LONGER = [IMAGES, "--config.num_train_steps=60", *OFTEN]
 
 # For runs whose own evaluation nobody looks at.
 BRIEF = [
@@ -35,7 +35,7 @@ BRIEF = [
 # How a run ends, and goes on, has nothing to do with what it trains; points are quick.
 POINTS = [f"--config={CONFIGS / 'ring.py'}:gan+tiny", "--config.population=1"]
 ENDLESS = [
-    "--config.steps=1000000",
+    "--config.num_train_steps=1000000",
     "--config.run.checkpoint_every=5",
     "--config.run.sample_every=1000000",
 ]
@@ -189,7 +189,7 @@ def _reached(workdir):
 @pytest.mark.parametrize(
     ("whole", "config", "kills"),
     [
-        ("points", [*POINTS, *OFTEN, "--config.steps=60"], 2),
+        ("points", [*POINTS, *OFTEN, "--config.num_train_steps=60"], 2),
         ("uninterrupted", LONGER, 10),
     ],
     ids=["points", "images"],
@@ -213,8 +213,8 @@ def test_kill_9_at_random_moments_changes_nothing(
 
 @pytest.mark.slow
 def test_a_longer_run_goes_on_from_a_shorter_one(environment, points, tmp_path):
-    _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.steps=30")
-    _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.steps=60")
+    _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.num_train_steps=30")
+    _run(environment, tmp_path / "run", *POINTS, *OFTEN, "--config.num_train_steps=60")
     step, sums, samples = _outcome(tmp_path / "run")
     expected = _outcome(points)
     assert (step, sums) == expected[:2]
@@ -224,7 +224,7 @@ def test_a_longer_run_goes_on_from_a_shorter_one(environment, points, tmp_path):
 @pytest.fixture(scope="module")
 def points(environment, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("points") / "run"
-    _run(environment, workdir, *POINTS, *OFTEN, "--config.steps=60")
+    _run(environment, workdir, *POINTS, *OFTEN, "--config.num_train_steps=60")
     return workdir
 
 
@@ -246,7 +246,7 @@ def disk(tmp_path):
 @pytest.mark.slow
 def test_a_disk_without_room_costs_the_steps_since_the_last_save(points, environment, disk):
     place, change = disk
-    command = (*POINTS, *OFTEN, "--config.steps=60", "--config.run.keep=100")
+    command = (*POINTS, *OFTEN, "--config.num_train_steps=60", "--config.run.keep=100")
 
     def refused(word):
         process = _start(environment, place / "run", *command)
@@ -322,7 +322,7 @@ def _end_beside(environment, workdir, config):
     """Ends a run a little after where it stands; the directory of one that nobody touched."""
     whole, steps = workdir.with_name("whole"), _reached(workdir) + 5
     for place in (workdir, whole):
-        _run(environment, place, *config, *ENDLESS, f"--config.steps={steps}")
+        _run(environment, place, *config, *ENDLESS, f"--config.num_train_steps={steps}")
     return whole
 
 
@@ -354,7 +354,7 @@ def test_forty_random_ends_of_two_processes_lose_nothing(environment, tmp_path):
 
 @pytest.mark.slow
 def test_what_is_wrong_for_two_processes_ends_both(environment, tmp_path):
-    pair = _start_two(environment, tmp_path / "run", *POINTS, "--config.batch=7")
+    pair = _start_two(environment, tmp_path / "run", *POINTS, "--config.batch_size=7")
     format_figures, statuses = _end(pair)
     assert statuses == [2, 2]
     assert all("config.batch is 7" in errors for _, errors in format_figures)

@@ -17,7 +17,6 @@ from absl import flags
 from gaxn import keys
 from gaxn.data import Source, Stream, Unpaired
 from gaxn.distributed.sharding import Parallelism
-from gaxn.training.population import Member
 from gaxn.types import Batch, PRNGKey, check
 
 THREADS = 4
@@ -31,7 +30,7 @@ MAX_STEPS = 2**40
 
 def make_batches(
     source: Source,
-    members: Sequence[Member],
+    root_keys: Sequence[PRNGKey],
     updates: int,
     batch_size: int,
     parallelism: Parallelism,
@@ -45,7 +44,7 @@ def make_batches(
 
     Args:
         source: of the examples.
-        members: of a population; with several, batches have a leading axis of members.
+        root_keys: of each member; with several, batches have a leading axis of members.
         updates: player updates per step, each with a batch of its own.
         batch_size: examples per batch.
         parallelism: places the batches, [updates, batch_size, ...], on the devices.
@@ -53,10 +52,10 @@ def make_batches(
     Raises:
         InputError: there are several members, and the examples are read ahead.
     """
-    data_keys = [keys.stream(member.key, "data") for member in members]
+    data_keys = [keys.stream(key, "data") for key in root_keys]
     if source.table is None:
         expected = "1 where the images exceed data.resident_bytes"
-        check("config.population", len(members), len(members) == 1, expected)
+        check("config.population", len(root_keys), len(root_keys) == 1, expected)
         key = np.asarray(jax.random.key_data(data_keys[0]))
         local = _LocalBatches(
             source, key, updates, batch_size, parallelism.process_rows(batch_size)
@@ -68,7 +67,7 @@ def make_batches(
 
     def batches_of_step(step: int) -> Batch:
         indices = [of_step(step) for of_step in indices_by_member]
-        return look_up(indices[0] if len(members) == 1 else np.stack(indices))
+        return look_up(indices[0] if len(root_keys) == 1 else np.stack(indices))
 
     return batches_of_step
 

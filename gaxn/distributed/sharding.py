@@ -44,6 +44,8 @@ class Parallelism(NamedTuple):
         place: puts a host state on the devices.
         place_key: puts the root key there.
         to_host: returns one copy of what the step returned, as NumPy arrays.
+        step_specs: specs of a step's arguments -> the same with their shardings; None if the
+            program is not of the global view.
     """
 
     compile_step: Callable[[Program], Program]
@@ -53,6 +55,7 @@ class Parallelism(NamedTuple):
     place: Callable[[PyTree], PyTree]
     place_key: Callable[[PRNGKey], PRNGKey]
     to_host: Callable[[PyTree], PyTree]
+    step_specs: Callable[..., tuple[PyTree, ...]] | None = None
 
 
 def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
@@ -88,8 +91,21 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
             donate_argnames="state",
         )
 
+    def step_specs(state: PyTree, batches: Batch, key: PRNGKey) -> tuple[PyTree, ...]:
+        def place(tree: PyTree, sharding: Callable[[PyTree], NamedSharding]) -> PyTree:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x)), tree
+            )
+
+        return (
+            place(state, state_shardings),
+            place(batches, lambda _: by_example),
+            place(key, lambda _: replicated),
+        )
+
     return Parallelism(
         compile_step=compile_step,
+        step_specs=step_specs,
         compile_reader=functools.partial(_compile_reader, replicated, by_example),
         process_rows=lambda batch: _process_rows(mesh.devices.flat, batch),
         assemble=lambda batch: jax.make_array_from_process_local_data(by_example, batch),

@@ -31,7 +31,7 @@ SENSES = {"lowest": min, "highest": max}
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationPlan:
-    """What is evaluated of a run, when, and of which checkpoint.
+    """The evaluators of a run, and when and for which checkpoint they run.
 
     Attributes:
         sampler: a function from (host state, member=0, chosen_by="") to a sampler.

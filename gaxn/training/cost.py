@@ -1,4 +1,4 @@
-"""What a network and its training cost, counted from shapes: nothing is compiled or run."""
+"""The cost of networks and their training, counted from shapes: nothing is compiled or run."""
 
 import math
 import re
@@ -13,42 +13,44 @@ COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "
 
 
 def parameters(params: Mapping[str, PyTree]) -> dict[str, int]:
-    """How many numbers each player learns."""
+    """Returns the number of parameters of each player."""
     return {
-        player: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(own))
-        for player, own in params.items()
+        player: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+        for player, tree in params.items()
     }
 
 
-def flops(program: Callable, *shapes: PyTree) -> float | None:
-    """Floating-point operations of one call, as XLA counts them before it optimizes.
+def flops(program: Callable, *specs: PyTree) -> float | None:
+    """Returns the floating-point operations of one call, as XLA counts them before it optimizes.
 
-    A multiplication and an addition are two. Convolutions count the taps that meet the
-    image: neither padding nor the zeros of a dilated operand. Other arithmetic counts one
-    an element; exponentials and their like, comparisons and moves count nothing. What no
-    output depends on is not counted, such as a pass whose logits the loss leaves out. The
-    body of a `scan` counts once however often it runs, a custom kernel not at all.
+    A multiplication and an addition are two. Convolutions count the taps that meet the image:
+    neither padding nor the zeros of a dilated operand. Other arithmetic counts one per element;
+    exponentials and the like, comparisons and moves count nothing. What no output depends on is
+    not counted, such as a pass whose logits the loss does not use. The body of a `scan` counts
+    once however often it runs, a custom kernel not at all.
 
     The count is that of the lowering for CPU, the same whatever the program runs on.
 
     Args:
-        program: a function that JAX can trace.
-        shapes: its arguments, as `jax.ShapeDtypeStruct`.
+        program: jitted; lowering it again costs nothing if it has run with such arguments.
+        specs: its arguments, as `jax.ShapeDtypeStruct`.
 
-    Returns: the count; None where JAX was told to do without its CPU backend.
+    Returns:
+        The count; None if JAX has no CPU backend.
     """
     try:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return None
-    with jax.default_device(cpu):
-        return float(jax.jit(program).lower(*shapes).cost_analysis().get("flops", 0))
+    with jax.default_device(None if jax.default_backend() == "cpu" else cpu):
+        return float(program.lower(*specs).cost_analysis().get("flops", 0))
 
 
 def collectives(program: str) -> tuple[Counter[str], int]:
-    """What the devices send one another in a compiled program, given as HLO.
+    """Counts the communication between devices in a compiled program, given as HLO.
 
-    Returns: how many operations of each kind, and the bytes of their results together.
+    Returns:
+        The operations of each kind, and the bytes of all their results.
     """
     kinds: Counter[str] = Counter()
     sent = 0

@@ -8,7 +8,6 @@ from gaxn import data, keys
 from gaxn.data import pipeline, shapes
 from gaxn.distributed import sharding
 from gaxn.experiment import make_experiment
-from gaxn.training import population
 
 SIZE, UPDATES, BATCH = 50, 2, 6
 
@@ -54,7 +53,7 @@ def test_the_batch_contains_the_images_at_the_indices(place):
     source = shapes.Source(examples=SIZE, size=16)
     key = jax.random.key(3)
     parallelism = place(jax.devices())
-    batch = pipeline.make_batches(source, population.make_members(3, 1), UPDATES, 8, parallelism)(5)
+    batch = pipeline.make_batches(source, [jax.random.key(3)], UPDATES, 8, parallelism)(5)
     order = pipeline.make_order(keys.stream(key, "data"), SIZE)
     expected = data.make_reader(source)(pipeline.indices_of_step(order, SIZE, 5, UPDATES, 8))
     images = np.asarray(batch.images)

@@ -20,7 +20,6 @@ from ports import free_ports
 from gaxn import data, keys
 from gaxn.data import folder, idx, pipeline, shapes
 from gaxn.distributed import sharding
-from gaxn.training import population
 from gaxn.types import Batch, InputError
 
 UPDATES, BATCH, SIZE = 2, 8, 8
@@ -48,7 +47,7 @@ def _source(root: Path, streamed: bool, **options) -> folder.Source:
 
 
 def _batches(source, parallelism):
-    return pipeline.make_batches(source, population.make_members(3, 1), UPDATES, BATCH, parallelism)
+    return pipeline.make_batches(source, [jax.random.key(3)], UPDATES, BATCH, parallelism)
 
 
 def _both(root: Path, parallelism):
@@ -128,7 +127,7 @@ class LoggingSource:
 def test_consecutive_steps_are_read_once_each_and_ahead():
     source = LoggingSource([])
     one_device = sharding.jitted(jax.devices()[:1])
-    batches = pipeline.make_batches(source, population.make_members(1, 1), 1, 1, one_device)
+    batches = pipeline.make_batches(source, [jax.random.key(1)], 1, 1, one_device)
     order = pipeline.make_order(keys.stream(jax.random.key(1), "data"), 40)(0)
     broken = int(np.flatnonzero(order == 9)[0])
     for step in range(broken):
@@ -198,13 +197,13 @@ jax.distributed.initialize(address, 2, int(process), coordinator_bind_address=ad
 from gaxn.data import folder, pipeline
 from gaxn.distributed import sharding
 from gaxn.training import population
-members = population.make_members(3, 1)
+root_keys = [jax.random.key(3)]
 shards = {}
 for name in ("jitted", "pmapped"):
     parallelism = getattr(sharding, name)(jax.devices())
     def shards_of_batch(resident_bytes):
         source = folder.Source("train", root, 8, resident_bytes=resident_bytes)
-        batch = pipeline.make_batches(source, members, 2, 8, parallelism)(4)
+        batch = pipeline.make_batches(source, root_keys, 2, 8, parallelism)(4)
         return [np.asarray(shard.data).tolist() for shard in batch.images.addressable_shards]
     shards[name] = shards_of_batch(0)
     assert shards[name] == shards_of_batch(2**20), name
@@ -253,7 +252,7 @@ from gaxn.training import population
 if __name__ == "__main__":
     source = folder.Source("train", sys.argv[1], 8, resident_bytes=0, workers=1)
     parallelism = sharding.jitted(jax.devices())
-    batches = pipeline.make_batches(source, population.make_members(3, 1), 2, 8, parallelism)
+    batches = pipeline.make_batches(source, [jax.random.key(3)], 2, 8, parallelism)
     for step in range(10_000):
         batches(step)
         print(step, flush=True)

@@ -10,7 +10,6 @@ from PIL import Image
 from gaxn.data import make_reader, unpaired
 from gaxn.data.pipeline import make_batches, make_indices
 from gaxn.distributed import sharding
-from gaxn.training.population import make_members
 from gaxn.types import InputError
 
 A = {"name": "folder", "train_folder": "trainA", "test_folder": "testA"}
@@ -80,7 +79,7 @@ def test_the_batches_do_not_depend_on_streaming_or_parallelism(folders):
     resident, streamed = _source(folders), _streamed(folders)
     assert resident.table is not None and streamed.table is None
     pipelines = [
-        make_batches(source, make_members(0, 1), 2, 8, place(jax.devices()))
+        make_batches(source, [jax.random.key(0)], 2, 8, place(jax.devices()))
         for source in (resident, streamed)
         for place in (sharding.jitted, sharding.pmapped)
     ]

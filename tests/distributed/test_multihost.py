@@ -12,7 +12,7 @@ import jax
 import pytest
 from ports import free_ports
 
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 from gaxn.data import batch_spec
 from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.distributed.multihost import Cluster
@@ -294,7 +294,7 @@ def test_hundreds_of_groups_end_with_0(groups, count):
 @pytest.mark.slow
 def test_the_sharded_step_sends_only_sums(tiny):
     """Every collective of the compiled step is an all-reduce, of about what is trained."""
-    experiment = build(tiny(), "tiny", sharding.jitted(jax.devices()))
+    experiment = make_experiment(tiny(), "tiny", sharding.jitted(jax.devices()))
     state = jax.eval_shape(experiment.create, experiment.key)
     batches = batch_spec(experiment.train, (len(experiment.turns), experiment.batch))
     key = jax.ShapeDtypeStruct((), experiment.key.dtype)

@@ -22,13 +22,13 @@ STEPS = """
 import sys
 import jax, numpy as np
 from gaxn import arguments, compilation_cache, mesh, modes, processes
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 out, *argv = sys.argv[1:]
 mesh.WORTH_SPLITTING = 2**9
 given = arguments.parse(["gaxn", *argv], modes.MODES)
 compilation_cache.enable()
 processes.join(given.cluster)
-experiment = build(given.config, given.name)
+experiment = make_experiment(given.config, given.name)
 placement = experiment.placement
 program = placement.step(experiment.step)
 start = jax.device_get(experiment.create(experiment.key))
@@ -63,7 +63,7 @@ PLACES = {
 MORE = {
     "attn_cyclegan_shapes": (
         _sgd(3e-5),
-        "--config.game.history=5",
+        "--config.gan.history=5",
         "--config.discriminator.attention=True",
         "--config.discriminator.dropout=0.2",
     )

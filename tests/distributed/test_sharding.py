@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec
 from networks import ONE_BLOCK
 
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 from gaxn.distributed import sharding
 from gaxn.types import InputError
 
@@ -39,7 +39,7 @@ def _start(experiment):
 
 
 def _after(config, placement, steps=5):
-    experiment = build(config, "tiny", placement)
+    experiment = make_experiment(config, "tiny", placement)
     program = placement.step(experiment.step)
     state = placement.place(_start(experiment))
     for step in range(steps):
@@ -80,7 +80,7 @@ def test_devices_do_not_change_the_trajectory(tiny, places, options, monkeypatch
     monkeypatch.setattr(sharding, "WORTH_SPLITTING", 2**9)
     config = tiny(*SGD, *options)
     one, one_scalars = _after(config, sharding.jitted(jax.devices()[:1]))
-    start = _start(build(config, "tiny", sharding.jitted(jax.devices()[:1])))
+    start = _start(make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1])))
     moved = [np.abs(a - b).max() for a, b in _pairs(one.params, start.params)]
     assert max(moved) > 1e-3
     for place in places:
@@ -114,7 +114,7 @@ def test_the_longest_axis_that_divides_is_split(shape, parts, expected):
 
 def test_a_split_state_takes_its_share_of_a_device(tiny, monkeypatch):
     monkeypatch.setattr(sharding, "WORTH_SPLITTING", 2**9)
-    experiment = build(tiny(*ONE_BLOCK, "parallel=sharded"), "tiny")
+    experiment = make_experiment(tiny(*ONE_BLOCK, "parallel=sharded"), "tiny")
     state = jax.device_get(experiment.create(experiment.key))
     placed = experiment.placement.place(state)
     here = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(placed))
@@ -125,7 +125,7 @@ def test_a_split_state_takes_its_share_of_a_device(tiny, monkeypatch):
 
 def test_shards_that_do_not_divide_the_devices_are_refused(tiny):
     with pytest.raises(InputError, match=r"config.shards is 3; valid is 0, or a divisor of the 4"):
-        build(tiny("parallel=sharded", "shards=3"), "tiny")
+        make_experiment(tiny("parallel=sharded", "shards=3"), "tiny")
 
 
 ALONE = [
@@ -134,7 +134,7 @@ ALONE = [
     "'heads': 2}",
     "discriminator={'name': 'transformer_gan.Discriminator', 'patch': 8, 'width': 16, "
     "'depth': 1, 'heads': 2, 'hidden': 16}",
-    "batch=16",
+    "batch_size=16",
 ]
 
 
@@ -161,7 +161,7 @@ EVERYWHERE = [lambda devices: sharding.jitted(devices[:1]), sharding.jitted, sha
 def test_a_batch_in_parts_is_the_batch(tiny, parts, options, places):
     options = [*SGD, *ALONE, *options]
     whole, whole_scalars = _after(tiny(*options), sharding.jitted(jax.devices()[:1]))
-    config = tiny(*options, f"accumulate={parts}")
+    config = tiny(*options, f"accumulation_steps={parts}")
     for place in places:
         placement = place(jax.devices())
         state, scalars = _after(config, placement)
@@ -175,7 +175,7 @@ def test_a_batch_in_parts_is_the_batch(tiny, parts, options, places):
 @pytest.mark.parametrize("place", [sharding.pmapped, sharding.jitted])
 def test_a_batch_in_parts_goes_from_statistics_to_statistics(tiny, place):
     options = [*SGD, "discriminator.spectral_norm=True"]
-    config, at_once = tiny(*options, "accumulate=2", "batch=16"), tiny(*options, "batch=16")
+    config, at_once = tiny(*options, "accumulation_steps=2", "batch_size=16"), tiny(*options, "batch_size=16")
     one, whole = (_after(own, sharding.jitted(jax.devices()[:1]))[0] for own in (config, at_once))
     apart = [np.abs(a - b).max() for a, b in _pairs(one.collections, whole.collections)]
     assert max(apart) > 1e-3
@@ -186,7 +186,7 @@ def test_a_batch_in_parts_goes_from_statistics_to_statistics(tiny, place):
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
     with pytest.raises(InputError, match=r"config.batch is 6; .* multiple of the 4 devices"):
-        build(tiny("batch=6"), "tiny")
+        make_experiment(tiny("batch_size=6"), "tiny")
 
 
 @pytest.mark.parametrize(

@@ -242,10 +242,10 @@ def test_runs_without_curves_and_samples_are_compared(tmp_path, capsys):
 
 ARGUMENTS = {
     # arguments: what the message says; {a} and {b} are runs
-    "": "the number of runs must be 2 or more, got 0",
-    "{a}": "the number of runs must be 2 or more, got 1",
-    "{a} {b} --config=x.py": "--config is not understood by --mode compare",
-    "{a} {b} --config.seed=1": "--config.seed is not understood by --mode compare",
+    "": "the number of runs of --mode compare must be 2 or more",
+    "{a}": "got 1",
+    "{a} {b} --config=x.py": "--mode compare takes no --config",
+    "{a} {b} --config.seed=1": "--mode compare takes no --config.seed",
     "{a} {a}": "is given twice",
     "{a} {b} {a}/../a": "is given twice",
     "{a} {tmp}/nothing": "nothing holds no run",

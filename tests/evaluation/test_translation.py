@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gaxn import arguments
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 from gaxn.commands import FREE, MODES
 from gaxn.data import unpaired
 from gaxn.distributed import sharding
@@ -37,7 +37,7 @@ def _config(*overrides):
 @pytest.fixture(scope="module")
 def experiment():
     """The shapes, shrunk, on one device."""
-    return build(_config(), "shapes", sharding.jitted(jax.devices()[:1]))
+    return make_experiment(_config(), "shapes", sharding.jitted(jax.devices()[:1]))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_a_domain_of_few_images_is_translated_once_each(experiment, monkeypatch)
     from gaxn.evaluation import plan
 
     monkeypatch.setattr(plan.classifier_network, "load_or_train", lambda *splits: pixels.load())
-    parts = build(config, "few").evaluation.evaluators()
+    parts = make_experiment(config, "few").evaluation.evaluators()
     measured = {name: part.measurement for name, part in parts.items() if name.startswith("class")}
     assert {name: own.samples for name, own in measured.items()} == {
         "classifier_a2b": 12,
@@ -225,7 +225,7 @@ def test_pictures_of_any_size_are_translated(run, tmp_path, capsys, fit):
         assert picture.size == ((32, 48) if fit == "resize" else (33, 50))
     if fit != "resize":
         # A picture of the size that was trained is translated as the evaluation does.
-        experiment = build(_config(), "shapes", sharding.jitted(jax.devices()[:1]))
+        experiment = make_experiment(_config(), "shapes", sharding.jitted(jax.devices()[:1]))
         from gaxn.commands import _restored
 
         to_a = experiment.subject(_restored(experiment, run, "last")).to_a
@@ -289,13 +289,13 @@ def test_games_and_data_have_to_fit(tiny):
     with pytest.raises(
         InputError, match=r"config.game.name is .cyclegan.cyclegan.; valid is one of"
     ):
-        build(_config("data={'name': 'shapes'}"), "single")
+        make_experiment(_config("data={'name': 'shapes'}"), "single")
     config = tiny("conditional=False")
     config.data = {"name": "unpaired", **{name: {"name": "shapes"} for name in "ab"}, "size": 32}
     with pytest.raises(InputError, match=r"'gan.GAN'; valid is cyclegan.cyclegan with"):
-        build(config, "tiny")
+        make_experiment(config, "tiny")
     with pytest.raises(InputError, match=r"config.evaluation.truncation is 0.5; valid is 0"):
-        build(_config("evaluation.truncation=0.5"), "cut")
+        make_experiment(_config("evaluation.truncation=0.5"), "cut")
 
 
 def test_a_run_of_latents_has_no_translations(tiny, tmp_path, capsys):
@@ -340,8 +340,8 @@ def test_attention_with_a_pool_takes_pictures_of_any_size():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("updates.name=unrolled", "config.updates.name is 'unrolled'; valid is alternating or sim"),
-        ("updates.name=extragradient", "config.updates.name is 'extragradient'"),
+        ("update_rule.name=unrolled", "config.updates.name is 'unrolled'; valid is alternating or sim"),
+        ("update_rule.name=extragradient", "config.updates.name is 'extragradient'"),
         ("regularizers={'zcr': {}}", "config.regularizers is 'zcr'; valid is one that"),
         (
             "data.a={'name': 'mixture', 'centers': ((0.0, 0.0), (1.0, 1.0))}",
@@ -352,7 +352,7 @@ def test_attention_with_a_pool_takes_pictures_of_any_size():
 )
 def test_what_the_game_cannot_do_is_one_clear_line(override, message):
     with pytest.raises(InputError, match=message):
-        build(_config(override), "wrong")
+        make_experiment(_config(override), "wrong")
 
 
 def test_other_workers_are_the_same_run():

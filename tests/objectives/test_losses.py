@@ -1,8 +1,7 @@
-"""Adversarial losses: the folder's contract, and each equation in naive NumPy."""
+"""Adversarial losses: the contract of all, and each equation in naive NumPy and in PyTorch."""
 
-import importlib
+import inspect
 import itertools
-import pkgutil
 import typing
 
 import jax
@@ -12,31 +11,20 @@ import pytest
 import torch
 from jaxtyping import jaxtyped
 
-from gaxn.build import build
 from gaxn.distributed import axis
+from gaxn.experiment import make_experiment
 from gaxn.objectives import losses
-from gaxn.objectives.losses import (
-    hinge,
-    least_squares,
-    minimax,
-    non_saturating,
-    relativistic,
-    relativistic_average,
-    wasserstein,
-)
+from gaxn.objectives.losses import Loss
 from gaxn.types import InputError
 
-FILES = [
-    importlib.import_module(found.name)
-    for found in pkgutil.iter_modules(losses.__path__, "gaxn.objectives.losses.")
+NAMES = [
+    name
+    for name, value in vars(losses).items()
+    if inspect.isfunction(value) and value.__annotations__.get("return") is Loss
 ]
-SIDES = [
-    pytest.param(getattr(file, side), id=f"{file.__name__.split('.')[-1]}-{side}")
-    for file in FILES
-    for side in ("discriminator", "generator")
-]
-COUPLED = {relativistic_average.discriminator, relativistic_average.generator}
-"""Those that hold an example against the batch."""
+SIDES = list(itertools.product(NAMES, Loss._fields))
+COUPLED = {"relativistic_average"}
+"""Losses that compare an example with the rest of the batch."""
 
 EXTREMES = np.array(list(itertools.product([-50.0, 0.0, 50.0], repeat=2)), np.float32).T
 
@@ -46,143 +34,150 @@ def _logits():
     return random.uniform(-6, 6, (2, 40))
 
 
-@pytest.mark.parametrize("loss", SIDES)
-def test_values_and_gradients_are_per_example_and_finite(loss):
-    real, fake = EXTREMES
-    values = loss(jnp.asarray(real), jnp.asarray(fake))
+def _side(name, side, **options):
+    return getattr(getattr(losses, name)(**options), side)
+
+
+@pytest.mark.parametrize(("name", "side"), SIDES)
+def test_values_and_gradients_are_per_example_and_finite(name, side):
+    loss, (real, fake) = _side(name, side), map(jnp.asarray, EXTREMES)
+    values = loss(real, fake)
     assert values.shape == real.shape
     assert values.dtype == jnp.float32
     assert np.isfinite(values).all()
-    for jacobian in jax.jacobian(loss, (0, 1))(jnp.asarray(real), jnp.asarray(fake)):
+    for jacobian in jax.jacobian(loss, (0, 1))(real, fake):
         assert np.isfinite(jacobian).all()
-        assert loss in COUPLED or not (jacobian * (1 - np.eye(len(real)))).any()
+        assert name in COUPLED or not (jacobian * (1 - np.eye(len(real)))).any()
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
-def test_the_players_pull_apart(file):
-    # Between the targets of those that have any.
-    real, fake = (jnp.asarray(side / 20 + 0.5) for side in _logits())
+@pytest.mark.parametrize("name", NAMES)
+def test_the_players_pull_apart(name):
+    # Between the targets of losses that have any.
+    real, fake = (jnp.asarray(logits / 20 + 0.5) for logits in _logits())
 
     def slopes(side):
-        return jax.grad(lambda *logits: side(*logits).sum(), (0, 1))(real, fake)
+        loss = _side(name, side)
+        return jax.grad(lambda *logits: loss(*logits).sum(), (0, 1))(real, fake)
 
-    by_real, by_fake = slopes(file.discriminator)
+    by_real, by_fake = slopes("discriminator")
     assert (by_real <= 0).all() and (by_real < 0).any()
     assert (by_fake >= 0).all() and (by_fake > 0).any()
-    _, by_fake = slopes(file.generator)
+    _, by_fake = slopes("generator")
     assert (by_fake < 0).all()
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
-def test_batches_of_two_sizes_do_not_pair(file):
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_of_two_sizes_do_not_pair(name):
     with pytest.raises((TypeError, ValueError)):
-        file.discriminator(jnp.zeros(3), jnp.zeros(4))
+        _side(name, "discriminator")(jnp.zeros(3), jnp.zeros(4))
 
 
-def _accepts(loss, real, fake):
-    """Whether the annotations, read together, admit these logits."""
-    hints = typing.get_type_hints(loss)
+def _accepts(side, real, fake):
+    """Returns whether the annotations of a side of a loss, read together, admit these logits."""
+    (real_hint, fake_hint), _ = typing.get_args(typing.get_type_hints(Loss)[side])
     with jaxtyped("context"):
-        return isinstance(real, hints["real"]) and isinstance(fake, hints["fake"])
+        return isinstance(real, real_hint) and isinstance(fake, fake_hint)
 
 
-@pytest.mark.parametrize("loss", SIDES)
+@pytest.mark.parametrize("side", Loss._fields)
 @pytest.mark.parametrize("shapes", [((3,), (4,)), ((1,), (4,)), ((4,), (4, 1)), ((), ())])
-def test_the_signature_refuses_what_would_broadcast(loss, shapes):
-    assert _accepts(loss, jnp.zeros(4), jnp.zeros(4))
-    assert not _accepts(loss, *map(jnp.zeros, shapes))
+def test_the_signature_refuses_logits_that_would_broadcast(side, shapes):
+    assert _accepts(side, jnp.zeros(4), jnp.zeros(4))
+    assert not _accepts(side, *map(jnp.zeros, shapes))
 
 
 def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-# value, slope in real, slope in fake; r and f are the logits.
+# Value, slope in real, slope in fake; r and f are the logits.
 EQUATIONS = {
-    hinge.discriminator: (
+    ("hinge", "discriminator"): (
         lambda r, f: np.maximum(0, 1 - r) + np.maximum(0, 1 + f),
         lambda r, f: np.where(r < 1, -1, 0),
         lambda r, f: np.where(f > -1, 1, 0),
     ),
-    hinge.generator: (lambda r, f: -f, lambda r, f: 0 * r, lambda r, f: 0 * f - 1),
-    non_saturating.discriminator: (
+    ("hinge", "generator"): (lambda r, f: -f, lambda r, f: 0 * r, lambda r, f: 0 * f - 1),
+    ("non_saturating", "discriminator"): (
         lambda r, f: -np.log(_sigmoid(r)) - np.log(1 - _sigmoid(f)),
         lambda r, f: _sigmoid(r) - 1,
         lambda r, f: _sigmoid(f),
     ),
-    non_saturating.generator: (
+    ("non_saturating", "generator"): (
         lambda r, f: -np.log(_sigmoid(f)),
         lambda r, f: 0 * r,
         lambda r, f: _sigmoid(f) - 1,
     ),
-    relativistic.discriminator: (
+    ("relativistic", "discriminator"): (
         lambda r, f: -np.log(_sigmoid(r - f)),
         lambda r, f: _sigmoid(r - f) - 1,
         lambda r, f: 1 - _sigmoid(r - f),
     ),
-    relativistic.generator: (
+    ("relativistic", "generator"): (
         lambda r, f: -np.log(_sigmoid(f - r)),
         lambda r, f: 1 - _sigmoid(f - r),
         lambda r, f: _sigmoid(f - r) - 1,
     ),
-    minimax.discriminator: (
+    ("minimax", "discriminator"): (
         lambda r, f: -np.log(_sigmoid(r)) - np.log(1 - _sigmoid(f)),
         lambda r, f: _sigmoid(r) - 1,
         lambda r, f: _sigmoid(f),
     ),
-    minimax.generator: (
+    ("minimax", "generator"): (
         lambda r, f: np.log(1 - _sigmoid(f)),
         lambda r, f: 0 * r,
         lambda r, f: -_sigmoid(f),
     ),
-    least_squares.discriminator: (
+    ("least_squares", "discriminator"): (
         lambda r, f: 0.5 * (r - 1) ** 2 + 0.5 * f**2,
         lambda r, f: r - 1,
         lambda r, f: f,
     ),
-    least_squares.generator: (
+    ("least_squares", "generator"): (
         lambda r, f: 0.5 * (f - 1) ** 2,
         lambda r, f: 0 * r,
         lambda r, f: f - 1,
     ),
-    relativistic_average.discriminator: (
+    ("relativistic_average", "discriminator"): (
         lambda r, f: -np.log(_sigmoid(r - f.mean())) - np.log(1 - _sigmoid(f - r.mean())),
         lambda r, f: _sigmoid(r - f.mean()) - 1 - _sigmoid(f - r.mean()).mean(),
         lambda r, f: _sigmoid(f - r.mean()) + (1 - _sigmoid(r - f.mean())).mean(),
     ),
-    relativistic_average.generator: (
+    ("relativistic_average", "generator"): (
         lambda r, f: -np.log(_sigmoid(f - r.mean())) - np.log(1 - _sigmoid(r - f.mean())),
         lambda r, f: _sigmoid(r - f.mean()) + (1 - _sigmoid(f - r.mean())).mean(),
         lambda r, f: _sigmoid(f - r.mean()) - 1 - _sigmoid(r - f.mean()).mean(),
     ),
-    wasserstein.discriminator: (lambda r, f: f - r, lambda r, f: 0 * r - 1, lambda r, f: 0 * f + 1),
-    wasserstein.generator: (lambda r, f: -f, lambda r, f: 0 * r, lambda r, f: 0 * f - 1),
+    ("wasserstein", "discriminator"): (
+        lambda r, f: f - r,
+        lambda r, f: 0 * r - 1,
+        lambda r, f: 0 * f + 1,
+    ),
+    ("wasserstein", "generator"): (lambda r, f: -f, lambda r, f: 0 * r, lambda r, f: 0 * f - 1),
 }
 
 
-def _values_and_slopes(loss, real, fake, **options):
+def _values_and_slopes(loss, real, fake):
     with jax.enable_x64(True):
         logits = jnp.asarray(real), jnp.asarray(fake)
-        slopes = jax.grad(lambda *both: loss(*both, **options).sum(), (0, 1))(*logits)
-        return loss(*logits, **options), *slopes
+        slopes = jax.grad(lambda *both: loss(*both).sum(), (0, 1))(*logits)
+        return loss(*logits), *slopes
 
 
-@pytest.mark.parametrize(
-    "loss", EQUATIONS, ids=lambda loss: f"{loss.__module__.split('.')[-1]}-{loss.__name__}"
-)
-def test_values_and_slopes_are_those_of_the_equation(loss):
+@pytest.mark.parametrize(("name", "side"), EQUATIONS)
+def test_values_and_slopes_are_those_of_the_equation(name, side):
     real, fake = _logits()
-    for ours, theirs in zip(_values_and_slopes(loss, real, fake), EQUATIONS[loss], strict=True):
+    results = _values_and_slopes(_side(name, side), real, fake)
+    for result, equation in zip(results, EQUATIONS[name, side], strict=True):
         # Float64; the naive logarithm of 1 - s(12) has lost 5 digits of 16.
-        np.testing.assert_allclose(ours, theirs(real, fake), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(result, equation(real, fake), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("target", [0.9, 0.3])
 def test_label_smoothing_is_one_sided(target):
     real, fake = _logits()
-    values, by_real, by_fake = _values_and_slopes(
-        non_saturating.discriminator, real, fake, real_target=target
-    )
+    loss = _side("non_saturating", "discriminator", real_target=target)
+    values, by_real, by_fake = _values_and_slopes(loss, real, fake)
     s = _sigmoid(real)
     cross_entropy = -target * np.log(s) - (1 - target) * np.log(1 - s)
     np.testing.assert_allclose(values, cross_entropy - np.log(1 - _sigmoid(fake)), rtol=1e-9)
@@ -192,17 +187,18 @@ def test_label_smoothing_is_one_sided(target):
 
 @pytest.mark.parametrize("target", [-0.1, 0.0, 1.001, float("nan")])
 def test_a_real_target_out_of_range_is_refused(target):
-    with pytest.raises(InputError, match=f"real_target is {target}"):
-        non_saturating.discriminator(jnp.zeros(2), jnp.zeros(2), real_target=target)
+    message = f"real_target must be above 0 and at most 1, got {target}"
+    with pytest.raises(InputError, match=message):
+        losses.non_saturating(real_target=target)
 
 
 def test_every_loss_has_its_equation():
-    assert set(EQUATIONS) == {getattr(f, s) for f in FILES for s in ("discriminator", "generator")}
+    assert set(EQUATIONS) == set(SIDES)
 
 
 def _cross_entropy(logits, target):
-    wanted = torch.full_like(logits, float(target))
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    targets = torch.full_like(logits, float(target))
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
 def _square(logits, target):
@@ -211,76 +207,80 @@ def _square(logits, target):
     )
 
 
-# By PyTorch's own losses, where it has them: logits in, a value an example out.
+# By PyTorch's own losses, where it has them: one value per example.
 IN_TORCH = {
-    minimax.discriminator: lambda r, f: _cross_entropy(r, 1) + _cross_entropy(f, 0),
-    minimax.generator: lambda r, f: -_cross_entropy(f, 0),
-    non_saturating.discriminator: lambda r, f: _cross_entropy(r, 1) + _cross_entropy(f, 0),
-    non_saturating.generator: lambda r, f: _cross_entropy(f, 1),
-    least_squares.discriminator: lambda r, f: _square(r, 1) / 2 + _square(f, 0) / 2,
-    least_squares.generator: lambda r, f: _square(f, 1) / 2,
-    hinge.discriminator: lambda r, f: torch.relu(1 - r) + torch.relu(1 + f),
-    hinge.generator: lambda r, f: -f,
-    relativistic.discriminator: lambda r, f: _cross_entropy(r - f, 1),
-    relativistic.generator: lambda r, f: _cross_entropy(f - r, 1),
-    relativistic_average.discriminator: lambda r, f: (
+    ("minimax", "discriminator"): lambda r, f: _cross_entropy(r, 1) + _cross_entropy(f, 0),
+    ("minimax", "generator"): lambda r, f: -_cross_entropy(f, 0),
+    ("non_saturating", "discriminator"): lambda r, f: _cross_entropy(r, 1) + _cross_entropy(f, 0),
+    ("non_saturating", "generator"): lambda r, f: _cross_entropy(f, 1),
+    ("least_squares", "discriminator"): lambda r, f: _square(r, 1) / 2 + _square(f, 0) / 2,
+    ("least_squares", "generator"): lambda r, f: _square(f, 1) / 2,
+    ("hinge", "discriminator"): lambda r, f: torch.relu(1 - r) + torch.relu(1 + f),
+    ("hinge", "generator"): lambda r, f: -f,
+    ("relativistic", "discriminator"): lambda r, f: _cross_entropy(r - f, 1),
+    ("relativistic", "generator"): lambda r, f: _cross_entropy(f - r, 1),
+    ("relativistic_average", "discriminator"): lambda r, f: (
         _cross_entropy(r - f.mean(), 1) + _cross_entropy(f - r.mean(), 0)
     ),
-    relativistic_average.generator: lambda r, f: (
+    ("relativistic_average", "generator"): lambda r, f: (
         _cross_entropy(f - r.mean(), 1) + _cross_entropy(r - f.mean(), 0)
     ),
 }
 
 
-@pytest.mark.parametrize(
-    "loss", IN_TORCH, ids=lambda loss: f"{loss.__module__.split('.')[-1]}-{loss.__name__}"
-)
-def test_values_and_slopes_are_those_of_pytorch(loss):
+@pytest.mark.parametrize(("name", "side"), IN_TORCH)
+def test_values_and_slopes_are_those_of_pytorch(name, side):
     real, fake = _logits()
-    logits = [torch.tensor(side, requires_grad=True) for side in (real, fake)]
-    values = IN_TORCH[loss](*logits)
+    logits = [torch.tensor(array, requires_grad=True) for array in (real, fake)]
+    values = IN_TORCH[name, side](*logits)
     slopes = torch.autograd.grad(values.sum(), logits, allow_unused=True)
-    theirs = [values, *(torch.zeros(40) if slope is None else slope for slope in slopes)]
-    for ours, expected in zip(_values_and_slopes(loss, real, fake), theirs, strict=True):
-        np.testing.assert_allclose(ours, expected.detach(), rtol=1e-12, atol=1e-12)
+    expected = [values, *(torch.zeros(40) if slope is None else slope for slope in slopes)]
+    results = _values_and_slopes(_side(name, side), real, fake)
+    for result, in_torch in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, in_torch.detach(), rtol=1e-12, atol=1e-12)
 
 
 def test_the_mean_of_the_relativistic_average_is_that_of_the_global_batch():
     real, fake = map(jnp.asarray, _logits())
+    loss = _side("relativistic_average", "generator")
 
     def total(logits):
-        return relativistic_average.generator(*logits).mean()
+        return loss(*logits).mean()
 
-    def of_device(logits):
+    def on_device(logits):
         value, slopes = jax.value_and_grad(total)(logits)
         return jax.lax.pmean(value, axis.DATA), slopes
 
-    parts = tuple(side.reshape(4, 10) for side in (real, fake))
-    values, slopes = jax.pmap(of_device, axis.DATA)(parts)
-    expected, whole = jax.value_and_grad(total)((real, fake))
+    parts = tuple(logits.reshape(4, 10) for logits in (real, fake))
+    values, slopes = jax.pmap(on_device, axis.DATA)(parts)
+    expected, expected_slopes = jax.value_and_grad(total)((real, fake))
     np.testing.assert_allclose(values, np.full(4, expected), rtol=1e-6)
-    for part, side in zip(slopes, whole, strict=True):
+    for part, slope in zip(slopes, expected_slopes, strict=True):
         # The mean over devices is that of the global batch.
-        np.testing.assert_allclose(part.reshape(-1) / 4, side, rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(part.reshape(-1) / 4, slope, rtol=1e-5, atol=1e-8)
 
 
 NEW_LOSS = """
-def discriminator(real, fake, *, scale: float = 1.0):
-    return scale * (fake - real) ** 3
+from gaxn.objectives.losses import Loss
 
 
-def generator(real, fake):
-    return -fake
+def cubic(scale: float = 1.0) -> Loss:
+    return Loss(lambda real, fake: scale * (fake - real) ** 3, lambda real, fake: -fake)
 """
 
 
-def test_a_new_loss_is_one_file_on_the_path(tmp_path, monkeypatch, tiny):
-    (tmp_path / "cubic.py").write_text(NEW_LOSS)
-    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path)])
+def test_a_new_loss_is_one_function_of_a_module_on_the_path(tmp_path, monkeypatch, tiny):
+    (tmp_path / "my_losses.py").write_text(NEW_LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
     config = tiny()
-    config.loss = {"name": "cubic", "scale": 2.0}
-    loss = build(config, "tiny").game.objective(None).loss
+    config.loss = {"name": "my_losses:cubic", "scale": 2.0}
+    loss = make_experiment(config, "tiny").gan.objective(None).loss
     np.testing.assert_allclose(loss.discriminator(jnp.ones(2), jnp.full(2, 3.0)), 16)
-    config.loss = {"name": "cubik"}
-    with pytest.raises(InputError, match="gaxn/losses has cubic"):
-        build(config, "tiny")
+    for name, message in {
+        "my_losses:cubik": "config.loss.name must be one of cubic, .* of my_losses, got 'my_losses:cubik'",
+        "my_loses:cubic": "config.loss.name must be module:attribute .*got 'my_loses:cubic'",
+        "hing": "config.loss.name must be one of hinge, .*got 'hing'",
+    }.items():
+        config.loss = {"name": name}
+        with pytest.raises(InputError, match=message):
+            make_experiment(config, "tiny")

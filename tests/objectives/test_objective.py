@@ -1,4 +1,4 @@
-"""What an objective does besides its loss: top-k, packs, and how often it augments."""
+"""The objective besides its loss: top-k training, packs, and how often it augments."""
 
 import flax.linen as nn
 import jax
@@ -7,51 +7,59 @@ import numpy as np
 import pytest
 
 from gaxn import keys
-from gaxn.build import build
 from gaxn.data import pixels
 from gaxn.distributed import axis, sharding
+from gaxn.experiment import make_experiment
 from gaxn.nn.adaptive import INTERVAL, AdaptiveProbability
+from gaxn.objectives.losses import hinge
 from gaxn.objectives.objective import Objective, top_weights
 from gaxn.types import InputError
 
 
-def test_the_generator_learns_from_those_that_look_most_real():
+def _experiment(config):
+    return make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+
+
+def _first_batch(experiment):
+    return jax.tree.map(lambda leaf: leaf[0], experiment.batches(0))
+
+
+def test_the_generator_learns_from_the_examples_that_look_most_real():
     logits = jnp.asarray(np.random.default_rng(0).permutation(20).astype(np.float32))
-    for share, kept in ((1.0, 20), (0.75, 15), (0.5, 10), (0.01, 1)):
+    for share, count in ((1.0, 20), (0.75, 15), (0.5, 10), (0.01, 1)):
         weights = np.asarray(top_weights(logits, jnp.float32(share)))
-        np.testing.assert_allclose(weights, np.where(logits >= 20 - kept, 20 / kept, 0), rtol=1e-6)
-    of_devices = jax.pmap(lambda part: top_weights(part, jnp.float32(0.5)), axis.DATA)
-    parts = of_devices(logits.reshape(4, 5)).reshape(-1)
-    np.testing.assert_allclose(parts, top_weights(logits, jnp.float32(0.5)), rtol=1e-6)
+        expected = np.where(logits >= 20 - count, 20 / count, 0)
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    on_devices = jax.pmap(lambda part: top_weights(part, jnp.float32(0.5)), axis.DATA)
+    weights = on_devices(logits.reshape(4, 5)).reshape(-1)
+    np.testing.assert_allclose(weights, top_weights(logits, jnp.float32(0.5)), rtol=1e-6)
 
 
-def test_the_share_falls_in_a_line(ring):
-    """By the generator's loss, which is that of the best of its samples."""
+def test_the_share_of_learned_examples_falls_in_a_line(ring):
+    """Compares the generator's loss with that of its best samples."""
     config = ring("population=1", "objective.top_share=0.5", variant="gan+tiny")
-    experiment = build(config, "tiny", sharding.jitted(jax.devices()[:1]))
-    state = experiment.create(experiment.key)
-    batch = jax.tree.map(lambda leaf: leaf[0], experiment.feed(0))
+    experiment = _experiment(config)
+    state, batch = experiment.create_state(experiment.key), _first_batch(experiment)
     variables = {"params": state.params, **state.collections}
     latents = jax.vmap(lambda key: jax.random.normal(key, (2,)))(
         keys.per_example(keys.stream(experiment.key, "latent"), jnp.arange(8))
     )
     mutable = ["batch_stats"]
-    points, _ = experiment.game.apply(
+    points, _ = experiment.gan.apply(
         variables, latents, None, True, method="generate", mutable=mutable
     )
-    logits = np.sort(experiment.game.apply(variables, points, None, method="judge"))
-    for until, step, kept in ((100, 0, 8), (100, 50, 6), (100, 100, 4), (100, 900, 4), (1, 0, 8)):
+    logits = np.sort(experiment.gan.apply(variables, points, None, method="discriminate"))
+    for until, step, count in ((100, 0, 8), (100, 50, 6), (100, 100, 4), (100, 900, 4), (1, 0, 8)):
         config.objective.top_until = until
-        game = build(config, "tiny", sharding.jitted(jax.devices()[:1])).game
-        step = jnp.int32(step)
-        of_turn = (variables, batch, jnp.arange(8), experiment.key, step)
-        (loss, _), _ = game.apply(*of_turn, method="generator_loss", mutable=mutable)
-        expected = np.log1p(np.exp(-logits[-kept:].astype(np.float64))).mean()
+        gan = _experiment(config).gan
+        inputs = variables, batch, jnp.arange(8), experiment.key, jnp.int32(step)
+        (loss, _), _ = gan.apply(*inputs, method="generator_loss", mutable=mutable)
+        expected = np.log1p(np.exp(-logits[-count:].astype(np.float64))).mean()
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-def test_a_pack_holds_neighbors_side_by_side():
-    objective = Objective(None, None, packing=3)
+def test_a_pack_has_neighbors_side_by_side():
+    objective = Objective(None, hinge(), {}, {}, (), packing=3)
     points = jnp.arange(12.0).reshape(6, 2)
     np.testing.assert_array_equal(objective._pack(points, None), np.arange(12).reshape(2, 6))
     images = np.arange(6 * 2 * 2 * 2).reshape(6, 2, 2, 2)
@@ -60,8 +68,11 @@ def test_a_pack_holds_neighbors_side_by_side():
 
 
 def test_batch_statistics_of_real_and_generated_images_are_apart(tiny):
-    """What ganhacks, DCGAN's own code and PacGAN's do: with mixed ones, the discriminator sees
-    one kind of batch in its own turn and another in the generator's."""
+    """Holds in ganhacks, DCGAN's and PacGAN's code too.
+
+    With mixed ones, the discriminator would see one kind of batch in its own update and another in
+    the generator's.
+    """
     config = tiny(
         "conditional=False",
         "penalties={}",
@@ -70,12 +81,11 @@ def test_batch_statistics_of_real_and_generated_images_are_apart(tiny):
         "generator.attention_at=()",
         "discriminator={'name': 'dcgan.Discriminator', 'widths': (8, 8), 'batch_norm': True}",
     )
-    experiment = build(config, "tiny", sharding.jitted(jax.devices()[:1]))
-    state = experiment.create(experiment.key)
-    batch = jax.tree.map(lambda leaf: leaf[0], experiment.feed(0))
+    experiment = _experiment(config)
+    state, batch = experiment.create_state(experiment.key), _first_batch(experiment)
     variables = {"params": state.params, **state.collections}
     (_, scalars), _ = jax.jit(
-        lambda variables, batch: experiment.game.apply(
+        lambda variables, batch: experiment.gan.apply(
             variables,
             batch,
             jnp.arange(8),
@@ -85,18 +95,20 @@ def test_batch_statistics_of_real_and_generated_images_are_apart(tiny):
             mutable=nn.DenyList("params"),
         )
     )(variables, batch)
-    own = {name: tree["discriminator"] for name, tree in variables.items() if name != "spectral"}
+    of_discriminator = {
+        name: tree["discriminator"] for name, tree in variables.items() if name != "spectral"
+    }
 
     @jax.jit
-    def judged(images):
-        network = experiment.game.discriminator
-        return network.apply(own, images, None, True, mutable=["batch_stats"])[0]
+    def discriminate(images):
+        network = experiment.gan.discriminator
+        return network.apply(of_discriminator, images, None, True, mutable=["batch_stats"])[0]
 
     real = pixels.decode(batch.images)
-    logits = judged(real)
+    logits = discriminate(real)
     np.testing.assert_allclose(scalars["real"], logits.mean(), rtol=1e-5)
-    other = judged(jnp.concatenate([real, jnp.zeros_like(real)]))
-    assert abs(other[: len(real)].mean() - logits.mean()) > 1e-2 * abs(logits.mean())
+    mixed = discriminate(jnp.concatenate([real, jnp.zeros_like(real)]))
+    assert abs(mixed[: len(real)].mean() - logits.mean()) > 1e-2 * abs(logits.mean())
 
 
 def test_the_probability_follows_the_sign_of_real_logits():
@@ -109,9 +121,9 @@ def test_the_probability_follows_the_sign_of_real_logits():
         )[1]
     )
     probability, signs = 0.0, []
-    seen = set()
+    probabilities = set()
     for index in range(60):
-        # Sure at first, then not.
+        # Certain at first, then not.
         logits = random.normal(1.5 if index < 40 else 0.0, 1.0, 50).astype(np.float32)
         variables = adjust(variables, logits)
         signs.append(np.sign(logits).mean())
@@ -119,32 +131,31 @@ def test_the_probability_follows_the_sign_of_real_logits():
             step = INTERVAL * 50 / 1_000 * np.sign(np.mean(signs) - 0.6)
             probability, signs = min(max(probability + step, 0), 1), []
         np.testing.assert_allclose(module.apply(variables), probability, atol=1e-6)
-        seen.add(round(float(probability), 3))
-    assert {0.0, 0.2, 1.0} <= seen and probability < 1
+        probabilities.add(round(float(probability), 3))
+    assert {0.0, 0.2, 1.0} <= probabilities and probability < 1
 
 
 def test_each_image_is_augmented_with_the_probability(tiny):
     config = tiny("objective.ada_target=0.5", "augmentations={'color': {}, 'translation': {}}")
-    game = build(config, "tiny", sharding.jitted(jax.devices()[:1])).game
+    gan = _experiment(config).gan
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2_000, 8, 8, 3)), jnp.float32)
 
     @jax.jit
     def augment(probability):
-        names = ("probability", "signs", "batches")
-        held = {"discriminator_objective": {"ada": dict.fromkeys(names, probability)}}
-        return game.apply(
-            {"params": {}, "ada": held},
+        variables = dict.fromkeys(("probability", "signs", "batches"), probability)
+        return gan.apply(
+            {"params": {}, "ada": {"discriminator_objective": {"ada": variables}}},
             images,
             jax.random.key(0),
             jnp.arange(2_000),
             jnp.int32(0),
-            method=lambda game, *of: game.discriminator_objective._augment(*of),
+            method=lambda gan, *inputs: gan.discriminator_objective._augment(*inputs),
         )
 
     np.testing.assert_array_equal(augment(0.0), images)
     for probability in (0.3, 1.0):
         changed = (np.asarray(augment(probability)) != images).any(axis=(1, 2, 3)).mean()
-        # One of two augmentations, of which a shift by at most one pixel is none in one of nine.
+        # Of the two augmentations, a shift by at most one pixel changes nothing in one of nine.
         expected = 1 - (1 - probability) * (1 - probability * 8 / 9)
         assert abs(changed - expected) < 0.04
 
@@ -161,17 +172,17 @@ def test_each_image_is_augmented_with_the_probability(tiny):
 )
 def test_options_out_of_range_are_refused(tiny, field, value):
     config = tiny(f"objective.{field}={value}")
-    with pytest.raises(InputError, match=f"config.objective.{field} is {value}"):
-        build(config, "tiny")
+    with pytest.raises(InputError, match=f"config.objective.{field} must be .*, got {value}$"):
+        make_experiment(config, "tiny")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("update", ["{'name': 'alternating'}", "{'name': 'unrolled', 'steps': 1}"])
-def test_an_update_trains_images_with_all_that_a_loss_can_have(tiny, update):
+@pytest.mark.parametrize("rule", ["{'name': 'alternating'}", "{'name': 'unrolled', 'steps': 1}"])
+def test_an_update_rule_trains_images_with_all_that_a_loss_can_have(tiny, rule):
     config = tiny(
-        f"updates={update}",
+        f"update_rule={rule}",
         "loss={'name': 'relativistic_average'}",
-        "penalties={'r1': {'weight': 0.5, 'every': 2}, 'dragan': {'weight': 1.0}}",
+        "penalties={'r1': {'weight': 0.5, 'interval': 2}, 'dragan': {'weight': 1.0}}",
         "augmentations={'color': {}, 'cutout': {}, 'instance_noise': {'until': 4}}",
         "regularizers={'lecam': {}, 'bcr': {'augmentations': {'cutout': {}}}, 'zcr': {}, "
         "'auxiliary': {}}",
@@ -181,11 +192,11 @@ def test_an_update_trains_images_with_all_that_a_loss_can_have(tiny, update):
         "generator.attention_at=()",
         "discriminator.attention_at=()",
     )
-    experiment = build(config, "tiny", sharding.jitted(jax.devices()[:1]))
-    state = experiment.create(experiment.key)
-    step = jax.jit(experiment.step)
+    experiment = _experiment(config)
+    state = experiment.create_state(experiment.key)
+    step = jax.jit(experiment.train_step)
     for index in range(2):
-        state, scalars = step(state, experiment.feed(index), experiment.key)
+        state, scalars = step(state, experiment.batches(index), experiment.key)
         assert all(np.isfinite(value) for value in scalars.values())
         assert (scalars["d/r1"] > 0) == (index == 0)
     assert {"d/bcr", "d/zcr", "g/zcr", "d/auxiliary", "g/auxiliary", "d/lecam"} <= scalars.keys()

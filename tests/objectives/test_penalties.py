@@ -1,7 +1,6 @@
-"""Gradient penalties: the folder's contract, closed forms and finite differences."""
+"""Gradient penalties: the contract of all, closed forms and finite differences."""
 
-import importlib
-import pkgutil
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +8,28 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gaxn import parts
+from gaxn.experiment import make_parts
 from gaxn.models import attn_cgan
 from gaxn.objectives import penalties
-from gaxn.objectives.penalties import dragan, r1, r2, wgan_gp, wgan_lp, zero_centered
+from gaxn.objectives.penalties import Penalty
 from gaxn.types import InputError
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-FILES = [
-    importlib.import_module(found.name)
-    for found in pkgutil.iter_modules(penalties.__path__, "gaxn.objectives.penalties.")
+NAMES = [
+    name
+    for name, value in vars(penalties).items()
+    if inspect.isfunction(value)
+    and value.__annotations__.get("return") is Penalty
+    and not name.startswith("_")
 ]
 BATCH, SHAPE, HIDDEN = 3, (2, 3, 2), 4
 STEP = 1e-5
 
 
-def _name(file):
-    return file.__name__.split(".")[-1]
+def _values(name, discriminator, real, fake, keys):
+    """Returns a penalty per example, without its weight."""
+    return getattr(penalties, name)(1.0).values(discriminator, real, fake, keys)
 
 
 def _images(count=BATCH):
@@ -46,18 +49,18 @@ def _weights():
     }
 
 
-def _critic(weights):
-    """A network of two layers, for NumPy and JAX arrays alike."""
+def _discriminator(weights):
+    """Returns a network of two layers, for NumPy and JAX arrays."""
 
-    def critic(images):
+    def discriminator(images):
         np_ = jnp if isinstance(images, jax.Array) else np
         return np_.tanh(images.reshape(len(images), -1) @ weights["in"]) @ weights["out"]
 
-    return critic
+    return discriminator
 
 
 def _differences(function, x):
-    """The gradient of a scalar function of x by central differences, shape of x."""
+    """Returns the gradient of a scalar function of x by central differences, shape of x."""
     gradient = np.zeros_like(x)
     for index in np.ndindex(x.shape):
         ahead, behind = x.copy(), x.copy()
@@ -67,115 +70,122 @@ def _differences(function, x):
     return gradient
 
 
-@pytest.mark.parametrize("file", FILES, ids=_name)
-def test_each_example_has_its_own_value(file):
+@pytest.mark.parametrize("name", NAMES)
+def test_each_example_has_its_own_value(name):
     real, fake = _images()
-    critic = _critic(_weights())
-    run = jax.jit(lambda real, fake, keys: file.penalty(critic, real, fake, keys))
+    discriminator = _discriminator(_weights())
+    run = jax.jit(lambda real, fake, keys: _values(name, discriminator, real, fake, keys))
     values = run(real, fake, _keys())
     assert values.shape == (BATCH,)
     assert (values >= 0).all() and (values > 0).any()
     alone = [
-        file.penalty(
-            critic, *map(jnp.asarray, (real[i : i + 1], fake[i : i + 1])), _keys()[i, None]
+        _values(
+            name,
+            discriminator,
+            *map(jnp.asarray, (real[i : i + 1], fake[i : i + 1])),
+            _keys()[i, None],
         )
         for i in range(BATCH)
     ]
     np.testing.assert_allclose(values, np.concatenate(alone), rtol=1e-12)
 
 
-def test_a_linear_critic_has_the_closed_form():
+def test_a_linear_discriminator_has_the_closed_form():
     w = np.random.default_rng(2).normal(size=SHAPE)
     norm = np.sqrt((w**2).sum())
 
-    def critic(images):
+    def discriminator(images):
         return jnp.einsum("bhwc,hwc->b", images, w)
 
     real, fake = map(jnp.asarray, _images())
     assert norm > 1
-    for file, of_norm in OF_NORM.items():
+    for name, of_norm in OF_NORM.items():
         np.testing.assert_allclose(
-            file.penalty(critic, real, fake, _keys()), of_norm(norm), rtol=1e-12
+            _values(name, discriminator, real, fake, _keys()), of_norm(norm), rtol=1e-12
         )
     small = w / (2 * norm)
-    critic = lambda images: jnp.einsum("bhwc,hwc->b", images, small)  # noqa: E731
-    np.testing.assert_array_equal(wgan_lp.penalty(critic, real, fake, _keys()), 0)
+    discriminator = lambda images: jnp.einsum("bhwc,hwc->b", images, small)  # noqa: E731
+    np.testing.assert_array_equal(_values("wgan_lp", discriminator, real, fake, _keys()), 0)
 
 
 OF_NORM = {
-    r1: lambda norm: norm**2 / 2,
-    r2: lambda norm: norm**2 / 2,
-    zero_centered: lambda norm: norm**2,
-    wgan_gp: lambda norm: (norm - 1) ** 2,
-    wgan_lp: lambda norm: max(0, norm - 1) ** 2,
-    dragan: lambda norm: (norm - 1) ** 2,
+    "r1": lambda norm: norm**2 / 2,
+    "r2": lambda norm: norm**2 / 2,
+    "zero_centered": lambda norm: norm**2,
+    "wgan_gp": lambda norm: (norm - 1) ** 2,
+    "wgan_lp": lambda norm: max(0, norm - 1) ** 2,
+    "dragan": lambda norm: (norm - 1) ** 2,
 }
-"""What each makes of the length of the gradient."""
+"""Each penalty as a function of the norm of the gradient."""
 
 
 def test_every_penalty_has_its_equation():
-    assert set(OF_NORM) == set(FILES)
+    assert set(OF_NORM) == set(NAMES)
 
 
-def _points(file, real, fake, keys):
-    """Where each penalty takes its gradient."""
-    if file in (r1, r2):
-        return real if file is r1 else fake
-    if file is dragan:
+def _points(name, real, fake, keys):
+    """Returns the points at which a penalty takes the gradient."""
+    if name in ("r1", "r2"):
+        return real if name == "r1" else fake
+    if name == "dragan":
         return real + 0.5 * np.array([jax.random.normal(key, SHAPE) for key in keys])
     mix = np.array([jax.random.uniform(key) for key in keys])[:, None, None, None]
     return mix * real + (1 - mix) * fake
 
 
-@pytest.mark.parametrize("file", FILES, ids=_name)
-def test_values_are_those_of_finite_differences(file):
+@pytest.mark.parametrize("name", NAMES)
+def test_values_are_those_of_finite_differences(name):
     real, fake = _images()
-    critic = _critic(_weights())
+    discriminator = _discriminator(_weights())
     points = _points(file, real, fake, _keys())
-    norms = [np.linalg.norm(_differences(lambda x: critic(x[None])[0], point)) for point in points]
-    expected = [OF_NORM[file](norm) for norm in norms]
-    values = file.penalty(critic, jnp.asarray(real), jnp.asarray(fake), _keys())
+    norms = [
+        np.linalg.norm(_differences(lambda x: discriminator(x[None])[0], point)) for point in points
+    ]
+    expected = [OF_NORM[name](norm) for norm in norms]
+    values = _values(name, discriminator, jnp.asarray(real), jnp.asarray(fake), _keys())
     # Central differences of step 1e-5 in float64 are right to about 1e-10.
     np.testing.assert_allclose(values, expected, rtol=1e-7)
 
 
-@pytest.mark.parametrize("file", FILES, ids=_name)
-def test_gradients_in_the_weights_are_those_of_finite_differences(file):
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_in_the_weights_are_those_of_finite_differences(name):
     real, fake = map(jnp.asarray, _images())
     keys = _keys()
 
     @jax.jit
     def total(weights):
-        return file.penalty(_critic(weights), real, fake, keys) @ jnp.array([1.0, -2.0, 0.5])
+        return _values(name, _discriminator(weights), real, fake, keys) @ jnp.array(
+            [1.0, -2.0, 0.5]
+        )
 
     weights = _weights()
     gradient = jax.grad(total)(weights)
-    for name in weights:
-        expected = _differences(lambda part, n=name: total({**weights, n: part}), weights[name])
-        np.testing.assert_allclose(gradient[name], expected, rtol=1e-6, atol=1e-7)
+    for layer in weights:
+        expected = _differences(lambda part, n=layer: total({**weights, n: part}), weights[layer])
+        np.testing.assert_allclose(gradient[layer], expected, rtol=1e-6, atol=1e-7)
 
 
 def test_a_gradient_of_zero_leaves_wgan_gp_differentiable():
     real, fake = map(jnp.asarray, _images())
 
     def total(w):
-        return wgan_gp.penalty(lambda x: w * x.sum(axis=(1, 2, 3)), real, fake, _keys()).sum()
+        return _values("wgan_gp", lambda x: w * x.sum(axis=(1, 2, 3)), real, fake, _keys()).sum()
 
     value, slope = jax.value_and_grad(total)(jnp.asarray(0.0))
     assert value == BATCH
     assert slope == 0
-    # |grad| is 3.46 w here, so the slope is 2 * 3.46 * (3.46 w - 1) an example.
+    # |grad| is 3.46 w here, so the slope is 2 * 3.46 * (3.46 w - 1) per example.
     norm = np.sqrt(np.prod(SHAPE))
     slope = jax.grad(total)(jnp.asarray(1e-3))
     np.testing.assert_allclose(slope, BATCH * 2 * norm * (norm * 1e-3 - 1), rtol=1e-9)
 
 
-def test_r1_is_taken_at_real_images_alone():
+def test_r1_is_taken_at_real_images_only():
     real, fake = map(jnp.asarray, _images())
-    critic = _critic(_weights())
-    values = r1.penalty(critic, real, fake, _keys())
-    np.testing.assert_array_equal(values, r1.penalty(critic, real, -fake, _keys(seed=1)))
-    assert (values != r1.penalty(critic, fake, real, _keys())).all()
+    discriminator = _discriminator(_weights())
+    values = _values("r1", discriminator, real, fake, _keys())
+    np.testing.assert_array_equal(values, _values("r1", discriminator, real, -fake, _keys(seed=1)))
+    assert (values != _values("r1", discriminator, fake, real, _keys())).all()
 
 
 def test_wgan_gp_mixes_uniformly_by_key():
@@ -183,23 +193,23 @@ def test_wgan_gp_mixes_uniformly_by_key():
     shape = (count, *SHAPE)
     norm = scale * np.sqrt(np.prod(SHAPE))
 
-    def critic(images):
+    def discriminator(images):
         return jnp.sum(images**2, axis=(1, 2, 3)) / 2
 
-    # This critic's gradient is the image itself, so the penalty tells the mix: with real
+    # This discriminator's gradient is the image itself, so the penalty shows the mix: with real
     # images of `scale` and generated ones of 0 it is (mix * norm - 1)^2.
     real, fake = jnp.full(shape, scale), jnp.zeros(shape)
-    values = wgan_gp.penalty(critic, real, fake, _keys(count))
+    values = _values("wgan_gp", discriminator, real, fake, _keys(count))
     mix = (np.sqrt(values) + 1) / norm
     assert scipy.stats.kstest(mix, "uniform").pvalue > 1e-6
-    swapped = wgan_gp.penalty(critic, fake, real, _keys(count))
+    swapped = _values("wgan_gp", discriminator, fake, real, _keys(count))
     # Wherever the gradient is longer than 1, in all but one mix of some million.
     np.testing.assert_allclose((np.sqrt(swapped) + 1) / norm, 1 - mix, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
 def converged():
-    """A discriminator, images, and variables whose singular vectors move no more."""
+    """Returns a discriminator, images, and variables whose singular vectors have converged."""
     with jax.enable_x64(True):
         network = attn_cgan.Discriminator(
             classes=None, widths=(4, 8), attention_at=(4,), hidden=6, spectral_norm=True
@@ -213,8 +223,8 @@ def converged():
             lambda path, leaf: leaf + 0.7 if path[-1].key == "gamma" else leaf, variables["params"]
         )
 
-        # The singular vectors are held constant in the derivative, which is right where the power
-        # iteration has converged, and only there.
+        # The derivative takes the singular vectors as constant, which is right only where the power
+        # iteration has converged.
         @jax.jit
         def iterate(variables):
             _, changed = network.apply(variables, real, None, train=True, mutable=["spectral"])
@@ -225,17 +235,17 @@ def converged():
     return network, real, fake, variables
 
 
-@pytest.mark.parametrize("file", FILES, ids=_name)
-def test_second_derivatives_are_right_through_spectral_norm_and_attention(file, converged):
+@pytest.mark.parametrize("name", NAMES)
+def test_second_derivatives_are_right_through_spectral_norm_and_attention(name, converged):
     network, real, fake, variables = converged
 
     @jax.jit
     def total(params):
-        def critic(images):
-            # Steep, so that no penalty is at rest.
+        def discriminator(images):
+            # Steep, so that no penalty is 0.
             return 100 * network.apply({**variables, "params": params}, images, None, train=False)
 
-        return file.penalty(critic, real, fake, _keys(2)) @ jnp.array([1.0, -0.5])
+        return _values(name, discriminator, real, fake, _keys(2)) @ jnp.array([1.0, -0.5])
 
     params = variables["params"]
     leaves, tree = jax.tree.flatten(params)
@@ -254,30 +264,43 @@ def test_second_derivatives_are_right_through_spectral_norm_and_attention(file, 
     assert abs(slope) > 1e-6
 
 
-def test_options_and_laziness_come_from_the_config():
-    term = parts.make_penalty("dragan", {"weight": 2, "every": 4, "deviation": 0.0})
-    assert term[0] == "dragan" and term.weight == 2.0 and term.every == 4
-    real, fake = map(jnp.asarray, _images())
-    critic = _critic(_weights())
-    expected = (np.sqrt(2 * r1.penalty(critic, real, fake, _keys())) - 1) ** 2
-    np.testing.assert_allclose(term.penalty(critic, real, fake, _keys()), expected, rtol=1e-12)
+def test_options_and_the_interval_come_from_the_config():
+    spec = {"dragan": {"weight": 2, "interval": 4, "deviation": 0.0}}
+    penalty = make_parts("penalties", spec, Penalty)["dragan"]
+    assert penalty.weight == 2.0 and penalty.interval == 4
+    inputs = _discriminator(_weights()), *map(jnp.asarray, _images()), _keys()
+    expected = (np.sqrt(2 * _values("r1", *inputs)) - 1) ** 2
+    np.testing.assert_allclose(penalty.values(*inputs), expected, rtol=1e-12)
 
 
 WRONG = {
-    "a negative weight": ("r1", -1.0, "config.penalties.r1 is -1.0"),
-    "no weight": ("r1", {"every": 2}, "config.penalties.r1 is None"),
-    "no step": ("r1", {"weight": 1, "every": 0}, "config.penalties.r1.every is 0"),
-    "an unknown option": ("r1", {"weight": 1, "sigma": 2}, "config.penalties.r1.sigma is unknown"),
+    "a number": ({"r1": -1.0}, "config.penalties.r1 must be a dict of options, got -1.0"),
+    "a negative weight": (
+        {"r1": {"weight": -1.0}},
+        "config.penalties.r1.weight must be 0 or more, got -1.0",
+    ),
+    "no weight": ({"r1": {"interval": 2}}, "config.penalties.r1.weight is missing"),
+    "no step": (
+        {"r1": {"weight": 1, "interval": 0}},
+        "config.penalties.r1.interval must be 1 step or more, got 0",
+    ),
+    "an unknown option": (
+        {"r1": {"weight": 1, "sigma": 2}},
+        "config.penalties.r1.sigma is unknown; config.penalties.r1 takes interval, weight",
+    ),
     "an option out of range": (
-        "dragan",
-        {"weight": 1, "deviation": -1.0},
-        "config.penalties.dragan.deviation is -1.0",
+        {"dragan": {"weight": 1, "deviation": -1.0}},
+        "config.penalties.dragan.deviation must be 0 or more, got -1.0",
+    ),
+    "no such penalty": (
+        {"r3": {"weight": 1}},
+        "config.penalties must be one of r1, r2, .* got 'r3'",
     ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_options_are_one_line(name):
-    penalty, spec, message = WRONG[name]
+    specs, message = WRONG[name]
     with pytest.raises(InputError, match=message):
-        parts.make_penalty(penalty, spec)
+        make_parts("penalties", specs, Penalty)

@@ -11,7 +11,7 @@ import optax
 import pytest
 from jax import lax
 
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 from gaxn.distributed import sharding
 from gaxn.evaluation import reports
 from gaxn.gans.gan import GAN
@@ -142,7 +142,7 @@ def test_parameters_are_counted_by_player():
 
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     widths = ("generator.widths=(16, 8, 8)", "discriminator.widths=(8, 8, 16)")
-    experiment = build(tiny(*widths), "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(tiny(*widths), "tiny", sharding.jitted(jax.devices()[:1]))
     unseen = Sampler(None, None, None, None, None, {}, {})
     nothing = dataclasses.replace(experiment.evaluation, subject=lambda *_: unseen, evaluators=dict)
     bare = dataclasses.replace(experiment, evaluation=nothing)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gaxn import commands
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 from gaxn.distributed import sharding
 from gaxn.evaluation import reports
 from gaxn.training.population import member_of
@@ -15,7 +15,7 @@ from gaxn.types import InputError
 
 
 def _trained(config, placement, steps=6):
-    experiment = build(config, "ring", placement)
+    experiment = make_experiment(config, "ring", placement)
     program = placement.step(experiment.step)
     state = placement.place(jax.device_get(experiment.create(experiment.key)))
     for step in range(steps):
@@ -57,7 +57,7 @@ def test_the_number_of_devices_does_not_matter(ring):
 @pytest.fixture(scope="module")
 def run(ring, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("population")
-    assert commands.train(build(ring(), "ring"), workdir) == 0
+    assert commands.train(make_experiment(ring(), "ring"), workdir) == 0
     return workdir
 
 
@@ -75,16 +75,16 @@ def test_an_evaluation_is_the_mean_over_members_with_its_standard_error(run):
 
 
 def test_it_goes_on_bit_for_bit(ring, run, tmp_path):
-    assert commands.train(build(ring("steps=4"), "ring"), tmp_path) == 0
-    assert commands.train(build(ring(), "ring"), tmp_path) == 0
+    assert commands.train(make_experiment(ring("num_train_steps=4"), "ring"), tmp_path) == 0
+    assert commands.train(make_experiment(ring(), "ring"), tmp_path) == 0
     first, second = (
-        commands._restored(build(ring(), "ring"), workdir, "last") for workdir in (run, tmp_path)
+        commands._restored(make_experiment(ring(), "ring"), workdir, "last") for workdir in (run, tmp_path)
     )
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_what_a_step_costs_is_said_of_one_member(ring):
-    one, two = (build(ring(f"population={count}"), "ring") for count in (1, 2))
+    one, two = (make_experiment(ring(f"population={count}"), "ring") for count in (1, 2))
     assert reports.costs(one) == reports.costs(two)
 
 
@@ -112,13 +112,13 @@ def test_the_grid_is_the_ring_with_other_modes(ring):
 )
 def test_mistakes_are_told(ring, override, message):
     with pytest.raises(InputError, match=message):
-        build(ring(override), "ring")
+        make_experiment(ring(override), "ring")
 
 
 def test_labels_are_not_packed(tiny):
     config = tiny("objective.packing=2")
     with pytest.raises(InputError, match="and 1 with labels"):
-        build(config, "tiny")
+        make_experiment(config, "tiny")
 
 
 def test_a_variant_that_is_none_is_told(ring):

@@ -10,7 +10,7 @@ import pytest
 from networks import ONE_BLOCK
 
 from gaxn import data
-from gaxn.build import build
+from gaxn.experiment import make_experiment
 from gaxn.distributed import sharding
 from gaxn.training import state
 from gaxn.training.step import make_step
@@ -110,7 +110,7 @@ def test_the_rival_is_bit_equal_after_a_turn(tiny, mover, rival):
     attention = ("generator.attention_at=(16,)", "discriminator.attention_at=(8,)")
     statistics = ("discriminator.spectral_norm=True", "penalties={}")
     config = tiny(*small, *attention, *statistics)
-    experiment = build(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
     before = experiment.create(experiment.key)
     turn = next(turn for turn in experiment.turns if turn.player == mover)
     batch = data.make_reader(experiment.train)(np.arange(8))
@@ -127,7 +127,7 @@ def test_the_rival_is_bit_equal_after_a_turn(tiny, mover, rival):
 
 def test_the_step_is_traced_once(tiny):
     placement = sharding.jitted(jax.devices())
-    experiment = build(tiny(*ONE_BLOCK), "tiny", placement)
+    experiment = make_experiment(tiny(*ONE_BLOCK), "tiny", placement)
     program = placement.step(chex.assert_max_traces(experiment.step, 1))
     now = placement.place(jax.device_get(experiment.create(experiment.key)))
     for step in range(3):
@@ -138,7 +138,7 @@ def test_the_step_is_traced_once(tiny):
 def test_no_key_is_used_twice(tiny):
     penalties = "penalties={'r1': 1.0, 'wgan_gp': 1.0}"
     config = tiny(*ONE_BLOCK, "augmentations={'translation': {}}", penalties)
-    experiment = build(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
     with jax.debug_key_reuse(True):
         now = experiment.create(experiment.key)
         jax.jit(experiment.step)(now, experiment.feed(0), jax.random.clone(experiment.key))

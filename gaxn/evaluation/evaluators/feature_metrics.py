@@ -84,7 +84,7 @@ class Evaluator:
 
     Raises:
         InputError: the extractor does not take such images, or a required metric cannot be
-            computed from so many.
+            computed from this number.
     """
 
     name: str

@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What a kind of GAN brings beside its losses.
+    """The parts that a kind of GAN brings beside its losses.
 
     Attributes:
         make_sampler: options -> a function from (host state, member=0, chosen_by="") to a

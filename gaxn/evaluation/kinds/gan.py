@@ -256,7 +256,7 @@ def draw_grid(sampler: Sampler, classes: int | None, columns: int) -> Picture:
 
 def draw_interpolation(sampler: Sampler, workdir: Path, classes: int, rows: int) -> list[Path]:
     """Draws interpolation/latents.png and .gif, with labels also classes.png and .gif."""
-    latents = sampler.latents(np.arange(interpolation.needed(rows)))
+    latents = sampler.latents(np.arange(interpolation.num_latents(rows)))
 
     def render(grid: interpolation.Grid) -> Picture:
         flat = [each if each is None else each.reshape(-1, each.shape[-1]) for each in grid]
@@ -264,7 +264,7 @@ def draw_interpolation(sampler: Sampler, workdir: Path, classes: int, rows: int)
         return plots.grid(images.reshape(*grid.latents.shape[:2], *images.shape[1:]))
 
     paths = []
-    for name, ways in interpolation.plan(latents, classes, rows).items():
+    for name, ways in interpolation.make_interpolations(latents, classes, rows).items():
         picture, animation = (workdir / "interpolation" / f"{name}.{end}" for end in ("png", "gif"))
         files.write_png(picture, render(ways.picture))
         frames = [render(frame) for frame in ways.animation]
