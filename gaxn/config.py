@@ -215,7 +215,7 @@ def error_path(field: str, names: Iterable[str]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        is_of_field = str(error).partition(" ")[0] in names
+        is_of_field = re.split("[ .]", str(error))[0] in names
         raise InputError(f"{field}.{error}" if is_of_field else str(error)) from None
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import inspect
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -235,14 +237,15 @@ def make_experiment(
 
     # Networks.
     shape = network_arguments(test, settings.conditional)
-    specs = {
-        "generator": settings.generator,
-        "discriminator": settings.discriminator,
-        **settings.networks,
-    }
+    dtype = settings.dtype
+    check_networks(settings.gan, settings.networks)
     networks = {
-        network: make_network(spec, f"config.{network}", settings.dtype, shape)
-        for network, spec in specs.items()
+        "generator": make_network(settings.generator, "config.generator", dtype, shape),
+        "discriminator": make_network(settings.discriminator, "config.discriminator", dtype, shape),
+        **{
+            network: make_network(spec, f"config.networks.{network}", dtype, shape)
+            for network, spec in settings.networks.items()
+        },
     }
 
     # Objective.
@@ -291,7 +294,8 @@ def make_experiment(
     members = make_members(settings.seed, settings.population)
     key = root_key(members)
     create = make_create_state(gan, optimizers, train, settings)
-    jax.eval_shape(create, key)
+    with error_path("config.objective", defaults(make_objective)):
+        jax.eval_shape(create, key)
     if parallelism is None:
         parallelism = make_parallelism(
             settings.parallel,
@@ -358,6 +362,23 @@ def network_arguments(source: Source, conditional: bool) -> dict[str, int | None
     return {"size": height, "channels": channels, "classes": classes if conditional else None}
 
 
+def check_networks(gan: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
+    """Raises an InputError unless `config.networks` has the further networks of a GAN."""
+    make = resolve("gans", gan.get("name"), "config.gan.name")
+    parameters, hints = inspect.signature(make).parameters, typing.get_type_hints(make)
+    known = [
+        name
+        for name in parameters.keys() - {"generator", "discriminator", "parent"}
+        if nn.Module in (hints.get(name), *typing.get_args(hints.get(name)))
+    ]
+    needed = {name for name in known if parameters[name].default is inspect.Parameter.empty}
+    valid = needed <= networks.keys() <= set(known)
+    expected = f"{', '.join(sorted(known)) or 'none'} with the GAN {gan['name']}"
+    check("the names in config.networks", sorted(networks), valid, expected)
+    for name, spec in networks.items():
+        check(f"config.networks.{name}", spec, isinstance(spec, Mapping), "a dict with a name")
+
+
 def make_network(
     spec: Mapping[str, Any], field: str, dtype: str, shape: Mapping[str, int | None]
 ) -> nn.Module:
@@ -368,14 +389,15 @@ def make_network(
     return network
 
 
-def make_parts(kind: str, specs: Mapping[str, Any], returns: Any) -> dict[str, Any]:
+def make_parts(
+    kind: str, specs: Mapping[str, Any], returns: Any, field: str = ""
+) -> dict[str, Any]:
     """Returns penalties or augmentations by name: what functions of an objectives module make."""
-    parts = {}
+    field, parts = field or f"config.{kind}", {}
     for name, options in specs.items():
-        field = f"config.{kind}.{name}"
-        check(field, options, isinstance(options, Mapping), "a dict of options")
-        make = resolve(f"objectives.{kind}", name, f"config.{kind}", returns=returns)
-        parts[name] = bind(make, options, field)
+        check(f"{field}.{name}", options, isinstance(options, Mapping), "a dict of options")
+        make = resolve(f"objectives.{kind}", name, field, returns=returns)
+        parts[name] = bind(make, options, f"{field}.{name}")
     return parts
 
 
@@ -385,7 +407,12 @@ def make_regularizers(specs: Mapping[str, Any]) -> dict[str, Callable[[], Regula
         name: {
             **options,
             "augmentations": tuple(
-                make_parts("augmentations", options["augmentations"], Augmentation).values()
+                make_parts(
+                    "augmentations",
+                    options["augmentations"],
+                    Augmentation,
+                    f"config.regularizers.{name}.augmentations",
+                ).values()
             ),
         }
         if isinstance(options, Mapping) and isinstance(options.get("augmentations"), Mapping)
@@ -469,6 +496,10 @@ def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
             home, attribute = homes[field]
             return defaults(
                 resolve(home, config[field].get("name"), f"config.{field}.name", attribute)
+            )
+        case ["networks", name]:
+            return defaults(
+                resolve("models", config.networks[name].get("name"), f"config.networks.{name}.name")
             )
         case ["penalties" | "regularizers" | "augmentations" as kind, name]:
             return defaults(resolve(f"objectives.{kind}", name, f"config.{kind}"))

@@ -10,8 +10,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import jax
-
 from gaxn import commands, config
 from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.evaluation.comparison import compare
@@ -19,8 +17,11 @@ from gaxn.experiment import defaults_of, make_run
 from gaxn.io import compilation_cache
 from gaxn.types import InputError
 
-PROGRAM_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED")
-"""Beginnings of JAX's errors that are no other process's fault, such as too little memory."""
+LOSSES = {
+    *("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL"),
+    *("UNAVAILABLE", "UNKNOWN"),
+}
+"""First words of JAX's errors when another process is gone; too little memory has another."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,21 +44,34 @@ def main(argv: Sequence[str]) -> int:
         return fail(2, str(error))
     except KeyboardInterrupt:
         return fail(130, "interrupted; the same command goes on, or starts anew")
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        return fail(2, f"{error.strerror or error}{place}")
     except Exception as error:
-        if multihost.count() == 1:
-            raise
-        reason = str(error).partition("\n")[0][:120]
-        if isinstance(error, jax.errors.JaxRuntimeError) and not reason.startswith(PROGRAM_FAULTS):
+        reason = find_loss(error) if multihost.count() > 1 else ""
+        if reason:
             # As if JAX's heartbeat had noticed it first.
             print(f"gaxn: another process is gone ({reason}); {watchdog.RESUME}", file=sys.stderr)
             sys.stderr.flush()
             os.abort()
+        if isinstance(error, OSError):
+            place = f" ({error.filename})" if error.filename else ""
+            return fail(2, f"{error.strerror or error}{place}")
+        if multihost.count() == 1:
+            raise
         # Python would wait for the other processes before it prints a traceback.
         traceback.print_exc()
         return fail(1, f"{type(error).__name__}; see above")
+
+
+def find_loss(error: BaseException | None) -> str:
+    """Returns JAX's message about another process that is gone; "" if an error has no such cause.
+
+    A collective that runs at once raises it as a ValueError; Orbax, as the cause of a TimeoutError.
+    """
+    while error is not None:
+        message = str(error).partition("\n")[0]
+        if message.partition(":")[0] in LOSSES:
+            return message[:120]
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def use_devices(arguments: config.Arguments) -> None:

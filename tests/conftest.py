@@ -66,7 +66,7 @@ def ring():
 
 @pytest.fixture(scope="module", autouse=True)
 def released_programs():
-    """What a module compiled is let go of at its end: a worker would grow to 7 GB."""
+    """Releases the programs that a module compiled: a worker would grow to 7 GB."""
     yield
     jax.clear_caches()
     gc.collect()

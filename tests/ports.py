@@ -1,10 +1,10 @@
-"""Where processes of a test can meet."""
+"""Free ports of this machine."""
 
 import socket
 
 
 def free_ports(count: int = 1) -> list[int]:
-    """As many ports of this machine as are asked for, each another, free at this moment."""
+    """Returns different TCP ports of this machine that are free at this moment."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

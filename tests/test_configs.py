@@ -1,4 +1,4 @@
-"""Every config, shrunk: trains, stops, goes on, evaluates and draws."""
+"""Every config as `:tiny` trains, stops, goes on, evaluates and draws."""
 
 import contextlib
 import json
@@ -13,85 +13,83 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from gaxn import arguments
-from gaxn.experiment import make_experiment
-from gaxn.commands import MODES
+from gaxn import config as configs
 from gaxn.data import batch_spec
 from gaxn.distributed import sharding
+from gaxn.experiment import defaults_of, make_experiment
 from gaxn.main import main
 from gaxn.training.loop import Signals
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-NAMES_OF_FILES = ('"idx"', '"stacked_mnist"')
-OF_FILES = {path for path in CONFIGS if any(name in path.read_text() for name in NAMES_OF_FILES)}
+FOLDER = Path(__file__).parents[1] / "configs"
+NAMES = sorted({path.stem for path in FOLDER.glob("*.py")} - {"common"})
 
-
-# Run whole by default, as they compile little; the step of the others is only traced there.
+# They compile little, so by default they run to the end; of the others only a step is traced.
 QUICK = {"ring", "attention_lab"}
 
 
-def _flags(config, photos):
-    """Of the command that runs it, shrunk."""
-    if config in OF_FILES and "GAXN_DATA" not in os.environ:
+def _load(name, variant="tiny"):
+    file = f"--config={FOLDER / name}.py:{variant}"
+    return configs.parse(["gaxn", file], defaults_of).config
+
+
+def _flags(name, photos):
+    """Returns the flags of the smallest run of a config."""
+    data = _load(name).get("data", {"name": ""})
+    if data["name"] in ("idx", "stacked_mnist") and "GAXN_DATA" not in os.environ:
         pytest.skip("GAXN_DATA names no directory")
-    text = config.read_text()
-    pictured = '"path": ""' in text and '"name": "tfds"' not in text
-    return [f"--config={config}:tiny"] + [f"--config.data.path={photos}"] * pictured
+    flags = [f"--config={FOLDER / name}.py:tiny"]
+    return flags + [f"--config.data.path={photos}"] * (data["name"] == "folder")
 
 
-def _data(config):
-    """Within, its data set is there."""
-    if '"name": "tfds"' in config.read_text():
+def _mock_data(name):
+    """Returns a context in which TensorFlow Datasets, if the config uses them, have mock data."""
+    data = _load(name).get("data", {"name": ""})
+    if "tfds" in (data["name"], data.get("a", {}).get("name")):
         return tensorflow_datasets.testing.mock_data(num_examples=90)
     return contextlib.nullcontext()
 
 
-@pytest.mark.parametrize(
-    "config", [pytest.param(path, id=path.stem) for path in CONFIGS if path.stem not in QUICK]
-)
-def test_the_step_of_a_config_is_traced(config, photos):
-    with _data(config):
-        parsed = arguments.parse(["gaxn", *_flags(config, photos)], MODES).config
-        experiment = make_experiment(parsed, config.stem, sharding.jitted(jax.devices()[:1]))
-    step = experiment.step if len(experiment.members) == 1 else jax.vmap(experiment.step)
-    state = jax.eval_shape(experiment.create, experiment.key)
-    rows = (len(experiment.turns), experiment.batch)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in QUICK])
+def test_the_step_of_a_config_is_traced(name, photos):
+    config = configs.parse(["gaxn", *_flags(name, photos)], defaults_of).config
+    with _mock_data(name):
+        experiment = make_experiment(config, name, sharding.jitted(jax.devices()[:1]))
     members = () if len(experiment.members) == 1 else (len(experiment.members),)
+    step = jax.vmap(experiment.train_step) if members else experiment.train_step
+    state = jax.eval_shape(experiment.create_state, experiment.key)
+    rows = (len(experiment.updates), experiment.settings.batch_size)
     batches = batch_spec(experiment.train, (*members, *rows))
-    after, scalars = jax.eval_shape(step, state, batches, experiment.key)
-    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    new_state, scalars = jax.eval_shape(step, state, batches, experiment.key)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
     assert {"d/loss", "g/loss"} <= scalars.keys()
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem not in QUICK))
-        for path in CONFIGS
-    ],
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in NAMES],
 )
-def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos, monkeypatch):
+def test_a_config_runs_to_its_end(name, tmp_path, capsys, photos, monkeypatch):
     workdir = tmp_path / "run"
-    command = ["gaxn", *_flags(config, photos), f"--workdir={workdir}"]
-    trains = '"steps"' in config.read_text()
-    with _data(config):
+    command = ["gaxn", *_flags(name, photos), f"--workdir={workdir}"]
+    trains = "lab" not in _load(name)
+    with _mock_data(name):
         if trains:
-            with monkeypatch.context() as stopped:
-                stopped.setattr(Signals, "stop", stop_at_step_4)
+            with monkeypatch.context() as patch:
+                patch.setattr(Signals, "stop", stop_at_step_4)
                 assert main(command) == 42
         assert main(command) == 0
         capsys.readouterr()
         assert main(command) == 0
         assert "is done" in capsys.readouterr().out
-        if config.stem == "sagan_celeba":
-            # Without labels there are no ways between classes.
+        if name == "sagan_celeba":
+            # Without labels there are no paths between classes.
             assert main(["gaxn", f"--workdir={workdir}", "--mode=interpolate"]) == 0
-            drawn = sorted(path.name for path in (workdir / "interpolation").iterdir())
-            assert drawn == ["latents.gif", "latents.png"]
+            paths = sorted(path.name for path in (workdir / "interpolation").iterdir())
+            assert paths == ["latents.gif", "latents.png"]
     document = json.loads((workdir / "evaluation.json").read_text())
-    assert document["name"] == config.stem
-    drawn = list(workdir.rglob("*.png"))
-    assert drawn and all(np.asarray(Image.open(path)).std() > 0 for path in drawn)
+    assert document["name"] == name
+    pictures = list(workdir.rglob("*.png"))
+    assert pictures and all(np.asarray(Image.open(path)).std() > 0 for path in pictures)
     if trains:
         assert document["step"] == 8
         assert document["cost"]["flops_a_step"] > 0
@@ -101,28 +99,42 @@ def test_a_config_runs_to_its_end(config, tmp_path, capsys, photos, monkeypatch)
 
 
 def stop_at_step_4(self, step):
-    """As if SIGTERM came."""
-    self.caught = signal.SIGTERM if step == 4 else None
-    return self.caught is not None
+    """Replaces `Signals.stop`: stops as if SIGTERM had come."""
+    self.received = signal.SIGTERM if step == 4 else None
+    return self.received is not None
 
 
 @pytest.mark.parametrize("size", ["", "half+", "quarter+"])
 @pytest.mark.parametrize("packing", [2, 3, 4])
-def test_a_batch_of_stacked_digits_is_one_of_packs(size, packing):
-    file = f"--config={CONFIGS[0].parent / 'stacked_mnist.py'}:{size}pacdcgan{packing}"
-    config = arguments.parse(["gaxn", file], MODES).config
+def test_a_batch_of_stacked_digits_is_a_batch_of_packs(size, packing):
+    config = _load("stacked_mnist", f"{size}pacdcgan{packing}")
     assert config.objective.packing == packing
-    assert config.batch == packing * (128 if size else 64)
+    assert config.batch_size == packing * (128 if size else 64)
 
 
 @pytest.mark.parametrize("name", ["sagan_celeba", "sagan_folder"])
 @pytest.mark.parametrize("variant", ["resnet64", "resnet128+bfloat16"])
-def test_the_residual_variants_are_the_paper_s(name, variant):
-    file = f"--config={CONFIGS[0].parent / name}.py:{variant}"
-    config = arguments.parse(["gaxn", file], MODES).config
+def test_the_residual_variants_are_those_of_the_paper(name, variant):
+    config = _load(name, variant)
     assert config.data.size == (128 if "128" in variant else 64)
     assert config.generator.name == "sagan_resnet.Generator"
     assert len(config.discriminator.widths) == (5 if "128" in variant else 4)
     rates = [config.optimizers[player].learning_rate for player in ("generator", "discriminator")]
     assert rates == [1e-4, 4e-4]
-    assert config.dtype == ("bfloat16" if "bfloat16" in variant else "float32")
+    assert config.get("dtype", "float32") == ("bfloat16" if "bfloat16" in variant else "float32")
+
+
+def test_grid_differs_from_ring_only_in_its_modes():
+    for variant in ("pacgan2", "hinge+short", "gan+tiny"):
+        grid, ring = (_load(name, variant).to_dict() for name in ("grid", "ring"))
+        assert len(grid["data"].pop("centers")) == 25 and len(ring["data"].pop("centers")) == 8
+        assert grid["data"].pop("deviation") == 0.05 and ring["data"].pop("deviation") == 0.01
+        assert grid == ring
+
+
+def test_a_flag_for_one_optimizer_does_not_change_the_other():
+    file = f"--config={FOLDER / 'attn_cgan_shapes.py'}:tiny"
+    flag = "--config.optimizers.generator.decay.to=0.5"
+    config = configs.parse(["gaxn", file, flag], defaults_of).config
+    assert config.optimizers.generator.decay.to == 0.5
+    assert config.optimizers.discriminator.decay.to == 0.05

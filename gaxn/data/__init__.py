@@ -1,18 +1,18 @@
-"""Data sets: one module per data set, each with a `Source`.
+"""Data sets: one module per data set, each with a `Source`."""
 
-A source is a frozen dataclass that gives the examples of one split of one data set. An example
-depends on its index alone, and the splits have no example in common.
-"""
-
+import abc
+import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 
 from gaxn.types import Batch, Indices, InputError, PyTree, check
 
@@ -21,116 +21,157 @@ CHUNK = 256
 """Examples that one thread reads at a time."""
 
 
-class Source(Protocol):
-    """One split of a data set.
+@dataclasses.dataclass(frozen=True)
+class Source(abc.ABC):
+    """The examples of one split of a data set.
+
+    An example depends on its index alone, and the splits have no example in common.
 
     Attributes:
-        split: "train" or "test".
-        image_shape: (height, width, channels), uint8; (features,), float32, of points; or
-            (2, height, width, channels) of two domains.
+        split: one of `splits`.
+        splits: the splits of the data set.
         class_names: one name per label; empty if there are no labels.
-        identity: name and preprocessing of the data set, the same for all splits and sizes.
-        table: the arrays that `look_up` reads, copied to every device; an empty tree if
-            examples are drawn from their index alone; None if the examples are too large to
-            stay in memory, and the source is a `Stream`.
+        workers: processes that `read` ahead; 0 for threads of this process.
     """
 
-    split: str
+    split: str = "train"
+    splits: ClassVar[tuple[str, ...]] = SPLITS
+    class_names: ClassVar[tuple[str, ...]] = ()
+    workers: ClassVar[int] = 0
+
+    def __post_init__(self):
+        check("split", self.split, self.split in self.splits, " or ".join(self.splits))
 
     @property
-    def image_shape(self) -> tuple[int, ...]: ...
+    @abc.abstractmethod
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of an example: (height, width, channels) of an image, uint8.
+
+        (2, height, width, channels) of two domains; (features,) of a point, float32.
+        """
 
     @property
-    def class_names(self) -> tuple[str, ...]: ...
+    @abc.abstractmethod
+    def identity(self) -> str:
+        """Name and preprocessing of the data set, the same for all splits and sizes."""
 
     @property
-    def identity(self) -> str: ...
+    @abc.abstractmethod
+    def table(self) -> PyTree:
+        """The arrays that `look_up` reads, copied to every device.
 
-    @property
-    def table(self) -> PyTree: ...
+        An empty tree if examples are drawn from their index alone; None if they are too large to
+        stay in memory: then `read` reads them.
+        """
 
+    @abc.abstractmethod
     def __len__(self) -> int: ...
 
     def look_up(self, table: PyTree, indices: Indices) -> Batch:
         """Returns the examples at `indices`, int [...] in [0, len); can be traced by jit."""
-
-
-class Stream(Source, Protocol):
-    """A source that reads its examples from files, and can be pickled for other processes.
-
-    Attributes:
-        resident_bytes: largest size of all decoded images that is copied to every device.
-        workers: processes that read ahead; 0 for threads of this process.
-    """
-
-    resident_bytes: int
-    workers: int
+        return jax.tree.map(lambda leaf: leaf[indices], table)
 
     def read(self, indices: np.ndarray) -> Batch:
-        """Returns the examples at `indices`, int [n] in [0, len), as NumPy arrays.
+        """Reads the examples at `indices`, int [n] in [0, len), from files, as NumPy arrays.
 
         Raises:
             InputError: one of them cannot be read.
+        """
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageFiles(Source):
+    """Images, each read on its own. Can be sent to other processes.
+
+    Attributes:
+        resident_bytes: largest size of all decoded images that is copied to every device; larger
+            sets are read as needed.
+        workers: processes that read ahead then; 0 for threads of this process.
+    """
+
+    resident_bytes: int = 2**30
+    workers: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
+        check("workers", self.workers, self.workers >= 0, "0 or more")
+
+    @functools.cached_property
+    def table(self) -> Batch | None:
+        """All images and labels, read from their files; None if they exceed `resident_bytes`.
+
+        Raises:
+            InputError: an image cannot be read; names the first one.
+        """
+        size = len(self)
+        if size * math.prod(self.image_shape) > self.resident_bytes:
+            return None
+        chunks = np.split(np.arange(size), range(CHUNK, size, CHUNK))
+        with ThreadPoolExecutor() as threads:
+            parts = list(threads.map(self.read, chunks))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+    def read(self, indices: np.ndarray) -> Batch:
+        images = np.empty((len(indices), *self.image_shape), np.uint8)
+        labels = np.empty(len(indices), np.int32)
+        for row, index in enumerate(indices):
+            images[row], labels[row] = self.read_example(int(index))
+        return Batch(images, labels if self.class_names else None)
+
+    @abc.abstractmethod
+    def read_example(self, index: int) -> tuple[UInt8[np.ndarray, "height width channels"], int]:
+        """Reads an image and its label, 0 if there are no labels.
+
+        Raises:
+            InputError: it cannot be read.
         """
 
 
 @runtime_checkable
 class KnownModes(Protocol):
-    """A source whose modes are known.
-
-    Attributes:
-        modes: the feature extractor that recognizes them: "name" of a module in gaxn/features,
-            and the arguments of its `load`.
-    """
+    """A source whose modes are known."""
 
     @property
-    def modes(self) -> Mapping[str, Any]: ...
+    def modes(self) -> Mapping[str, Any]:
+        """The feature extractor that recognizes them.
+
+        "name" of a module in gaxn/features, and the arguments of its `load`.
+        """
 
 
 @runtime_checkable
 class Counted(Protocol):
-    """A source that counts its classes without reading an image.
-
-    Attributes:
-        counts: examples of the split by class; by "images" if there are no classes.
-    """
+    """A source that counts its classes without reading an image."""
 
     @property
-    def counts(self) -> Mapping[str, int]: ...
+    def counts(self) -> Mapping[str, int]:
+        """Examples of the split by class; by "images" if there are no classes."""
 
 
 @runtime_checkable
 class Unpaired(Protocol):
-    """A source whose examples have one image of each of two domains, shuffled independently.
-
-    Attributes:
-        sizes: examples of each domain; the last axis of the indices has one index per domain.
-        domains: each domain as a source.
-        paired: whether the two test images at one index show the same thing.
-        at_test_size: the same examples at the image size of the test split.
-        labeled: the examples of `at_test_size`, first all of A, then all of B, labeled with
-            their domain.
-    """
+    """A source whose examples have one image of each of two domains, shuffled independently."""
 
     paired: bool
+    """Whether the two test images at one index show the same thing."""
 
     @property
-    def sizes(self) -> tuple[int, int]: ...
+    def sizes(self) -> tuple[int, int]:
+        """Examples of each domain; the last axis of the indices has one index per domain."""
 
     @property
-    def domains(self) -> tuple[Source, Source]: ...
+    def domains(self) -> tuple[Source, Source]:
+        """Each domain as a source."""
 
     @property
-    def at_test_size(self) -> "Unpaired": ...
+    def at_test_size(self) -> "Unpaired":
+        """This source at the image size of the test split."""
 
     @property
-    def labeled(self) -> Source: ...
-
-
-def check_split(split: str, *more: str) -> None:
-    """Raises an InputError unless the split is in `SPLITS` or one of `more`."""
-    expected = (*SPLITS, *more)
-    check("split", split, split in expected, " or ".join(expected))
+    def labeled(self) -> Source:
+        """The images of `at_test_size`, all of A and then of B, labeled with their domain."""
 
 
 def make_reader(source: Source) -> Callable[[np.ndarray], Batch]:
@@ -141,25 +182,6 @@ def make_reader(source: Source) -> Callable[[np.ndarray], Batch]:
     placed = jax.device_put(table)
     program = jax.jit(source.look_up)
     return lambda indices: program(placed, indices)
-
-
-def take(table: Batch, indices: Indices) -> Batch:
-    """Implements `look_up` for a table with every example."""
-    return jax.tree.map(lambda leaf: leaf[indices], table)
-
-
-def load_resident(source: Stream) -> Batch | None:
-    """Reads every example of a source; returns None if they exceed its `resident_bytes`.
-
-    Raises:
-        InputError: an example cannot be read; names the first one.
-    """
-    size = len(source)
-    if size * math.prod(source.image_shape) > source.resident_bytes:
-        return None
-    with ThreadPoolExecutor() as threads:
-        parts = list(threads.map(source.read, np.split(np.arange(size), range(CHUNK, size, CHUNK))))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def find_path(path: str) -> Path:
@@ -180,6 +202,11 @@ def find_path(path: str) -> Path:
         "path must be a file or folder, relative to the working directory or to GAXN_DATA, got "
         f"{path!r}: there is no {missing}"
     )
+
+
+def one_line(error: Exception) -> str:
+    """Returns the message of an error in one line; its type if there is no message."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def batch_spec(source: Source, shape: tuple[int, ...]) -> Batch:

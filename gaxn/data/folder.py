@@ -1,5 +1,6 @@
 """Images of a folder, or of a .zip of one."""
 
+import collections
 import dataclasses
 import functools
 import io
@@ -15,8 +16,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from gaxn.data import check_split, find_path, image_preparation, load_resident, take
-from gaxn.types import Batch, Indices, InputError, check
+from gaxn import data
+from gaxn.data import find_path, image_preparation
+from gaxn.types import InputError, check
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
@@ -24,36 +26,27 @@ _ARCHIVE_LOCK = threading.Lock()
 
 
 class _File(NamedTuple):
-    """An image file of the split.
+    """An image file: its class, and its path within the folder of the class and within the root.
 
-    Attributes:
-        name: its path within the data set.
-        label: index of its class; 0 if there are no classes.
+    Without classes, `class_name` is "".
     """
-
-    name: str
-    label: int
-
-
-class _Location(NamedTuple):
-    """The class of an image, and its path within the folder of the class."""
 
     class_name: str
     path: str
+    name: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(data.ImageFiles):
     """Images of any size, one folder per class; without labels if they are in no folder.
 
     A single folder around the class folders is skipped. Hidden files, `__MACOSX` and files
     without an image suffix are ignored. The split of an image depends only on its path within
-    its class (by CRC-32), so adding images moves none of the others.
+    its class (by CRC-32), so adding images moves none of the others; the split "all" has both.
 
     Images are prepared by `image_preparation.prepare`.
 
     Attributes:
-        split: "train", "test", or "all" for both.
         path: of the folder or the .zip: relative to the working directory or to the directory in
             the environment variable `GAXN_DATA`.
         size: height and width of the images, in pixels; 0 for the original size, the same for all.
@@ -63,12 +56,8 @@ class Source:
         classes: names of the class folders to use; () for all.
         train_folder, test_folder: folders that are the splits, such as trainA and testA,
             instead of a `test_share`; images then have no labels. "" for none.
-        resident_bytes: largest size of all decoded images that is copied to every device; larger
-            sets are read as needed.
-        workers: processes that read ahead then; 0 for threads of this process.
     """
 
-    split: str = "train"
     path: str = ""
     size: int = 64
     crop: int = 0
@@ -77,16 +66,14 @@ class Source:
     classes: tuple[str, ...] = ()
     train_folder: str = ""
     test_folder: str = ""
-    resident_bytes: int = 2**30
-    workers: int = 0
+
+    splits = (*data.SPLITS, "all")
 
     def __post_init__(self):
-        check_split(self.split, "all")
+        super().__post_init__()
         image_preparation.check_sizes(self.size, self.crop)
         check("channels", self.channels, self.channels in (1, 3), "3 for RGB or 1 for gray")
         check("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
-        check("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
-        check("workers", self.workers, self.workers >= 0, "0 or more")
         consistent = bool(self.train_folder) == bool(self.test_folder)
         check("test_folder", self.test_folder, consistent, "set if, and only if, train_folder is")
         consistent = not (self.classes and self.train_folder)
@@ -94,14 +81,14 @@ class Source:
         if not self._files:
             raise InputError(
                 f"test_share must leave images for the {self.split} split, got {self.test_share} "
-                f"of the {len(self._locations)} images in {self._root}"
+                f"of the {len(self._all_files)} images in {self._root}"
             )
 
     @functools.cached_property
     def image_shape(self) -> tuple[int, int, int]:
         if self.size:
             return self.size, self.size, self.channels
-        return self._load(0).shape
+        return self._read_image(0).shape
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,14 +99,13 @@ class Source:
     def class_names(self) -> tuple[str, ...]:
         if self.train_folder:
             return ()
-        return tuple(sorted({location.class_name for location in self._locations.values()} - {""}))
+        return tuple(sorted({file.class_name for file in self._all_files} - {""}))
 
     @functools.cached_property
     def identity(self) -> str:
         """Contains a checksum of the names and sizes of all files."""
-        listing = sorted(
-            (*place, self._file_sizes[name]) for name, place in self._locations.items()
-        )
+        files = self._all_files
+        listing = [(file.class_name, file.path, self._file_sizes[file.name]) for file in files]
         digest = zlib.crc32(repr(listing).encode())
         name = (
             f"{self._root.resolve().name.removesuffix('.zip')} {digest:08x} "
@@ -134,47 +120,27 @@ class Source:
     @functools.cached_property
     def counts(self) -> Mapping[str, int]:
         """Images of the split by class."""
-        names = self.class_names or ("images",)
-        counts = np.bincount([file.label for file in self._files], minlength=len(names))
-        return dict(zip(names, counts.tolist(), strict=True))
-
-    @functools.cached_property
-    def table(self) -> Batch | None:
-        """All images and labels, read from their files; None if they exceed `resident_bytes`.
-
-        Raises:
-            InputError: an image cannot be read.
-        """
-        return load_resident(self)
+        if not self.class_names:
+            return {"images": len(self)}
+        counts = collections.Counter(file.class_name for file in self._files)
+        return {name: counts[name] for name in self.class_names}
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """Returns the images and labels at `indices`."""
-        return take(table, indices)
-
-    def read(self, indices: np.ndarray) -> Batch:
-        """Reads the images at `indices`, int [n], from their files; returns them with labels.
-
-        Raises:
-            InputError: an image cannot be read.
-        """
-        images = np.empty((len(indices), *self.image_shape), np.uint8)
-        for row, index in enumerate(indices):
-            image = self._load(int(index))
-            if image.shape != self.image_shape:
-                size, expected = (f"{w}x{h}" for h, w, _ in (image.shape, self.image_shape))
-                raise InputError(
-                    f"{self._root / self.names[index]} has {size} pixels, others have {expected}; "
-                    "images must be of one size, or size above 0"
-                )
-            images[row] = image
+    def read_example(self, index: int) -> tuple[np.ndarray, int]:
+        image = self._read_image(index)
+        if image.shape != self.image_shape:
+            size, expected = (f"{w}x{h}" for h, w, _ in (image.shape, self.image_shape))
+            raise InputError(
+                f"{self._root / self.names[index]} has {size} pixels, others have {expected}; "
+                "images must be of one size, or size above 0"
+            )
         if not self.class_names:
-            return Batch(images, None)
-        return Batch(images, np.array([self._files[i].label for i in indices], np.int32))
+            return image, 0
+        return image, self.class_names.index(self._files[index].class_name)
 
-    def _load(self, index: int) -> np.ndarray:
+    def _read_image(self, index: int) -> np.ndarray:
         name = self._files[index].name
         try:
             return read_image(self._root, name, self.size, self.crop, self.channels)
@@ -193,36 +159,31 @@ class Source:
         return list_images(self._root)
 
     @functools.cached_property
-    def _locations(self) -> Mapping[str, _Location]:
-        """Locations, by name, of the images in all splits."""
-        locations = _locate(self._root, self._file_sizes)
+    def _all_files(self) -> list[_File]:
+        """The images of all splits, by class and then by path."""
+        files = sorted(_classify(self._root, self._file_sizes))
         selected = [("classes", name) for name in self.classes]
         if self.train_folder:
             selected = [("train_folder", self.train_folder), ("test_folder", self.test_folder)]
         if not selected:
-            return locations
-        folders = {location.class_name for location in locations.values()} - {""}
+            return files
+        folders = {file.class_name for file in files} - {""}
         expected = f"a folder of images in {self._root} ({', '.join(sorted(folders)) or 'none'})"
         for field, name in selected:
             check(field, name, name in folders, expected)
         names = {name for _, name in selected}
-        return {name: place for name, place in locations.items() if place.class_name in names}
+        return [file for file in files if file.class_name in names]
 
     @functools.cached_property
-    def _files(self) -> tuple[_File, ...]:
-        """The images of the split, by class and then by path."""
-        label = {name: index for index, name in enumerate(self.class_names)}
-        return tuple(
-            _File(name, label.get(location.class_name, 0))
-            for name, location in sorted(self._locations.items(), key=lambda item: item[1])
-            if self.split in ("all", self._split_of(location))
-        )
+    def _files(self) -> list[_File]:
+        """The images of the split."""
+        return [file for file in self._all_files if self.split in ("all", self._split_of(file))]
 
-    def _split_of(self, location: _Location) -> str:
+    def _split_of(self, file: _File) -> str:
         if self.train_folder:
-            is_test = location.class_name == self.test_folder
+            is_test = file.class_name == self.test_folder
         else:
-            is_test = zlib.crc32(location.path.encode()) < self.test_share * 2**32
+            is_test = zlib.crc32(file.path.encode()) < self.test_share * 2**32
         return "test" if is_test else "train"
 
 
@@ -243,13 +204,11 @@ def read_image(
         with Image.open(io.BytesIO(_content(root, name))) as image:
             image.load()
             return image_preparation.prepare(image, size, crop, channels)
-    except InputError:
-        raise
     except UnidentifiedImageError:
         reason = "it is not an image"
     except Exception as error:  # noqa: BLE001
         # Decoders raise errors of every type on damaged files.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = data.one_line(error)
     raise InputError(reason)
 
 
@@ -260,7 +219,11 @@ def list_images(root: Path) -> dict[str, int]:
         InputError: it is neither a folder nor a .zip, or contains no image.
     """
     try:
-        files = _walk(root) if root.is_dir() else _contents(root)
+        if root.is_dir():
+            files = _walk(root)
+        else:
+            with zipfile.ZipFile(root) as archive:
+                files = {info.filename: info.file_size for info in archive.infolist()}
     except zipfile.BadZipFile:
         raise InputError(
             f"path must be a folder or a .zip of images, got {str(root)!r}, which is neither a "
@@ -279,30 +242,24 @@ def _walk(root: Path) -> dict[str, int]:
     def fail(error: OSError) -> None:
         raise error
 
+    folders = os.walk(root, onerror=fail, followlinks=True)
+    paths = (Path(folder) / name for folder, _, names in folders for name in names)
     return {
-        (Path(folder) / name).relative_to(root).as_posix(): (Path(folder) / name).stat().st_size
-        for folder, _, names in os.walk(root, onerror=fail, followlinks=True)
-        for name in names
-        if is_image_name(name)
+        path.relative_to(root).as_posix(): path.stat().st_size
+        for path in paths
+        if is_image_name(path.name)
     }
-
-
-def _contents(root: Path) -> dict[str, int]:
-    with zipfile.ZipFile(root) as archive:
-        return {info.filename: info.file_size for info in archive.infolist()}
 
 
 def is_image_name(name: str) -> bool:
     """Returns whether a path has an image suffix, is relative and has no hidden part."""
-    if PurePosixPath(name).is_absolute():
-        return False
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return not hidden and name.lower().endswith(SUFFIXES)
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return not (hidden or path.is_absolute()) and name.lower().endswith(SUFFIXES)
 
 
-def _locate(root: Path, names: Iterable[str]) -> dict[str, _Location]:
-    """Returns the location of each image.
+def _classify(root: Path, names: Iterable[str]) -> list[_File]:
+    """Returns each image with its class: the folder that it is in.
 
     Raises:
         InputError: some are in folders and others are not.
@@ -318,10 +275,9 @@ def _locate(root: Path, names: Iterable[str]) -> dict[str, _Location]:
             f"path must contain either one folder per class or images only, got {str(root)!r}: "
             f"{loose[0]} is beside folders and {inside} in one"
         )
-    return {
-        name: _Location("", "/".join(path)) if loose else _Location(path[0], "/".join(path[1:]))
-        for name, path in parts.items()
-    }
+    if loose:
+        return [_File("", path[0], name) for name, path in parts.items()]
+    return [_File(path[0], "/".join(path[1:]), name) for name, path in parts.items()]
 
 
 def _content(root: Path, name: str) -> bytes:

@@ -11,15 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gaxn.data import check_split, take
+from gaxn import data
 from gaxn.io import downloads
-from gaxn.types import Batch, Indices, InputError, check
+from gaxn.types import Batch, InputError, check
 
 PREFIXES = {"train": "train", "test": "t10k"}
 EXAMPLES = {"train": 60_000, "test": 10_000}
 SIDE = 28
-GZIP = 16
-"""Added to zlib's window bits to read the header and the checksum of gzip."""
 
 
 class _Set(NamedTuple):
@@ -27,13 +25,13 @@ class _Set(NamedTuple):
 
     Attributes:
         mirrors: URLs of folders with the files.
-        sha256: hash of each decompressed file, by its name without suffix.
         class_names: names of the labels 0 to 9.
+        sha256: hash of each decompressed file, by the beginning of its name.
     """
 
     mirrors: tuple[str, ...]
-    sha256: dict[str, str]
     class_names: tuple[str, ...]
+    sha256: dict[str, str]
 
 
 SETS = {
@@ -42,56 +40,32 @@ SETS = {
             "https://storage.googleapis.com/cvdf-datasets/mnist",
             "https://ossci-datasets.s3.amazonaws.com/mnist",
         ),
-        {
-            "train-images-idx3-ubyte": (
-                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
-            ),
-            "train-labels-idx1-ubyte": (
-                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
-            ),
-            "t10k-images-idx3-ubyte": (
-                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
-            ),
-            "t10k-labels-idx1-ubyte": (
-                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
-            ),
-        },
         tuple("0123456789"),
+        {
+            "train-images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
     ),
     "fashion-mnist": _Set(
         ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",),
-        {
-            "train-images-idx3-ubyte": (
-                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-            ),
-            "train-labels-idx1-ubyte": (
-                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
-            ),
-            "t10k-images-idx3-ubyte": (
-                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
-            ),
-            "t10k-labels-idx1-ubyte": (
-                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
-            ),
-        },
         (
-            "t-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
+            *("t-shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
         ),
+        {
+            "train-images": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "train-labels": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "t10k-images": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "t10k-labels": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        },
     ),
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(data.Source):
     """28x28 gray images in ten classes: 60,000 for training, 10,000 for tests.
 
     The four .gz files are read from `directory`, else from the directory in the environment
@@ -100,22 +74,18 @@ class Source:
     checked.
 
     Attributes:
-        split: "train" or "test".
         dataset: "mnist" or "fashion-mnist".
         directory: directory of the files; "" as above.
     """
 
-    split: str = "train"
     dataset: str = "mnist"
     directory: str = ""
 
-    def __post_init__(self):
-        check_split(self.split)
-        check("dataset", self.dataset, self.dataset in SETS, " or ".join(SETS))
+    image_shape = (SIDE, SIDE, 1)
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return SIDE, SIDE, 1
+    def __post_init__(self):
+        super().__post_init__()
+        check("dataset", self.dataset, self.dataset in SETS, " or ".join(SETS))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -135,24 +105,19 @@ class Source:
         Raises:
             InputError: a file is missing, cut short, damaged or of another data set.
         """
-        count = len(self)
-        images = self._read("images-idx3-ubyte", (count, SIDE, SIDE))
-        labels = self._read("labels-idx1-ubyte", (count,))
+        images = self._read("images", (len(self), SIDE, SIDE))
+        labels = self._read("labels", (len(self),))
         return Batch(images[..., None], labels.astype(np.int32))
 
-    def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """Returns the images and labels at `indices`."""
-        return take(table, indices)
-
     def _read(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-        name = f"{PREFIXES[self.split]}-{kind}"
-        return read(self._find(f"{name}.gz"), shape, SETS[self.dataset].sha256[name])
+        start = f"{PREFIXES[self.split]}-{kind}"
+        sha256 = SETS[self.dataset].sha256[start]
+        return read(self._find(f"{start}-idx{len(shape)}-ubyte.gz", sha256), shape, sha256)
 
-    def _find(self, name: str) -> Path:
+    def _find(self, name: str, sha256: str) -> Path:
         directory = self.directory or os.environ.get("GAXN_DATA", "")
         if not directory:
             urls = [f"{mirror}/{name}" for mirror in SETS[self.dataset].mirrors]
-            sha256 = SETS[self.dataset].sha256[name.removesuffix(".gz")]
             path = downloads.directory(self.dataset) / name
             return downloads.fetch(urls, path, lambda part: _mismatch(part, sha256))
         for path in (Path(directory) / name, Path(directory) / self.dataset / name):
@@ -194,8 +159,9 @@ def read(path: Path, shape: tuple[int, ...], sha256: str) -> np.ndarray:
 
 def _decompress(path: Path) -> tuple[bytes, str]:
     """Returns as much of a gzip file as can be read, and the problem, "" for none."""
-    # The gzip module discards the part of a block that it has read when the file ends within.
-    stream = zlib.decompressobj(zlib.MAX_WBITS | GZIP)
+    # The gzip module discards the part of a block that it has read when the file ends within. 16
+    # adds the header and the checksum of gzip.
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     chunks = []
     try:
         with path.open("rb") as file:
@@ -208,6 +174,5 @@ def _decompress(path: Path) -> tuple[bytes, str]:
 
 def _mismatch(path: Path, sha256: str) -> str | None:
     content, problem = _decompress(path)
-    if problem or hashlib.sha256(content).hexdigest() != sha256:
-        return "its content does not match its SHA-256"
-    return None
+    matches = not problem and hashlib.sha256(content).hexdigest() == sha256
+    return None if matches else "its content does not match its SHA-256"

@@ -6,30 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from gaxn.data import SPLITS, check_split, take
-from gaxn.types import Batch, Indices, check
+from gaxn import data
+from gaxn.types import Batch, check
 
 TEST_EXAMPLES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """Points, float32 [size], equally many per mode.
+class Source(data.Source):
+    """Points, float32 [size], equally many per mode; the splits are drawn independently.
 
     Attributes:
-        split: "train" or "test", drawn independently.
         centers: of the modes, all of one length.
         deviation: standard deviation of each coordinate around its center, above 0.
         examples: size of the training set; the test set has 10,000.
     """
 
-    split: str = "train"
     centers: tuple[tuple[float, ...], ...] = ()
     deviation: float = 0.01
     examples: int = 100_000
 
     def __post_init__(self):
-        check_split(self.split)
+        super().__post_init__()
         lengths = {len(center) for center in self.centers}
         one_length = len(lengths) == 1 and 0 not in lengths
         check("centers", self.centers, one_length, "one or more tuples of equally many numbers")
@@ -39,10 +37,6 @@ class Source:
     @property
     def image_shape(self) -> tuple[int, ...]:
         return (len(self.centers[0]),)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return ()
 
     @property
     def identity(self) -> str:
@@ -56,14 +50,9 @@ class Source:
     @functools.cached_property
     def table(self) -> Batch:
         """All points of the split."""
-        random = np.random.default_rng([SPLITS.index(self.split), 2020])
+        random = np.random.default_rng([self.splits.index(self.split), 2020])
         centers = np.array(self.centers)[np.arange(len(self)) % len(self.centers)]
-        points = random.normal(centers, self.deviation)
-        return Batch(points.astype(np.float32), None)
+        return Batch(random.normal(centers, self.deviation).astype(np.float32), None)
 
     def __len__(self) -> int:
         return self.examples if self.split == "train" else TEST_EXAMPLES
-
-    def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """Returns the points at `indices`."""
-        return take(table, indices)

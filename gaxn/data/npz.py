@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gaxn.data import check_split, find_path, take
-from gaxn.types import Batch, Indices, InputError, check
+from gaxn import data
+from gaxn.data import find_path
+from gaxn.types import Batch, InputError, check
 
 IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
 ORDER_SEED = 2020
@@ -20,25 +21,25 @@ MAX_CLASSES = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(data.Source):
     """Images from `images` (or `arr_0`), uint8 [n, height, width, channels].
 
     Labels, if any, are `labels` (or `arr_1`): integers from 0, [n], or one-hot. The test split
-    is a fixed random share of the images.
+    is a fixed random share of the images; the split "all" has all of them.
 
     Attributes:
-        split: "train", "test", or "all" for both.
         path: of the file: relative to the working directory or to the directory in the
             environment variable `GAXN_DATA`.
         test_share: share of the images in the test split, above 0 and below 1.
     """
 
-    split: str = "train"
     path: str = ""
     test_share: float = 0.1
 
+    splits = (*data.SPLITS, "all")
+
     def __post_init__(self):
-        check_split(self.split, "all")
+        super().__post_init__()
         check("test_share", self.test_share, 0 < self.test_share < 1, "above 0 and below 1")
         check("path", self.path, bool(self.path), "the path of a .npz of images")
         check("path", self.path, len(self) > 0, f"a .npz with images for the {self.split} split")
@@ -75,10 +76,6 @@ class Source:
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """Returns the images and labels at `indices`."""
-        return take(table, indices)
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from gaxn import keys
-from gaxn.data import Source, Stream, Unpaired
+from gaxn import data, keys
 from gaxn.distributed.sharding import Parallelism
 from gaxn.types import Batch, PRNGKey, check
 
@@ -29,7 +28,7 @@ MAX_STEPS = 2**40
 
 
 def make_batches(
-    source: Source,
+    source: data.Source,
     root_keys: Sequence[PRNGKey],
     updates: int,
     batch_size: int,
@@ -73,13 +72,13 @@ def make_batches(
 
 
 def make_indices(
-    key: PRNGKey, source: Source, updates: int, batch_size: int
+    key: PRNGKey, source: data.Source, updates: int, batch_size: int
 ) -> Callable[[int], np.ndarray]:
     """Returns a function from a step to the indices of its examples.
 
     They are int32 [updates, batch_size], or [updates, batch_size, domains] of an unpaired source.
     """
-    if not isinstance(source, Unpaired):
+    if not isinstance(source, data.Unpaired):
         order = make_order(key, len(source))
         return lambda step: indices_of_step(order, len(source), step, updates, batch_size)
     domains = [
@@ -133,7 +132,7 @@ class _LocalBatches:
         rows: the rows to read, int [rows].
     """
 
-    source: Stream
+    source: data.Source
     key: np.ndarray
     updates: int
     batch_size: int
@@ -196,7 +195,5 @@ def _initialize_worker(index: int, count: int) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(0)
+    multiprocessing.parent_process().join()
+    os._exit(0)

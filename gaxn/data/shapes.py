@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from gaxn import keys
-from gaxn.data import check_split
+from gaxn import data, keys
 from gaxn.types import Batch, Image, Indices, PRNGKey, check
 
 CLASSES = ("square", "circle", "triangle")
@@ -46,7 +45,7 @@ class Scene(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(data.Source):
     """Images of one anti-aliased shape, fully inside the frame.
 
     The rotation is uniform, the radius of the circle of equal area uniform in [0.22, 0.30] of the
@@ -60,7 +59,6 @@ class Source:
     the two styles have no scene in common; test images of one index show the same scene.
 
     Attributes:
-        split: "train" or "test"; their images come from different keys.
         examples: size of the training set; the test set has 10,000.
         size: height and width, in pixels, 16 or more.
         style: "plain", "warm" or "cool".
@@ -71,7 +69,6 @@ class Source:
         seed: seed of the data set, independent of the experiment's seed.
     """
 
-    split: str = "train"
     examples: int = 50_000
     size: int = 32
     style: str = "plain"
@@ -80,8 +77,11 @@ class Source:
     noise: float = 0.0
     seed: int = 0
 
+    class_names = CLASSES
+    table = ()
+
     def __post_init__(self):
-        check_split(self.split)
+        super().__post_init__()
         backgrounds = BACKGROUNDS if self.style == "plain" else BACKGROUNDS[:1]
         check("style", self.style, self.style in STYLES, " or ".join(STYLES))
         expected = " or ".join(backgrounds) + f" with the style {self.style}"
@@ -96,19 +96,10 @@ class Source:
         return self.size, self.size, 3
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        return CLASSES
-
-    @property
     def identity(self) -> str:
-        return (
-            f"shapes size={self.size} background={self.background} "
-            f"texture={self.texture} noise={self.noise}"
-        ) + ("" if self.style == "plain" else f" style={self.style}")
-
-    @property
-    def table(self) -> tuple[()]:
-        return ()
+        name = f"shapes size={self.size} background={self.background} "
+        name += f"texture={self.texture} noise={self.noise}"
+        return name if self.style == "plain" else f"{name} style={self.style}"
 
     def __len__(self) -> int:
         return TEST_EXAMPLES if self.split == "test" else self.examples
@@ -117,8 +108,7 @@ class Source:
         """Draws the images at `indices`, int [...]."""
         images, scenes = jax.vmap(self._draw)(self._keys(indices))
         return Batch(
-            images.reshape(*indices.shape, *self.image_shape),
-            scenes.label.reshape(indices.shape),
+            images.reshape(*indices.shape, *self.image_shape), scenes.label.reshape(indices.shape)
         )
 
     def scenes(self, indices: Int[Array, "batch"]) -> Scene:

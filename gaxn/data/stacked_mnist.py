@@ -5,13 +5,13 @@ It has 1,000 modes, the triples of digits.
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxn.data import check_split, idx
+from gaxn import data
+from gaxn.data import idx
 from gaxn.types import Batch, Indices, Pixels, check
 
 CHANNELS = 3
@@ -20,37 +20,26 @@ TEST_EXAMPLES = 26_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(data.Source):
     """Images, 28x28x3, each of three MNIST images that are drawn from its index alone.
 
     Attributes:
-        split: "train" or "test".
         directory: directory of MNIST's files, as in `gaxn.data.idx`.
         examples: size of the training set; the test set has as many, at most 26,000.
     """
 
-    split: str = "train"
     directory: str = ""
     examples: int = 128_000
 
+    image_shape = (idx.SIDE, idx.SIDE, CHANNELS)
+    identity = f"stacked mnist size={idx.SIDE}"
+
     def __post_init__(self):
-        check_split(self.split)
+        super().__post_init__()
         check("examples", self.examples, self.examples >= 1, "1 or more")
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return idx.SIDE, idx.SIDE, CHANNELS
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def identity(self) -> str:
-        return f"stacked mnist size={idx.SIDE}"
-
-    @property
-    def modes(self) -> dict[str, Any]:
+    def modes(self) -> dict[str, str]:
         """Classifies the three digits by gaxn's MNIST classifier."""
         return {"name": "stacked_mnist"}
 

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 import functools
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from gaxn.data import check_split, image_preparation, load_resident, take
-from gaxn.types import Batch, Indices, InputError, check
+from gaxn import data
+from gaxn.data import image_preparation
+from gaxn.types import InputError, check
 
 if TYPE_CHECKING:
     # Importing tfds takes seconds, so only the functions that use it do.
@@ -44,11 +46,10 @@ class _Split(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(data.ImageFiles):
     """Images, prepared by `image_preparation.prepare`.
 
     Attributes:
-        split: "train" or "test".
         dataset: "NAME", "NAME:VERSION" or "NAME/CONFIGURATION:VERSION", as in tfds.
         directory: directory of prepared data sets; "" for the default of tfds.
         train_split: part of the data set for training, such as "train" or "train[:90%]".
@@ -59,12 +60,8 @@ class Source:
         size: height and width of the images, in pixels; 0 for the original size, if all are
             squares of one size.
         crop: side of the centered square, in pixels of the original; 0 for the largest one.
-        resident_bytes: largest size of all decoded images that is copied to every device; larger
-            sets are read as needed.
-        workers: processes that read ahead then; 0 for threads of this process.
     """
 
-    split: str = "train"
     dataset: str = "mnist"
     directory: str = ""
     train_split: str = "train"
@@ -73,14 +70,10 @@ class Source:
     label: str = "label"
     size: int = 0
     crop: int = 0
-    resident_bytes: int = 2**30
-    workers: int = 0
 
     def __post_init__(self):
-        check_split(self.split)
+        super().__post_init__()
         image_preparation.check_sizes(self.size, self.crop)
-        check("resident_bytes", self.resident_bytes, self.resident_bytes >= 0, "0 or more")
-        check("workers", self.workers, self.workers >= 0, "0 or more")
         height, width, _ = self._prepared.shape
         valid = self.size > 0 or (height is not None and height == width)
         expected = f"1 or more, as the images of {self.dataset} are not all squares of one size"
@@ -104,45 +97,22 @@ class Source:
             f"channels={channels} train_split={self.train_split}"
         )
 
-    @functools.cached_property
-    def table(self) -> Batch | None:
-        """All images and labels, read from their files; None if they exceed `resident_bytes`.
-
-        Raises:
-            InputError: an example cannot be read.
-        """
-        return load_resident(self)
-
     def __len__(self) -> int:
         return len(self._prepared.records)
 
-    def look_up(self, table: Batch, indices: Indices) -> Batch:
-        """Returns the images and labels at `indices`."""
-        return take(table, indices)
-
-    def read(self, indices: np.ndarray) -> Batch:
-        """Reads the images and labels at `indices`, int [n], from their files.
-
-        Raises:
-            InputError: an example cannot be read.
-        """
-        images = np.empty((len(indices), *self.image_shape), np.uint8)
-        labels = np.empty(len(indices), np.int32)
-        for row, index in enumerate(indices):
-            images[row], labels[row] = self._example(int(index))
-        return Batch(images, labels if self.class_names else None)
-
-    def _example(self, index: int) -> tuple[np.ndarray, int]:
+    def read_example(self, index: int) -> tuple[np.ndarray, int]:
         size, _, channels = self.image_shape
         try:
             record = self._prepared.records[index]
             pixels = record[self.image]
             picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
             image = image_preparation.prepare(picture, size, self.crop, channels)
-            return image, int(_feature(record, self.label)) if self.label else 0
+            if not self.label:
+                return image, 0
+            return image, int(functools.reduce(operator.getitem, self.label.split("/"), record))
         except Exception as error:  # noqa: BLE001
             # Decoders raise errors of every type on damaged files.
-            reason = _one_line(error)
+            reason = data.one_line(error)
         raise InputError(
             f"example {index} of {self._prepared.full_name}, the {self.split} split, cannot be "
             f"used: {reason}"
@@ -177,7 +147,7 @@ class Source:
             return builder.as_data_source(split=part)
         except Exception as error:  # noqa: BLE001
             # tfds raises errors of many types: AssertionError, ValueError, KeyError, OSError.
-            reason = _one_line(error)
+            reason = data.one_line(error)
         if not builder.is_prepared():
             raise InputError(
                 f"dataset must be prepared in {builder.data_dir}, got {self.dataset!r}, which is "
@@ -216,7 +186,7 @@ def _builder(dataset: str, directory: str) -> "tfds.core.DatasetBuilder":
     except Exception as error:  # noqa: BLE001
         # A name that tfds cannot parse, an unknown version, a missing package.
         raise InputError(
-            f"dataset must be a name that tfds can load, got {dataset!r}: {_one_line(error)}"
+            f"dataset must be a name that tfds can load, got {dataset!r}: {data.one_line(error)}"
         ) from None
 
 
@@ -236,19 +206,9 @@ def _labels(features: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[st
     return labels
 
 
-def _feature(record: Mapping[str, Any], path: str) -> Any:
-    for name in path.split("/"):
-        record = record[name]
-    return record
-
-
 def _command(dataset: str, directory: str) -> str:
     option = f" --directory {directory}" if directory else ""
     return f"pip install -e '.[tfds]' && python -m gaxn.data.tfds {dataset}{option}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def prepare(dataset: str, directory: str = "", downloads: str = "") -> Path:
@@ -277,7 +237,7 @@ def prepare(dataset: str, directory: str = "", downloads: str = "") -> Path:
         ) from None
     except Exception as error:  # noqa: BLE001
         # No network, changed content, a data set to download by hand.
-        raise InputError(f"{dataset} could not be prepared: {_one_line(error)}") from None
+        raise InputError(f"{dataset} could not be prepared: {data.one_line(error)}") from None
     return Path(builder.data_dir)
 
 

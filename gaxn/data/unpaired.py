@@ -15,14 +15,50 @@ from gaxn.types import Batch, Indices, PyTree, check
 DOMAINS = ("A", "B")
 
 
+class _TwoDomains(data.Source):
+    """Base of the sources that are made of two others, `domains`."""
+
+    domains: tuple[data.Source, data.Source]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of images of A and of B."""
+        return tuple(map(len, self.domains))
+
+    @property
+    def identity(self) -> str:
+        return "A: {}; B: {}".format(*(domain.identity for domain in self.domains))
+
+    @functools.cached_property
+    def table(self) -> PyTree:
+        """The tables of A and B; None if either has no table."""
+        tables = tuple(domain.table for domain in self.domains)
+        return None if any(table is None for table in tables) else tables
+
+    @property
+    def workers(self) -> int:
+        return max(domain.workers for domain in self.domains)
+
+    @functools.cached_property
+    def _readers(self) -> list[Callable[[np.ndarray], Batch]]:
+        return [data.make_reader(domain) for domain in self.domains]
+
+    def _read(self, domain: int, indices: np.ndarray) -> np.ndarray:
+        """Returns images of one domain on the host."""
+        return jax.device_get(self._readers[domain](indices)).images
+
+    def __getstate__(self):
+        # Compiled readers cannot be sent to a worker process.
+        return {name: value for name, value in vars(self).items() if name != "_readers"}
+
+
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Source(_TwoDomains):
     """One image of A and one of B per example: [2, height, width, channels].
 
     Training images are larger than test images, for random crops.
 
     Attributes:
-        split: "train" or "test".
         a: source of domain A: "name" of a module in gaxn/data, and its fields.
         b: source of domain B.
         path: default for the path of both; "" for none.
@@ -32,7 +68,6 @@ class Source:
             translations can be compared with the truth.
     """
 
-    split: str = "train"
     a: dict = dataclasses.field(default_factory=dict)
     b: dict = dataclasses.field(default_factory=dict)
     path: str = ""
@@ -41,7 +76,7 @@ class Source:
     paired: bool = False
 
     def __post_init__(self):
-        data.check_split(self.split)
+        super().__post_init__()
         check("size", self.size, self.size >= 1, "1 or more")
         check("enlarge", self.enlarge, self.enlarge >= 1, "1 or more")
         shapes = [domain.image_shape for domain in self.domains]
@@ -53,26 +88,11 @@ class Source:
 
     @functools.cached_property
     def domains(self) -> tuple[data.Source, data.Source]:
-        """The sources of A and of B."""
         return self._domain("a", self.a), self._domain("b", self.b)
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Numbers of images of A and of B."""
-        return tuple(map(len, self.domains))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         return 2, *self.domains[0].image_shape
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def identity(self) -> str:
-        a, b = self.domains
-        return f"A: {a.identity}; B: {b.identity}"
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -85,21 +105,7 @@ class Source:
 
     @functools.cached_property
     def labeled(self) -> "Labeled":
-        return Labeled(self.at_test_size)
-
-    @functools.cached_property
-    def table(self) -> PyTree:
-        """The tables of A and B; None if either has no table."""
-        tables = tuple(domain.table for domain in self.domains)
-        return None if any(table is None for table in tables) else tables
-
-    @property
-    def resident_bytes(self) -> int:
-        return sum(getattr(domain, "resident_bytes", 0) for domain in self.domains)
-
-    @property
-    def workers(self) -> int:
-        return max(getattr(domain, "workers", 0) for domain in self.domains)
+        return Labeled(self.split, self.at_test_size.domains)
 
     def __len__(self) -> int:
         return max(self.sizes)
@@ -113,21 +119,9 @@ class Source:
         return Batch(jnp.stack(images, axis=-4), None)
 
     def read(self, indices: np.ndarray) -> Batch:
-        """Returns the images at `indices`, int [n, 2], on the host.
-
-        Raises:
-            InputError: one of them cannot be read.
-        """
-        images = [
-            jax.device_get(read(indices[:, number])).images
-            for number, read in enumerate(self.readers)
-        ]
+        """Returns the images at `indices`, int [n, 2]: one of A, one of B."""
+        images = [self._read(domain, indices[:, domain]) for domain in range(2)]
         return Batch(np.stack(images, axis=1), None)
-
-    @functools.cached_property
-    def readers(self) -> tuple[Callable[[np.ndarray], Batch], ...]:
-        """Functions from the indices, int [n], of A and of B to examples."""
-        return tuple(map(data.make_reader, self.domains))
 
     def _domain(self, name: str, spec: Mapping[str, Any]) -> data.Source:
         size = round(self.size * self.enlarge) if self.split == "train" else self.size
@@ -139,66 +133,36 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Labeled:
-    """The images of A, then those of B, each labeled with its domain.
+class Labeled(_TwoDomains):
+    """The images of A, then those of B, each labeled with its domain."""
 
-    Attributes:
-        pair: source of the images.
-    """
+    domains: tuple[data.Source, ...] = ()
 
-    pair: Source
-
-    @property
-    def split(self) -> str:
-        return self.pair.split
+    class_names = DOMAINS
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        return self.pair.image_shape[1:]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return DOMAINS
-
-    @property
-    def identity(self) -> str:
-        return self.pair.identity
-
-    @property
-    def table(self) -> PyTree:
-        return self.pair.table
-
-    @property
-    def resident_bytes(self) -> int:
-        return self.pair.resident_bytes
-
-    @property
-    def workers(self) -> int:
-        return self.pair.workers
+        return self.domains[0].image_shape
 
     def __len__(self) -> int:
-        return sum(self.pair.sizes)
+        return sum(self.sizes)
 
     def look_up(self, table: PyTree, indices: Indices) -> Batch:
-        """Returns the images at `indices`, int [...], and their domains."""
-        first_b = self.pair.sizes[0]
+        first_b = self.sizes[0]
         is_b = indices >= first_b
-        pairs = jnp.stack([jnp.where(is_b, 0, indices), jnp.where(is_b, indices - first_b, 0)], -1)
-        images = self.pair.look_up(table, pairs).images
-        a, b = images[..., 0, :, :, :], images[..., 1, :, :, :]
-        return Batch(jnp.where(is_b[..., None, None, None], b, a), is_b.astype(jnp.int32))
+        a, b = (
+            domain.look_up(domain_table, jnp.where(is_b == label, indices - label * first_b, 0))
+            for label, (domain, domain_table) in enumerate(zip(self.domains, table, strict=True))
+        )
+        images = jnp.where(is_b[..., None, None, None], b.images, a.images)
+        return Batch(images, is_b.astype(jnp.int32))
 
     def read(self, indices: np.ndarray) -> Batch:
-        """Returns the images at `indices`, int [n], and their domains, on the host.
-
-        Raises:
-            InputError: one of them cannot be read.
-        """
         images = np.empty((len(indices), *self.image_shape), np.uint8)
-        first_b = self.pair.sizes[0]
+        first_b = self.sizes[0]
         labels = np.asarray(indices >= first_b, np.int32)
-        for label, read in enumerate(self.pair.readers):
+        for label in range(2):
             rows = labels == label
             if rows.any():
-                images[rows] = jax.device_get(read(indices[rows] - label * first_b)).images
+                images[rows] = self._read(label, indices[rows] - label * first_b)
         return Batch(images, labels)

@@ -125,12 +125,12 @@ def warnings(history: Sequence[Mapping[str, float]]) -> list[str]:
 
 def _problems(figures: Mapping[str, float]) -> dict[str, str]:
     problems = {}
-    if figures[DIVERSITY] < MIN_DIVERSITY:
+    if figures.get(DIVERSITY, 1.0) < MIN_DIVERSITY:
         problems[DIVERSITY] = (
             f"samples are almost identical ({DIVERSITY} {figures[DIVERSITY]:.3f}): the generator "
             "has collapsed; a slower discriminator, a penalty or an earlier checkpoint may help"
         )
-    if figures[SATURATION] >= MAX_SATURATION:
+    if figures.get(SATURATION, 0.0) >= MAX_SATURATION:
         problems[SATURATION] = (
             f"the discriminator is certain of {figures[SATURATION]:.0%} of the images "
             f"({SATURATION}): it learns nothing more, and the generator little; a slower "

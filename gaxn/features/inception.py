@@ -87,7 +87,7 @@ def _weights(weights: str) -> tuple[PyTree, str]:
 
 
 def _advice(folder: Path) -> str:
-    return f"fetch {URL} and put it into {folder}, or name another file, or allow the download"
+    return f'fetch {URL} and put it into {folder}, or give the path of a file, or "{DOWNLOAD}"'
 
 
 def _digest_problem(path: Path) -> str | None:

@@ -19,8 +19,8 @@ class BaseGAN(nn.Module):
 
     A constructor gets, of these arguments, those that it has: `generator` and `discriminator`;
     `objective`, a function from a discriminator to its `Objective`; `conditional`; `size`, the
-    images' height and width; and the networks of `config.networks` by their names. Its other
-    parameters are the fields of `config.gan`.
+    images' height and width; and the networks of `config.networks` by their names, which it
+    annotates with `nn.Module`. Its other parameters are the fields of `config.gan`.
 
     Attributes:
         HOOKS: its hooks: a module of gaxn/evaluation/kinds, or "module:" and one from elsewhere.

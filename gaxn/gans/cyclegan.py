@@ -15,7 +15,7 @@ from gaxn.gans import BaseGAN
 from gaxn.nn.history import ImageHistory
 from gaxn.objectives.objective import Objective
 from gaxn.objectives.schedules import linear_decay
-from gaxn.types import Batch, Images, Indices, Logits, PRNGKey, Scalars, check
+from gaxn.types import Batch, Images, Indices, InputError, Logits, PRNGKey, Scalars, check
 
 WEIGHTS = ("adversarial", "cycle", "identity")
 
@@ -81,9 +81,13 @@ class CycleGAN(BaseGAN):
         for name, decay in self.decays.items():
             valid = name in WEIGHTS and isinstance(decay, Mapping)
             valid = valid and decay.keys() == {"begin", "end", "to"}
-            expected = f"begin, end and to for some of {', '.join(WEIGHTS)}"
+            valid = valid and all(isinstance(value, int | float) for value in decay.values())
+            expected = f"numbers begin, end and to for some of {', '.join(WEIGHTS)}"
             check("decays", dict(self.decays), valid, expected)
-            linear_decay(getattr(self, name), **decay)
+            try:
+                linear_decay(getattr(self, name), **decay)
+            except InputError as error:
+                raise InputError(f"decays.{name}.{error}") from None
         super().__post_init__()
 
     def setup(self):
@@ -96,7 +100,16 @@ class CycleGAN(BaseGAN):
         return {"discriminator": CycleGAN.discriminator_loss, "generator": CycleGAN.generator_loss}
 
     def __call__(self, batch: Batch, key: PRNGKey) -> tuple[Logits, Logits]:
-        """Runs all networks once, so that Flax creates their variables."""
+        """Runs all networks once, so that Flax creates their variables.
+
+        Raises:
+            InputError: the images are not of two domains, or a regularizer needs latents.
+        """
+        shape = batch.images.shape
+        check("data", shape[1:], len(shape) == 5, "unpaired images of two domains with a CycleGAN")
+        expected = "regularizers that need no latents with a CycleGAN"
+        for name, term in self.discriminator_of_a.terms.items():
+            check("regularizers", name, not term.NEEDS_LATENTS, expected)
         examples = jnp.arange(batch.images.shape[0])
         a, b = self._crops(batch, examples, key)
         example_keys = keys.per_example(key, examples)

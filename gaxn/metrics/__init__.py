@@ -19,8 +19,7 @@ class Observations(NamedTuple):
 
     Attributes:
         images: uint8 pixels, or float32 points.
-        features: output of the feature extractor.
-        logits: output of the feature extractor for its classes.
+        features, logits: output of the feature extractor.
         modes: the known mode that each image belongs to, -1 if it belongs to none.
         labels: the class that each sample was generated for, or that a real image shows.
     """
@@ -33,15 +32,9 @@ class Observations(NamedTuple):
 
 
 class SetSpec(NamedTuple):
-    """The shapes and counts of a set of images; a count of something absent is 0.
+    """Numbers of images, features per image, logits, known modes and labels; 0 of what is absent.
 
-    Attributes:
-        count: number of images.
-        features: length of a feature vector.
-        classes: number of logits.
-        modes: number of known modes.
-        labels: number of labels.
-        pictures: 1 for images, 0 for points.
+    `pictures` is 1 for images and 0 for points.
     """
 
     count: int
@@ -53,12 +46,7 @@ class SetSpec(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The result of a metric.
-
-    Attributes:
-        figures: scalars by name.
-        tables: results that are not scalars, ready for JSON.
-    """
+    """The figures of a metric, and its tables: what is not a scalar, ready for JSON."""
 
     figures: Mapping[str, float]
     tables: Mapping[str, Any] = {}

@@ -20,23 +20,16 @@ def compute(state: State, _: State | None = None) -> Result:
     Raises:
         ValueError: the set has fewer than 3 images.
     """
-    table = rows.features(state)
-    count = len(table)
-    if count < MIN_COUNT:
-        raise ValueError(f"the number of images must be {MIN_COUNT} or more, got {count}")
+    table = rows.features(state, MIN_COUNT)
     features, _ = pairwise.centered(table, table)
+    count = len(table)
 
     def sum_rows(block: slice) -> np.ndarray:
         distances = pairwise.squared_distances(features[block], features)
-        indices = np.arange(block.start, block.stop)
-        distances[indices - block.start, indices] = 0
+        np.fill_diagonal(distances[:, block.start :], 0)
         return np.sqrt(distances, out=distances).sum(axis=1)
 
     sums = np.concatenate(pairwise.map_blocks(count, count, sum_rows))
     leave_one_out = (sums.sum() - 2 * sums) / ((count - 1) * (count - 2))
-    return Result(
-        {
-            "diversity": float(sums.sum() / (count * (count - 1))),
-            "diversity_error": jackknife_error(leave_one_out),
-        }
-    )
+    diversity = float(sums.sum() / (count * (count - 1)))
+    return Result({"diversity": diversity, "diversity_error": jackknife_error(leave_one_out)})

@@ -23,7 +23,6 @@ class State(NamedTuple):
 
     Attributes:
         split: the split of each index.
-        count: number of images.
         probabilities: sum of p(y|x).
         negentropy: sum over images and classes of p(y|x) log p(y|x).
     """
@@ -36,15 +35,10 @@ class State(NamedTuple):
 
 def empty(spec: SetSpec) -> State:
     """Returns sums of 0."""
-    count = spec.count
-    bounds = np.arange(1, SPLITS + 1) * count // SPLITS
-    split = np.empty(count, np.int64)
-    split[np.random.RandomState(SEED).permutation(count)] = np.searchsorted(
-        bounds, np.arange(count), side="right"
-    )
-    return State(
-        split, np.zeros(SPLITS, np.int64), np.zeros((SPLITS, spec.classes)), np.zeros(SPLITS)
-    )
+    bounds = np.arange(1, SPLITS + 1) * spec.count // SPLITS
+    positions = np.argsort(np.random.RandomState(SEED).permutation(spec.count))
+    split, count = np.searchsorted(bounds, positions, side="right"), np.zeros(SPLITS, np.int64)
+    return State(split, count, np.zeros((SPLITS, spec.classes)), np.zeros(SPLITS))
 
 
 def update(
@@ -68,13 +62,8 @@ def merge(a: State, b: State) -> State:
 
 def compute(state: State, _: State | None = None) -> Result:
     """Returns mean and standard deviation over the splits of a score in [1, classes]."""
-    count = state.count[state.count > 0]
-    p = state.probabilities[state.count > 0] / count[:, None]
+    count, probabilities, negentropy = (field[state.count > 0] for field in state[1:])
+    p = probabilities / count[:, None]
     marginal = (p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
-    scores = np.exp(state.negentropy[state.count > 0] / count - marginal)
-    return Result(
-        {
-            "inception_score": float(scores.mean()),
-            "inception_score_split_deviation": float(scores.std()),
-        }
-    )
+    scores = np.exp(negentropy / count - marginal)
+    return Result(dict(zip(FIGURES, (float(scores.mean()), float(scores.std())), strict=True)))

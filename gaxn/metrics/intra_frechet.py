@@ -39,17 +39,12 @@ def compute(state: State, reference: State) -> Result:
 
     A class with fewer than two images in either set is None in the table and not in the mean.
     """
-    distances = [
-        gaussian.distance(
-            gaussian.group(state, label), gaussian.make_reference(gaussian.group(reference, label))
-        )
-        if enough
-        else None
-        for label, enough in enumerate((state.count > 1) & (reference.count > 1))
-    ]
-    values = np.array([distance for distance in distances if distance is not None])
-    if not len(values):
+    distances: list[float | None] = [None] * len(state.count)
+    for label in np.flatnonzero((state.count > 1) & (reference.count > 1)):
+        fixed = gaussian.make_reference(gaussian.group(reference, label))
+        distances[label] = gaussian.distance(gaussian.group(state, label), fixed)
+    values = [distance for distance in distances if distance is not None]
+    if not values:
         return Result({})
-    return Result(
-        {"intra_frechet_distance": float(values.mean())}, {"intra_frechet_distance": distances}
-    )
+    name = FIGURES[0]
+    return Result({name: float(np.mean(values))}, {name: distances})

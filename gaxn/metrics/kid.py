@@ -26,12 +26,7 @@ def compute(state: State, reference: State) -> Result:
     Raises:
         ValueError: a set has fewer than 3 images.
     """
-    generated, real = rows.features(state), rows.features(reference)
-    for features in (generated, real):
-        if len(features) < MIN_COUNT:
-            raise ValueError(
-                f"the number of images must be {MIN_COUNT} or more, got {len(features)}"
-            )
+    generated, real = (rows.features(each, MIN_COUNT) for each in (state, reference))
     subsets = _subset_estimates(generated, real)
     estimate, error = unbiased(generated, real)
     return Result(
@@ -48,8 +43,7 @@ def unbiased(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Returns the U-statistic over all pairs (Gretton et al., 2012, eq. 3) and its jackknife error.
 
     Args:
-        x: features, float64 [m, d], m 3 or more.
-        y: features, float64 [n, d], n 3 or more.
+        x, y: features, float64 [m, d] and [n, d], m and n 3 or more.
     """
     m, n = len(x), len(y)
     xx, yy = _kernel_sums(x, x)[0] - _diagonal(x), _kernel_sums(y, y)[0] - _diagonal(y)
@@ -68,10 +62,8 @@ def unbiased(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    product = x @ y.T
-    product /= x.shape[1]
-    product += 1
-    return product * product * product
+    base = x @ y.T / x.shape[1] + 1
+    return base * base * base
 
 
 def _diagonal(x: np.ndarray) -> np.ndarray:

@@ -15,12 +15,7 @@ MAX_TABLE = 100
 
 
 class State(NamedTuple):
-    """Counts of samples.
-
-    Attributes:
-        counts: samples of each mode.
-        outside: samples that belong to no mode.
-    """
+    """Counts of the samples of each mode, and of those outside: of no mode."""
 
     counts: Int[np.ndarray, "modes"]
     outside: np.ndarray

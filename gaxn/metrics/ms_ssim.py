@@ -74,9 +74,8 @@ def similarity(a: HostPixels, b: HostPixels) -> Float[np.ndarray, "batch"]:
     product = np.ones((len(a), a.shape[-1]))
     for scale, exponent in enumerate(exponents):
         luminance, contrast = _structure(a, b)
-        is_last = scale == count - 1
-        value = (luminance * contrast if is_last else contrast).mean(axis=(1, 2))
-        product *= np.clip(value, 0, None) ** exponent
+        value = luminance * contrast if scale == count - 1 else contrast
+        product *= np.clip(value.mean(axis=(1, 2)), 0, None) ** exponent
         a, b = _halve(a), _halve(b)
     return product.mean(axis=1)
 
@@ -87,12 +86,11 @@ def scales(side: int) -> int:
     Raises:
         ValueError: the image is smaller than a window.
     """
-    count = sum(side >> halvings >= WINDOW for halvings in range(len(EXPONENTS)))
-    if not count:
+    if side < WINDOW:
         raise ValueError(
             f"images for MS-SSIM must have {WINDOW} pixels or more per side, got {side}"
         )
-    return count
+    return sum(side >> halvings >= WINDOW for halvings in range(len(EXPONENTS)))
 
 
 def _positions(indices: np.ndarray) -> np.ndarray:

@@ -28,12 +28,8 @@ def compute(state: State, reference: State) -> Result:
     Raises:
         ValueError: a set has fewer than 6 images, so no fifth neighbor.
     """
-    generated, real = pairwise.centered(rows.features(state), rows.features(reference))
-    for features in (generated, real):
-        if len(features) < MIN_COUNT:
-            raise ValueError(
-                f"the number of images must be {MIN_COUNT} or more, got {len(features)}"
-            )
+    tables = (rows.features(each, MIN_COUNT) for each in (state, reference))
+    generated, real = pairwise.centered(*tables)
     real_precision_radii, real_density_radii = _squared_radii(real)
     generated_radii, _ = _squared_radii(generated)
 
@@ -48,16 +44,12 @@ def compute(state: State, reference: State) -> Result:
 
     blocks = pairwise.map_blocks(len(real), len(generated), compare)
     precise, recalled, dense, covered = zip(*blocks, strict=True)
-    values = {
-        "precision": np.any(precise, axis=0).astype(float),
-        "recall": np.concatenate(recalled).astype(float),
-        "density": np.sum(dense, axis=0) / DENSITY_NEIGHBORS,
-        "coverage": np.concatenate(covered).astype(float),
-    }
+    density = np.sum(dense, axis=0) / DENSITY_NEIGHBORS
+    values = np.any(precise, axis=0), np.concatenate(recalled), density, np.concatenate(covered)
     figures = {}
-    for name, each in values.items():
+    for name, each in zip(FIGURES, values, strict=True):
         figures[name] = float(each.mean())
-        figures[f"{name}_error"] = standard_error(each)
+        figures[f"{name}_error"] = standard_error(each.astype(float))
     return Result(figures)
 
 
@@ -67,8 +59,7 @@ def _squared_radii(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     def partition(block: slice) -> np.ndarray:
         distances = pairwise.squared_distances(features[block], features)
-        indices = np.arange(block.start, block.stop)
-        distances[indices - block.start, indices] = np.inf
+        np.fill_diagonal(distances[:, block.start :], np.inf)
         return np.partition(distances, ranks, axis=1)[:, ranks]
 
     radii = np.concatenate(pairwise.map_blocks(len(features), len(features), partition))

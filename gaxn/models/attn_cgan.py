@@ -3,11 +3,10 @@
 from functools import partial
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from gaxn.nn import spectral
 from gaxn.nn.attention import SelfAttention, check_resolutions
-from gaxn.nn.conditioning import ClassHead, LabelMap, Projection, embed
+from gaxn.nn.conditioning import ClassHead, LabelMap, Projection, append_embedding
 from gaxn.nn.coordinates import coordinates
 from gaxn.nn.norms import normalize
 from gaxn.nn.resampling import (
@@ -59,13 +58,12 @@ class Generator(nn.Module):
         """Returns images in [-1, 1] for latents, float [batch, latent], and labels, int [batch]."""
         start, *sizes = resolutions(self.size, len(self.widths))
         check_resolutions(self.attention_at, sizes)
-        x = latents
-        if self.classes is not None:
-            x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
+        x = append_embedding(latents, labels, self.classes, self.embedding)
         condition = x if self.modulated else None
         x = nn.Dense(start * start * self.widths[0], use_bias=False)(x)
         x = x.reshape(-1, start, start, self.widths[0])
         x = nn.relu(normalize(x, condition, train))
+        attention = partial(SelfAttention, self.heads, pool=self.attention_pool)
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
         for width, size in zip(self.widths, sizes, strict=True):
             grid = coordinates(x.shape[1])
@@ -75,12 +73,8 @@ class Generator(nn.Module):
                 x += upsample(width, name=f"place_{size}")(grid, size)
             x = nn.relu(normalize(x, condition, train))
             if size in self.attention_at:
-                x = SelfAttention(
-                    self.heads,
-                    pool=self.attention_pool,
-                    spectral_norm=self.spectral_attention,
-                    name=f"attention_{size}",
-                )(x, train)
+                name = f"attention_{size}"
+                x = attention(spectral_norm=self.spectral_attention, name=name)(x, train)
         return nn.tanh(nn.Conv(self.channels, (3, 3))(x))
 
 
@@ -124,6 +118,7 @@ class Discriminator(nn.Module):
         sizes = resolutions(images.shape[1], len(self.widths))[-2::-1]
         check_resolutions(self.attention_at, sizes)
         wrap = partial(spectral.wrap, self.spectral_norm)
+        attention = partial(SelfAttention, self.heads, pool=self.attention_pool)
         conditional = self.classes is not None and not self.auxiliary
         x = images
         if conditional and not self.projection:
@@ -131,12 +126,7 @@ class Discriminator(nn.Module):
         for width, size in zip(self.widths, sizes, strict=True):
             x = nn.leaky_relu(wrap(StridedConvolution(width))(x, train), 0.2)
             if size in self.attention_at:
-                x = SelfAttention(
-                    self.heads,
-                    pool=self.attention_pool,
-                    spectral_norm=self.spectral_norm,
-                    name=f"attention_{size}",
-                )(x, train)
+                x = attention(spectral_norm=self.spectral_norm, name=f"attention_{size}")(x, train)
         features = x.reshape(x.shape[0], -1)
         if self.hidden:
             hidden = nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal())

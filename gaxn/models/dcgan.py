@@ -1,10 +1,9 @@
 """The convolutional GAN (DCGAN; Radford et al., 2016), conditional if there are labels."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from gaxn.nn import norms
-from gaxn.nn.conditioning import ClassHead, LabelMap, embed
+from gaxn.nn.conditioning import ClassHead, LabelMap, append_embedding
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
 from gaxn.types import DiscriminatorOutput, Images, Labels, Latents, Logits
 
@@ -40,9 +39,7 @@ class Generator(nn.Module):
         """Returns images in [-1, 1] for latents, float [batch, latent], and labels, int [batch]."""
         start, *sizes = resolutions(self.size, len(self.widths))
         first = self.first or self.widths[0]
-        x = latents
-        if self.classes is not None:
-            x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
+        x = append_embedding(latents, labels, self.classes, self.embedding)
         x = nn.Dense(start * start * first, use_bias=False, kernel_init=KERNEL_INIT)(x)
         x = x.reshape(-1, start, start, first)
         x = nn.relu(norms.batch_norm(train)(x))

@@ -6,7 +6,7 @@ names of the published weights.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
 
 import flax.linen as nn
 import flax.traverse_util
@@ -24,20 +24,11 @@ EPSILON = 1e-3
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
-class _Conv(NamedTuple):
-    """A convolution: its name, output channels, kernel and stride; no padding with stride 2."""
-
-    name: str
-    width: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: int = 1
-
-
 class _Unit(nn.Module):
     """A convolution without bias, a scale and an offset per channel, then ReLU."""
 
     width: int
-    kernel: tuple[int, int]
+    kernel: tuple[int, int] = (1, 1)
     stride: int = 1
     padding: str = "SAME"
 
@@ -58,23 +49,17 @@ class _Unit(nn.Module):
         return nn.relu(x * scale + offset)
 
 
-def _average_pool(x: Images) -> Images:
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
-
-
-def _max_pool(x: Images) -> Images:
-    return nn.max_pool(x, (3, 3), (1, 1), "SAME")
-
-
-def _max_pool_by_2(x: Images) -> Images:
-    return nn.max_pool(x, (3, 3), (2, 2), "VALID")
+MakeLayer = Callable[[], _Unit]
+_average_pool = partial(nn.avg_pool, window_shape=(3, 3), padding="SAME", count_include_pad=False)
+_max_pool = partial(nn.max_pool, window_shape=(3, 3), padding="SAME")
+_max_pool_by_2 = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
 
 
 class _Mixed(nn.Module):
     """Parallel branches with concatenated channels.
 
     Attributes:
-        branches: convolutions; a tuple in place of a convolution splits the branch in two.
+        branches: layers in series; a tuple in place of the last one splits the branch in two.
         pool: the last branch.
         pool_width: channels of a 1x1 convolution after the pool; 0 for none.
     """
@@ -85,93 +70,68 @@ class _Mixed(nn.Module):
 
     @nn.compact
     def __call__(self, x: Images) -> Images:
-        outputs = [output for branch in self.branches for output in self._run(branch, x)]
+        outputs = []
+        for *layers, last in self.branches:
+            y = x
+            for make in layers:
+                y = make()(y)
+            outputs += [make()(y) for make in (last if isinstance(last, tuple) else (last,))]
         pool = self.pool(x)
         if self.pool_width:
-            pool = self._conv(_Conv("branch_pool", self.pool_width), pool)
+            pool = _Unit(self.pool_width, name="branch_pool")(pool)
         return jnp.concatenate([*outputs, pool], axis=-1)
 
-    def _run(self, branch: tuple, x: Images) -> list[Images]:
-        for layer in branch:
-            if not isinstance(layer, _Conv):
-                return [self._conv(half, x) for half in layer]
-            x = self._conv(layer, x)
-        return [x]
 
-    def _conv(self, layer: _Conv, x: Images) -> Images:
-        padding = "SAME" if layer.stride == 1 else "VALID"
-        return _Unit(layer.width, layer.kernel, layer.stride, padding, name=layer.name)(x)
+def _series(name: str, *layers: tuple) -> tuple[MakeLayer, ...]:
+    """Returns layers of (width, kernel, stride, padding), named NAME_1, NAME_2, ..."""
+    return tuple(partial(_Unit, *layer, name=f"{name}_{i}") for i, layer in enumerate(layers, 1))
 
 
 def _block_a(pool_width: int) -> dict:
     branches = (
-        (_Conv("branch1x1", 64),),
-        (_Conv("branch5x5_1", 48), _Conv("branch5x5_2", 64, (5, 5))),
-        (
-            _Conv("branch3x3dbl_1", 64),
-            _Conv("branch3x3dbl_2", 96, (3, 3)),
-            _Conv("branch3x3dbl_3", 96, (3, 3)),
-        ),
+        (partial(_Unit, 64, name="branch1x1"),),
+        _series("branch5x5", (48,), (64, (5, 5))),
+        _series("branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3))),
     )
     return {"branches": branches, "pool": _average_pool, "pool_width": pool_width}
 
 
 def _block_b() -> dict:
     branches = (
-        (_Conv("branch3x3", 384, (3, 3), 2),),
-        (
-            _Conv("branch3x3dbl_1", 64),
-            _Conv("branch3x3dbl_2", 96, (3, 3)),
-            _Conv("branch3x3dbl_3", 96, (3, 3), 2),
-        ),
+        (partial(_Unit, 384, (3, 3), 2, "VALID", name="branch3x3"),),
+        _series("branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3), 2, "VALID")),
     )
     return {"branches": branches, "pool": _max_pool_by_2}
 
 
 def _block_c(width: int) -> dict:
+    row, column = (width, (1, 7)), (width, (7, 1))
     branches = (
-        (_Conv("branch1x1", 192),),
-        (
-            _Conv("branch7x7_1", width),
-            _Conv("branch7x7_2", width, (1, 7)),
-            _Conv("branch7x7_3", 192, (7, 1)),
-        ),
-        (
-            _Conv("branch7x7dbl_1", width),
-            _Conv("branch7x7dbl_2", width, (7, 1)),
-            _Conv("branch7x7dbl_3", width, (1, 7)),
-            _Conv("branch7x7dbl_4", width, (7, 1)),
-            _Conv("branch7x7dbl_5", 192, (1, 7)),
-        ),
+        (partial(_Unit, 192, name="branch1x1"),),
+        _series("branch7x7", (width,), row, (192, (7, 1))),
+        _series("branch7x7dbl", (width,), column, row, column, (192, (1, 7))),
     )
     return {"branches": branches, "pool": _average_pool, "pool_width": 192}
 
 
 def _block_d() -> dict:
+    last = (3, 3), 2, "VALID"
     branches = (
-        (_Conv("branch3x3_1", 192), _Conv("branch3x3_2", 320, (3, 3), 2)),
-        (
-            _Conv("branch7x7x3_1", 192),
-            _Conv("branch7x7x3_2", 192, (1, 7)),
-            _Conv("branch7x7x3_3", 192, (7, 1)),
-            _Conv("branch7x7x3_4", 192, (3, 3), 2),
-        ),
+        _series("branch3x3", (192,), (320, *last)),
+        _series("branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, *last)),
     )
     return {"branches": branches, "pool": _max_pool_by_2}
 
 
 def _block_e(pool: Callable[[Images], Images]) -> dict:
+    def halves(name: str) -> tuple[MakeLayer, MakeLayer]:
+        unit = partial(_Unit, 384)
+        return partial(unit, (1, 3), name=f"{name}a"), partial(unit, (3, 1), name=f"{name}b")
+
     branches = (
-        (_Conv("branch1x1", 320),),
-        (
-            _Conv("branch3x3_1", 384),
-            (_Conv("branch3x3_2a", 384, (1, 3)), _Conv("branch3x3_2b", 384, (3, 1))),
-        ),
-        (
-            _Conv("branch3x3dbl_1", 448),
-            _Conv("branch3x3dbl_2", 384, (3, 3)),
-            (_Conv("branch3x3dbl_3a", 384, (1, 3)), _Conv("branch3x3dbl_3b", 384, (3, 1))),
-        ),
+        (partial(_Unit, 320, name="branch1x1"),),
+        (*_series("branch3x3", (384,)), halves("branch3x3_2")),
+        (*_series("branch3x3dbl", (448,), (384, (3, 3))), halves("branch3x3dbl_3")),
     )
     return {"branches": branches, "pool": pool, "pool_width": 192}
 
@@ -205,7 +165,7 @@ class Inception(nn.Module):
         x = _Unit(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(images)
         x = _Unit(32, (3, 3), 1, "VALID", name="Conv2d_2a_3x3")(x)
         x = _max_pool_by_2(_Unit(64, (3, 3), name="Conv2d_2b_3x3")(x))
-        x = _Unit(80, (1, 1), name="Conv2d_3b_1x1")(x)
+        x = _Unit(80, name="Conv2d_3b_1x1")(x)
         x = _max_pool_by_2(_Unit(192, (3, 3), 1, "VALID", name="Conv2d_4a_3x3")(x))
         for name, block in MIXED.items():
             x = _Mixed(**block, name=name)(x)
@@ -229,9 +189,8 @@ def from_torch(state: Mapping[str, np.ndarray]) -> PyTree:
     for path, spec in flax.traverse_util.flatten_dict(shapes).items():
         array = _array(state, ".".join(path[:-1]), path[-1])
         if array.shape != spec.shape:
-            raise ValueError(
-                f"{'.'.join(path)} must have the shape {spec.shape}, got {array.shape}"
-            )
+            name = ".".join(path)
+            raise ValueError(f"{name} must have the shape {spec.shape}, got {array.shape}")
         converted[path] = array.astype(np.float32)
     return flax.traverse_util.unflatten_dict(converted)
 

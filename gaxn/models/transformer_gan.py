@@ -1,11 +1,12 @@
 """A GAN of two Transformers over patches of the image (TransGAN; Jiang et al., 2021)."""
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from gaxn.nn.conditioning import Projection, embed
+from gaxn.nn.conditioning import Projection, append_embedding
 from gaxn.nn.transformer import Block, Tokens, norm
 from gaxn.types import Images, Labels, Latents, Logits, check
+
+POSITION_INIT = nn.initializers.normal(0.02)
 
 
 class Generator(nn.Module):
@@ -43,12 +44,11 @@ class Generator(nn.Module):
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         """Returns images in [-1, 1] for latents, float [batch, latent], and labels, int [batch]."""
         side = _patches_per_side(self.size, self.patch)
-        x = latents
-        if self.classes is not None:
-            x = jnp.concatenate([x, embed(labels, self.classes, self.embedding)], axis=-1)
+        x = append_embedding(latents, labels, self.classes, self.embedding)
         condition = x if self.modulated else None
         x = nn.Dense(side * side * self.width, use_bias=False)(x)
-        x = _add_positions(x.reshape(-1, side * side, self.width), self)
+        x = x.reshape(-1, side * side, self.width)
+        x += self.param("positions", POSITION_INIT, x.shape[1:])
         for index in range(self.depth):
             x = Block(self.heads, self.ratio, name=f"block_{index}")(x, condition)
         x = norm(x, condition, "last")
@@ -82,7 +82,7 @@ class Discriminator(nn.Module):
         """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch]."""
         _patches_per_side(images.shape[1], self.patch)
         x = nn.Dense(self.width, name="patches")(_to_patches(images, self.patch))
-        x = _add_positions(x, self)
+        x += self.param("positions", POSITION_INIT, x.shape[1:])
         for index in range(self.depth):
             x = Block(self.heads, self.ratio, name=f"block_{index}")(x)
         x = norm(x, None, "last")
@@ -92,11 +92,6 @@ class Discriminator(nn.Module):
         if self.classes is not None:
             logits += Projection(self.classes)(features, labels, train)
         return logits
-
-
-def _add_positions(x: Tokens, module: nn.Module) -> Tokens:
-    """Adds a learned position to each token."""
-    return x + module.param("positions", nn.initializers.normal(0.02), x.shape[1:])
 
 
 def _patches_per_side(size: int, patch: int) -> int:

@@ -48,18 +48,12 @@ class SelfAttention(nn.Module):
         """Returns a map with the shape of x, [batch, height, width, channels]."""
         batch, height, width, channels = x.shape
         query_channels = max(channels // self.reduction, self.heads)
-        check(
-            "heads",
-            self.heads,
-            self.heads >= 1 and channels % self.heads == 0 and query_channels % self.heads == 0,
-            f"a divisor of the layer's {channels} channels and {query_channels} query channels",
-        )
-        check(
-            "attention_pool",
-            self.pool,
-            self.pool >= 1 and height % self.pool == 0 and width % self.pool == 0,
-            f"a divisor of the map's height and width, {height} and {width}",
-        )
+        valid = self.heads >= 1 and channels % self.heads == 0 and query_channels % self.heads == 0
+        expected = f"a divisor of the {channels} channels and the {query_channels} query channels"
+        check("heads", self.heads, valid, expected)
+        valid = self.pool >= 1 and height % self.pool == 0 and width % self.pool == 0
+        expected = f"a divisor of the map's height and width, {height} and {width}"
+        check("attention_pool", self.pool, valid, expected)
         check("attention_block", self.block, self.block >= 0, "0, for all queries, or more")
 
         # Of rank 2: XLA takes the gradient of a kernel up to twice as fast on CPU.
@@ -86,12 +80,9 @@ class SelfAttention(nn.Module):
 
     def _pointwise(self, features: int, name: str) -> spectral.Layer:
         layer = nn.Dense(
-            features,
-            use_bias=False,
-            kernel_init=nn.initializers.orthogonal(),
-            dtype=self.dtype,
+            features, use_bias=False, kernel_init=nn.initializers.orthogonal(), dtype=self.dtype
         )
-        return spectral.wrap(self.spectral_norm, layer, name=name)
+        return spectral.wrap(self.spectral_norm, layer, name)
 
 
 def apply_self_attention(network: nn.Module, x: Images, train: bool) -> Images:

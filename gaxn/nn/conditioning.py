@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gaxn.nn import spectral
-from gaxn.types import Images, Labels, check
+from gaxn.types import Images, Labels, Latents, check
 
 ClassWeights = Float[Array, "batch classes"]
 
@@ -16,13 +16,18 @@ def class_weights(labels: Labels | ClassWeights, classes: int) -> ClassWeights:
     return jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
 
 
-def embed(labels: Labels | ClassWeights, classes: int, features: int) -> jax.Array:
-    """Returns the learned vectors of the classes, [batch, features]; their means for weights.
+def append_embedding(
+    latents: Latents, labels: Labels | ClassWeights | None, classes: int | None, features: int
+) -> Latents:
+    """Appends learned vectors of the classes, [batch, features]; for class weights, their means.
 
-    Called within a compact method.
+    Without classes, returns the latents. Called within a compact method.
     """
+    if classes is None:
+        return latents
     layer = nn.Embed(classes, features)
-    return layer(labels) if labels.ndim == 1 else labels @ layer.embedding
+    embedding = layer(labels) if labels.ndim == 1 else labels @ layer.embedding
+    return jnp.concatenate([latents, embedding], axis=-1)
 
 
 class LabelMap(nn.Module):

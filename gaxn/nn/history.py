@@ -25,12 +25,7 @@ class ImageHistory(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, keys: jax.Array) -> Images:
-        """Returns as many images as it gets, without gradient unless `size` is 0.
-
-        Args:
-            images: new images.
-            keys: one per image.
-        """
+        """Returns as many images as it gets (one key each), without gradient unless `size` is 0."""
         if not self.size:
             return images
         images = jax.lax.stop_gradient(images)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from gaxn.distributed import axis
 from gaxn.types import Images
 
+Condition = Float[Array, "batch condition"]
 COLLECTION = "batch_stats"
 MOMENTUM = 0.9
 
@@ -22,11 +23,7 @@ def batch_norm(train: bool, dtype: DTypeLike | None = None) -> nn.BatchNorm:
     new batch. The statistics of a batch are float32 too, whatever `dtype`, that of the result, is.
     """
     return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=MOMENTUM,
-        epsilon=1e-5,
-        axis_name=axis.name(),
-        dtype=dtype,
+        not train, momentum=MOMENTUM, epsilon=1e-5, axis_name=axis.name(), dtype=dtype
     )
 
 
@@ -43,9 +40,7 @@ class ModulatedBatchNorm(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(
-        self, x: Images, condition: Float[Array, "batch condition"], train: bool
-    ) -> Images:
+    def __call__(self, x: Images, condition: Condition, train: bool) -> Images:
         """Normalizes x over the global batch, then scales and shifts each example."""
         channels = x.shape[-1]
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
@@ -55,10 +50,7 @@ class ModulatedBatchNorm(nn.Module):
 
 
 def normalize(
-    x: Images,
-    condition: Float[Array, "batch condition"] | None,
-    train: bool,
-    dtype: DTypeLike | None = None,
+    x: Images, condition: Condition | None, train: bool, dtype: DTypeLike | None = None
 ) -> Images:
     """Applies BatchNorm, modulated if there is a condition. Called within a compact method."""
     if condition is None:

@@ -76,18 +76,16 @@ class ResizedConvolution(nn.Module):
 
     Attributes:
         features: channels of the result.
-        kernel_init: initializer of the kernel.
     """
 
     features: int
-    kernel_init: Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: Images, size: int) -> Images:
         """Returns a map of height and width `size`: twice those of x, or one less."""
-        x = repeat(x)[:, :size, :size]
-        layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=self.kernel_init)
-        return layer(x)
+        he = nn.initializers.he_normal()
+        layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=he)
+        return layer(repeat(x)[:, :size, :size])
 
 
 def repeat(x: Images) -> Images:

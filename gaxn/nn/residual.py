@@ -4,10 +4,9 @@ from functools import partial
 
 import flax.linen as nn
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
 from gaxn.nn import spectral
-from gaxn.nn.norms import normalize
+from gaxn.nn.norms import Condition, normalize
 from gaxn.nn.resampling import average_pool, repeat
 from gaxn.types import Images
 
@@ -28,9 +27,7 @@ class UpBlock(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(
-        self, x: Images, condition: Float[Array, "batch condition"] | None, train: bool
-    ) -> Images:
+    def __call__(self, x: Images, condition: Condition | None, train: bool) -> Images:
         """Maps [batch, h, w, channels] to [batch, 2h, 2w, features].
 
         A condition modulates the norms.

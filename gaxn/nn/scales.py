@@ -16,11 +16,9 @@ def discriminate_scales(
     before, and has self-attention at those of `attention_at` that are below its input's.
 
     Args:
-        network: with fields `scales` and `attention_at`.
+        network: with the fields `scales` and `attention_at`.
         levels: how often the network halves its input.
-        images: in [-1, 1].
-        labels: int [batch], or None.
-        train: passed to the network.
+        images, labels, train: inputs of the network.
 
     Raises:
         InputError: an image of the smallest scale cannot be halved so often.

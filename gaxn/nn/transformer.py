@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from gaxn.nn.norms import Condition
 from gaxn.types import check
 
 Tokens = Float[Array, "batch tokens width"]
@@ -64,9 +65,7 @@ class Block(nn.Module):
     ratio: int = 4
 
     @nn.compact
-    def __call__(
-        self, x: Tokens, condition: Float[Array, "batch condition"] | None = None
-    ) -> Tokens:
+    def __call__(self, x: Tokens, condition: Condition | None = None) -> Tokens:
         """Returns tokens with the shape of x. A condition modulates both norms (see `norm`)."""
         width = x.shape[-1]
         x += MultiHeadSelfAttention(self.heads, name="attention")(norm(x, condition, "before"))
@@ -74,7 +73,7 @@ class Block(nn.Module):
         return x + _dense(hidden, width, "output")
 
 
-def norm(x: Tokens, condition: Float[Array, "batch condition"] | None, name: str) -> Tokens:
+def norm(x: Tokens, condition: Condition | None, name: str) -> Tokens:
     """Applies layer normalization; gain and bias are linear in the condition, if there is one.
 
     With a condition it is the self-modulation of ViTGAN (Lee et al., 2022, eq. 10). Called

@@ -50,9 +50,11 @@ class Regularizer(nn.Module):
     Attributes:
         NEEDS_EVAL_MODE: whether it calls `discriminate`, so that the discriminator must not have
             batch statistics.
+        NEEDS_LATENTS: whether the generator's inputs must be latents.
     """
 
     NEEDS_EVAL_MODE: ClassVar[bool] = False
+    NEEDS_LATENTS: ClassVar[bool] = False
 
     def __call__(self, output: DiscriminatorOutput, labels: Labels | None) -> None:
         """Creates the regularizer's variables, and refuses discriminators that do not suit it.
@@ -171,6 +173,7 @@ class LatentConsistency(Regularizer):
     deviation: float
 
     NEEDS_EVAL_MODE = True
+    NEEDS_LATENTS = True
 
     def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
         images = inputs.augment(inputs.generate(self._perturb(inputs, keys)))

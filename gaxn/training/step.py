@@ -43,6 +43,9 @@ class Gradients(NamedTuple):
     scalars: Scalars
 
 
+PREFIXES = {"discriminator": "d", "generator": "g"}
+"""Prefixes of the names of players' scalars; that of any further player is its name."""
+
 TrainStep = Callable[[TrainState, Batch, PRNGKey], tuple[TrainState, Scalars]]
 
 
@@ -152,7 +155,8 @@ def compute_gradients(
     gradient, scalars = jax.tree.map(lambda leaf: leaf / count, total)
     gradient = axis.mean_over_devices(gradient)
     scalars = axis.mean_over_devices({**scalars, "gradient_norm": optax.tree.norm(gradient)})
-    named = {f"{update.player[0]}/{name}": value for name, value in scalars.items()}
+    prefix = PREFIXES.get(update.player, update.player)
+    named = {f"{prefix}/{name}": value for name, value in scalars.items()}
     return Gradients(gradient, state.collections, named)
 
 

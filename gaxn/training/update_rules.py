@@ -106,7 +106,10 @@ def unrolled(steps: int = 5) -> UpdateRule:
     check("steps", steps, steps >= 1, "1 or more")
 
     def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
-        _check_one_update_each(updates)
+        players = [update.player for update in updates]
+        valid = players == ["discriminator", "generator"]
+        expected = "one of the discriminator, one of the generator with the update rule unrolled"
+        check("the updates of a step", players, valid, expected)
         discriminator, generator = updates
         count = discriminator.accumulation_steps
         check("accumulation_steps", count, count == 1, "1 with the update rule unrolled")

@@ -1,20 +1,18 @@
-"""MNIST and Fashion-MNIST from files and from a server, complete and damaged."""
+"""MNIST and Fashion-MNIST from files, complete and damaged, and from a server."""
 
 import gzip
 import hashlib
-import http.server
 import os
 import shutil
 import struct
-import threading
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from file_server import Server
 
 from gaxn.data import idx
-from gaxn.io import downloads
 from gaxn.types import InputError
 
 MNIST_LABELS = {
@@ -135,129 +133,6 @@ def test_the_field_directory_precedes_the_environment(data, copied, monkeypatch)
         _split("").table  # noqa: B018
     monkeypatch.setenv("GAXN_DATA", str(data))
     assert len(_split("").table.labels) == 10_000
-
-
-class Server:
-    """Serves a folder, with ranges; can close connections early.
-
-    Attributes:
-        url: of the folder.
-        requests: path and Range header of each request.
-        ends_after: bytes of a body after which the connection closes; None for all.
-    """
-
-    def __init__(self, folder: Path):
-        self.requests: list[tuple[str, str | None]] = []
-        self.ends_after: int | None = None
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                span = self.headers.get("Range")
-                outer.requests.append((self.path, span))
-                file = folder / self.path.lstrip("/")
-                if not file.exists():
-                    return self.send_error(404)
-                content = file.read_bytes()
-                first = int(span.removeprefix("bytes=").removesuffix("-")) if span else 0
-                if first >= len(content) and span:
-                    return self.send_error(416)
-                self.send_response(206 if span else 200)
-                self.send_header("Content-Length", str(len(content) - first))
-                self.end_headers()
-                self.wfile.write(content[first:][: outer.ends_after])
-
-            def log_message(self, *_):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-CONTENT = np.random.default_rng(0).bytes(300_000)
-
-
-@pytest.fixture
-def server(tmp_path):
-    folder = tmp_path / "server"
-    (folder / "wrong").mkdir(parents=True)
-    (folder / "file").write_bytes(CONTENT)
-    (folder / "wrong" / "file").write_bytes(CONTENT[::-1])
-    server = Server(folder)
-    yield server
-    server.close()
-
-
-def _verify(path: Path) -> str | None:
-    return None if path.read_bytes() == CONTENT else "its content is wrong"
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "cache" / "file"
-
-
-def test_a_file_is_downloaded_once(server, path):
-    assert downloads.fetch([f"{server.url}/file"], path, _verify) == path
-    assert path.read_bytes() == CONTENT
-    assert [file.name for file in path.parent.iterdir()] == ["file"]
-    downloads.fetch([f"{server.url}/file"], path, _verify)
-    assert server.requests == [("/file", None)]
-
-
-def test_a_download_that_was_cut_off_is_continued(server, path):
-    server.ends_after = 100_000
-    with pytest.raises(InputError, match="file could not be downloaded"):
-        downloads.fetch([f"{server.url}/file"], path, _verify)
-    assert not path.exists()
-    size = path.with_name("file.part").stat().st_size
-    assert 0 < size <= 100_000
-    server.ends_after = None
-    downloads.fetch([f"{server.url}/file"], path, _verify)
-    assert path.read_bytes() == CONTENT
-    assert server.requests == [("/file", None), ("/file", f"bytes={size}-")]
-
-
-def test_a_complete_part_is_renamed(server, path):
-    path.parent.mkdir()
-    path.with_name("file.part").write_bytes(CONTENT)
-    downloads.fetch([f"{server.url}/file"], path, _verify)
-    assert path.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("part", [b"of another file", CONTENT + b"and more"])
-def test_a_part_of_another_file_is_discarded(server, path, part):
-    path.parent.mkdir()
-    path.with_name("file.part").write_bytes(part)
-    downloads.fetch([f"{server.url}/file"], path, _verify)
-    assert path.read_bytes() == CONTENT
-
-
-def test_wrong_content_is_removed_and_refused(server, path):
-    with pytest.raises(InputError) as caught:
-        downloads.fetch([f"{server.url}/wrong/file"], path, _verify)
-    line = str(caught.value)
-    assert "wrong/file (its content is wrong)" in line and str(path) in line
-    assert "\n" not in line
-    assert not list(path.parent.iterdir())
-
-
-def test_the_next_mirror_is_tried(server, path):
-    mirrors = [f"{server.url}/missing/file", f"{server.url}/wrong/file", f"{server.url}/file"]
-    downloads.fetch(mirrors, path, _verify)
-    assert path.read_bytes() == CONTENT
-    with pytest.raises(InputError, match=r"missing/file \(HTTPError\); .*wrong/file \(its content"):
-        downloads.fetch(mirrors[:2], path.with_name("other"), _verify)
-
-
-def test_a_missing_server_is_reported_in_one_line(path):
-    with pytest.raises(InputError, match=r"could not be downloaded: .*\(ConnectionError\)"):
-        downloads.fetch(["http://127.0.0.1:9/file"], path, _verify)
 
 
 def test_a_data_set_without_directory_is_downloaded_once(data, tmp_path, monkeypatch):

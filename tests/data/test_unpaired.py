@@ -1,5 +1,6 @@
 """Two domains: folders and archives of them, independent orders, and refused input."""
 
+import pickle
 import zipfile
 
 import jax
@@ -173,6 +174,16 @@ def test_the_labels_are_the_domains(folders):
         np.testing.assert_array_equal(batch.labels, [1, 0, 0, 1])
     square = labeled.look_up(labeled.table, indices.reshape(2, 2))
     np.testing.assert_array_equal(square.images.reshape(4, 8, 8, 3), batch.images)
+
+
+def test_a_source_that_was_read_can_be_sent_to_another_process(folders):
+    source = unpaired.Source("train", {**A, "resident_bytes": 0}, B, str(folders), 8)
+    indices = np.array([[6, 3], [0, 1]])
+    images, labeled = source.read(indices).images, source.labeled.read(np.array([10, 0])).images
+    assert source.table is None
+    sent = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(sent.read(indices).images, images)
+    np.testing.assert_array_equal(sent.labeled.read(np.array([10, 0])).images, labeled)
 
 
 def test_paired_domains_have_equally_many_test_images(folders):

@@ -1,9 +1,6 @@
-"""What processes agree on, and how they end."""
+"""Processes of one run: how they join, agree and end, and how the loss of one ends the others."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,49 +8,59 @@ from pathlib import Path
 import jax
 import pytest
 from ports import free_ports
+from processes import finish, running
 
-from gaxn.experiment import make_experiment
 from gaxn.data import batch_spec
 from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.distributed.multihost import Cluster
-from gaxn.main import main
+from gaxn.experiment import make_experiment
+from gaxn.main import find_loss, main
 from gaxn.training import cost
 from gaxn.types import InputError
 
 RING = Path(__file__).parents[2] / "configs" / "ring.py"
+RING_CONFIG = f"--config={RING}:gan+tiny"
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--processes=2", "--process=0"], "--coordinator is ''; valid is HOST:PORT"),
-        (["--coordinator=host", "--processes=2", "--process=0"], "--coordinator is 'host'"),
-        (["--coordinator=host:99999", "--processes=2", "--process=0"], "--coordinator is"),
-        (["--coordinator=host:80"], "--processes is 0; valid is 1 or more"),
-        (["--coordinator=host:80", "--processes=2"], "--process is -1; valid is 0 to 1"),
-        (["--coordinator=host:80", "--processes=2", "--process=2"], "--process is 2; valid is 0"),
+        (["--processes=2", "--process=0"], "--coordinator must be HOST:PORT, got ''"),
+        (
+            ["--coordinator=host", "--processes=2", "--process=0"],
+            "--coordinator must be HOST:PORT, got 'host'",
+        ),
+        (
+            ["--coordinator=host:99999", "--processes=2", "--process=0"],
+            "--coordinator must be HOST:PORT, got 'host:99999'",
+        ),
+        (["--coordinator=host:80"], "--processes must be 1 or more, got 0"),
+        (["--coordinator=host:80", "--processes=2"], "--process must be 0 to 1, got -1"),
+        (
+            ["--coordinator=host:80", "--processes=2", "--process=2"],
+            "--process must be 0 to 1, got 2",
+        ),
     ],
 )
 def test_a_wrong_cluster_is_one_clear_line(capsys, flags, message):
-    assert main(["gaxn", "--config=configs/attn_cgan_shapes.py:tiny", *flags]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert main(["gaxn", RING_CONFIG, *flags]) == 2
+    assert capsys.readouterr().err == f"gaxn: {message}\n"
 
 
-def test_one_process_joins_nobody(monkeypatch):
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("asked"))
+def test_one_process_does_not_join(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("joined"))
     multihost.join(Cluster(), {"HOME": "/"})
     assert multihost.count() == 1 and multihost.is_first()
-    multihost.barrier("nobody")
+    multihost.barrier("alone")
     assert not multihost.agree_to_stop(1)
 
 
-@pytest.mark.parametrize("mark", multihost.SCHEDULERS.values())
-def test_a_scheduler_is_asked_where_it_started_the_process(monkeypatch, mark):
-    asked = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: asked.append(options))
-    multihost.join(Cluster(), {mark: "something"})
-    assert asked == [multihost.WAITS]
+@pytest.mark.parametrize("variable", multihost.SCHEDULERS.values())
+def test_a_process_of_a_scheduler_joins_by_its_environment(monkeypatch, variable):
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **options: calls.append(options))
+    multihost.join(Cluster(), {variable: "something"})
+    assert calls == [multihost.TIMEOUTS]
 
 
 @pytest.mark.parametrize(
@@ -65,243 +72,230 @@ def test_a_scheduler_is_asked_where_it_started_the_process(monkeypatch, mark):
         (Cluster("host:80", 3, 0), {"SLURM_STEP_NODELIST": "a,b"}, 3),
     ],
 )
-def test_how_many_are_expected(cluster, environment, count):
-    assert multihost.expected(cluster, environment) == count
+def test_the_expected_count_is_that_of_the_flags_or_of_the_scheduler(cluster, environment, count):
+    assert multihost.expected_count(cluster, environment) == count
 
 
-def test_who_is_not_found_is_one_clear_line(monkeypatch):
+def test_a_cluster_that_cannot_be_joined_is_one_clear_line(monkeypatch):
     def fail(*_, **__):
-        raise RuntimeError("DEADLINE_EXCEEDED: nobody came\nmore")
+        raise RuntimeError("DEADLINE_EXCEEDED: timed out\nmore")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
-    with pytest.raises(InputError, match=r"no cluster by host:80: DEADLINE_EXCEEDED: nobody came$"):
+    with pytest.raises(InputError, match=r"no cluster by host:80: DEADLINE_EXCEEDED: timed out$"):
         multihost.join(Cluster("host:80", 2, 1), {})
 
 
-STUCK = """
+SLOW_THEN_STUCK = """
 import time
 from gaxn.distributed.watchdog import over_steps
 with over_steps(0.5) as watchdog:
     for _ in range(4):
         time.sleep(0.3)
-        watchdog.hear()
+        watchdog.reset()
     print("alive", flush=True)
     time.sleep(60)
 """
 
 
 @pytest.mark.slow
-def test_the_watchdog_ends_what_is_stuck_and_leaves_what_is_slow():
+def test_the_watchdog_ends_a_stuck_process_but_not_a_slow_one():
     started = time.monotonic()
-    found = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True)
-    assert found.returncode == watchdog.STUCK and found.stdout == "alive\n"
-    assert "no step has ended for 0.5 s" in found.stderr and found.stderr.count("\n") == 1
+    with running("-c", SLOW_THEN_STUCK) as process:
+        (end,) = finish(process)
+    assert (end.returncode, end.stdout) == (watchdog.STUCK, "alive\n")
+    assert watchdog.STUCK == 18
+    assert "no step has ended for 0.5 s" in end.stderr and end.stderr.count("\n") == 1
     assert time.monotonic() - started < 45
 
 
 @pytest.mark.slow
-def test_the_watchdog_of_a_run_that_ended_is_quiet():
-    code = STUCK.replace("    time.sleep(60)\n", "time.sleep(2)\n")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (0, "")
+def test_the_watchdog_of_a_run_that_ended_does_nothing():
+    code = SLOW_THEN_STUCK.replace("    time.sleep(60)\n", "time.sleep(2)\n")
+    with running("-c", code) as process:
+        (end,) = finish(process)
+    assert (end.returncode, end.stderr) == (0, "")
 
 
-LINKED = """
+def _raised(error, cause=None):
+    """Returns an error that was raised from a cause."""
+    error.__cause__ = cause
+    return error
+
+
+GLOO = "UNKNOWN: Gloo AllGather failed: Read error: Connection reset by peer"
+BARRIER = "DEADLINE_EXCEEDED: Barrier timed out"
+TIMED_OUT = TimeoutError("Timed out while waiting for a barrier")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (jax.errors.JaxRuntimeError(f"{GLOO}\nmore"), GLOO),
+        (ValueError(GLOO), GLOO),
+        (_raised(OSError("not written"), _raised(TIMED_OUT, RuntimeError(BARRIER))), BARRIER),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), ""),
+        (jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes"), ""),
+        (ValueError("INTERNALS are of any kind"), ""),
+        (_raised(OSError(28, "No space left on device"), ValueError("of any kind")), ""),
+    ],
+)
+def test_the_loss_of_another_process_is_recognized_by_the_error(error, reason):
+    assert find_loss(error) == reason
+
+
+# A run in which each process does something else. Only the first has a standard output.
+RUN = """
 import sys, time
-from gaxn import liveness, processes
-port, index = sys.argv[1], int(sys.argv[2])
-processes.join(processes.Cluster(f"127.0.0.1:{port}", 2, index))
-with liveness.linked("127.0.0.1"):
-    print("linked", file=sys.stderr, flush=True)
-    time.sleep(60)
+from gaxn import commands, main
+from gaxn.distributed import multihost
+patch, *actions, config, workdir, mode, coordinator, count, index = sys.argv[1:]
+def act(*_):
+    print("acts", file=sys.stderr, flush=True)
+    exec(actions[multihost.index()])
+    return 0
+exec(patch)
+flags = [config, workdir, mode, coordinator, count, index]
+multihost.exit_together(main.main(["gaxn", *flags]))
 """
-
-# Processes that have done their work; one of them is late, which does not count as gone.
-ENDING = """
-import sys, time
-from gaxn import liveness, processes
-port, index, count, late = map(int, sys.argv[1:])
-processes.join(processes.Cluster(f"127.0.0.1:{port}", count, index))
-with liveness.linked("127.0.0.1"):
-    processes.gather(b"done")
-    if index == late:
-        time.sleep(2 * liveness.GRACE)
-processes.end(0)
-"""
-
-# A run that fails once it is told to.
-FAILING = """
-import sys
-from gaxn import main, modes
-port, index, config = sys.argv[1:]
-main.build = lambda *_: None
-def start(*_):
-    print("linked", file=sys.stderr, flush=True)
-    sys.stdin.readline()
-    raise ValueError("of any kind")
-modes.start = start
-cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={index}"]
-sys.exit(main.main(["gaxn", f"--config={config}", *cluster]))
-"""
+AT_THE_START = "main.make_run = lambda *_: None; commands.start = act"
+IN_THE_EVALUATION = "commands.reports.evaluate = act"
+SLEEP, GATHER, END = "time.sleep(120)", "multihost.gather_bytes(b'')", ""
 
 
-@pytest.fixture
-def linked():
-    """Starts two processes that are linked; ends them."""
-    started = []
+def _start(workdir, patch, *actions, mode="train"):
+    """Starts a run of one process per action."""
+    flags = [RING_CONFIG, f"--workdir={workdir}", f"--mode={mode}"]
+    return running("-c", RUN, patch, *actions, *flags, count=len(actions))
 
-    def start(code, last):
-        (port,) = free_ports()
-        for index in range(2):
-            command = [sys.executable, "-c", code, str(port), str(index), last]
-            quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-            environment = {**os.environ, **quick}
-            pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
-            started.append(subprocess.Popen(command, text=True, env=environment, **pipes))
-        return started
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+def _wait_for_actions(processes):
+    for process in processes:
+        assert any(line == "acts\n" for line in process.stderr)
+
+
+def _check_aborted(process):
+    """Checks that the loss of another process ends this one within 30 s."""
+    started = time.monotonic()
+    (end,) = finish([process], 30)
+    print(f"{end.returncode} after {time.monotonic() - started:.1f} s")
+    assert end.returncode == -signal.SIGABRT and "Traceback" not in end.stderr, end.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("action", [SLEEP, GATHER, END], ids=["busy", "gathers", "ends"])
 @pytest.mark.parametrize("victim", [0, 1])
-def test_who_waits_for_a_killed_process_ends_with_one_line(linked, victim):
-    pair = linked(LINKED, "waits")
-    for process in pair:
-        assert process.stderr.readline() == "linked\n"
-    pair[victim].kill()
-    killed = time.monotonic()
-    _, errors = pair[1 - victim].communicate(timeout=60)
-    assert time.monotonic() - killed < 15
-    # JAX aborts who is left by its coordinator, unless our line was faster.
-    ends = {watchdog.LOST, -signal.SIGABRT} if victim == 0 else {watchdog.LOST}
-    assert pair[1 - victim].returncode in ends
-    lines = errors.splitlines()
-    assert lines.count(f"gaxn: process {victim} is gone; {watchdog.ONWARD}") == 1
+def test_a_killed_process_ends_the_other_whatever_it_does(tmp_path, victim, action):
+    actions = [action, action]
+    actions[victim] = SLEEP
+    with _start(tmp_path, AT_THE_START, *actions) as pair:
+        _wait_for_actions(pair)
+        pair[victim].kill()
+        _check_aborted(pair[1 - victim])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", [False, True])
-def test_an_error_is_ones_own_unless_another_process_is_gone(linked, killed):
-    pair = linked(FAILING, f"{RING}:gan+tiny")
-    for process in pair:
-        assert process.stderr.readline() == "linked\n"
-    if killed:
-        pair[1].kill()
-    _, errors = pair[0].communicate("\n", timeout=60)
-    if killed:
-        assert (pair[0].returncode, errors.count("process 1 is gone")) == (watchdog.LOST, 1)
-        assert "Traceback" not in errors
-    else:
-        assert pair[0].returncode == 1
-        assert "ValueError: of any kind" in errors and "gaxn: ValueError; see above" in errors
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        ("ValueError('of any kind')", 1, "ValueError: of any kind\ngaxn: ValueError; see above\n"),
+        ("OSError(28, 'No space left', 'file')", 2, "gaxn: No space left (file)\n"),
+    ],
+    ids=["bug", "disk"],
+)
+def test_an_error_of_one_process_is_reported_and_ends_the_other(
+    tmp_path, index, error, status, message
+):
+    actions = [GATHER, GATHER]
+    actions[index] = f"raise {error}"
+    with _start(tmp_path, AT_THE_START, *actions) as pair:
+        (end,) = finish([pair[index]])
+        assert end.returncode == status and end.stderr.endswith(message), end.stderr
+        _check_aborted(pair[1 - index])
 
 
-# One that comes alone, and has less patience than a cluster.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "patch"), [("train", IN_THE_EVALUATION), ("evaluate", AT_THE_START)]
+)
+def test_sigterm_ends_an_evaluation_of_several_processes(tmp_path, mode, patch):
+    with _start(tmp_path / "run", patch, SLEEP, SLEEP, mode=mode) as pair:
+        _wait_for_actions(pair)
+        pair[1].terminate()
+        assert pair[1].wait(60) == -signal.SIGTERM
+        _check_aborted(pair[0])
+
+
+# A process that waits for another one for 3 s instead of minutes.
 ALONE = """
 import functools, sys
-from gaxn import liveness, main
-liveness.over_arrivals = functools.partial(liveness.over_arrivals, 3)
-port, index, config = sys.argv[1:]
-cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={index}"]
-sys.exit(main.main(["gaxn", f"--config={config}", *cluster]))
+from gaxn import main
+from gaxn.distributed import watchdog
+watchdog.over_joining = functools.partial(watchdog.over_joining, 3)
+sys.exit(main.main(["gaxn", *sys.argv[1:]]))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
-def test_who_waits_for_others_that_never_come_ends_with_one_line(index):
-    command = [sys.executable, "-c", ALONE, str(*free_ports()), str(index), f"{RING}:gan+tiny"]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-    assert found.returncode == watchdog.LOST
-    assert found.stderr == f"gaxn: not all processes have come within 3 s; {watchdog.ONWARD}\n"
+def test_a_process_that_no_other_joins_ends_with_one_line(index):
+    (port,) = free_ports()
+    cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={index}"]
+    with running("-c", ALONE, RING_CONFIG, *cluster) as process:
+        (end,) = finish(process, 60)
+    assert end.returncode == watchdog.NEVER_JOINED == 17
+    assert end.stderr == f"gaxn: not all processes have come within 3 s; {watchdog.RESUME}\n"
 
 
-# Those that train evaluate for long; those that evaluate begin it.
-MEASURING = """
+# Processes that have done their work; one of them is late, which does not count as lost.
+DONE = """
 import sys, time
-from gaxn import main, modes, outputs
-port, index, last = sys.argv[1:]
-mode, config, workdir = last.split()
-def wait(*_):
-    print("linked", file=sys.stderr, flush=True)
-    time.sleep(60)
-outputs.evaluate = wait
-if mode == "evaluate":
-    main.build = lambda *_: None
-    modes.start = wait
-cluster = [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process={index}"]
-flags = [f"--config={config}", f"--workdir={workdir}", f"--mode={mode}"]
-sys.exit(main.main(["gaxn", *flags, *cluster]))
+from gaxn.distributed import multihost
+late, *flags = sys.argv[1:]
+coordinator, count, index = (flag.partition("=")[2] for flag in flags)
+multihost.join(multihost.Cluster(coordinator, int(count), int(index)))
+multihost.gather_bytes(b"done")
+if index == late:
+    time.sleep(2 * multihost.GRACE)
+multihost.exit_together(0)
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["train", "evaluate"])
-def test_sigterm_ends_an_evaluation_of_several(linked, tmp_path, mode):
-    pair = linked(MEASURING, f"{mode} {RING}:gan+tiny {tmp_path / 'run'}")
-    for process in pair:
-        assert any(line == "linked\n" for line in process.stderr)
-    pair[1].terminate()
-    _, errors = pair[0].communicate(timeout=60)
-    assert (pair[0].returncode, errors.count("process 1 is gone")) == (watchdog.LOST, 1)
-    assert pair[1].wait(timeout=60) == -signal.SIGTERM
-
-
-def _ends(count, late):
-    """Starts so many processes that end; their exit statuses, and what they wrote of it."""
-    (port,) = free_ports()
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", ENDING, *map(str, (port, index, count, late))],
-            text=True,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for index in range(count)
-    ]
-    try:
-        errors = [process.communicate(timeout=300)[1] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    return [process.returncode for process in started], errors
+def _run_to_the_end(count, late):
+    """Returns the exit statuses of a group of processes, and what they wrote as errors."""
+    with running("-c", DONE, late, count=count) as processes:
+        ends = finish(processes, 300)
+    return [end.returncode for end in ends], [end.stderr for end in ends]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "late"), [(2, 0), (2, 1), (4, 2)])
 def test_processes_that_are_done_end_with_0_whoever_is_late(count, late):
-    assert _ends(count, late) == ([0] * count, [""] * count)
+    assert _run_to_the_end(count, late) == ([0] * count, [""] * count)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("groups", "count"), [(300, 2), (30, 4)])
 def test_hundreds_of_groups_end_with_0(groups, count):
     """Twenty-four processes at a time: the load of one group is the others."""
+    late = (group % count for group in range(groups))
     with ThreadPoolExecutor(24 // count) as pool:
-        ends = list(pool.map(_ends, [count] * groups, (group % count for group in range(groups))))
+        ends = list(pool.map(_run_to_the_end, [count] * groups, late))
     for group, (statuses, errors) in enumerate(ends):
         assert statuses == [0] * count, f"group {group}: {errors}"
 
 
 @pytest.mark.slow
 def test_the_sharded_step_sends_only_sums(tiny):
-    """Every collective of the compiled step is an all-reduce, of about what is trained."""
+    """Every collective of the compiled step is an all-reduce, of about what the gradients take."""
     experiment = make_experiment(tiny(), "tiny", sharding.jitted(jax.devices()))
-    state = jax.eval_shape(experiment.create, experiment.key)
-    batches = batch_spec(experiment.train, (len(experiment.turns), experiment.batch))
+    state = jax.eval_shape(experiment.create_state, experiment.key)
+    updates = len(experiment.updates)
+    batches = batch_spec(experiment.train, (updates, experiment.settings.batch_size))
     key = jax.ShapeDtypeStruct((), experiment.key.dtype)
-    program = experiment.placement.step(experiment.step)
-    kinds, sent = cost.collectives(program.lower(state, batches, key).compile().as_text())
+    program = experiment.compiled_step.lower(state, batches, key).compile()
+    kinds, sent = cost.collectives(program.as_text())
     assert set(kinds) == {"all-reduce"}, kinds
-    trained = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     statistics = sum(leaf.size for leaf in jax.tree.leaves(state.collections))
-    turns = len(experiment.turns)
-    assert 4 * trained <= sent <= 4 * (trained + 8 * turns * statistics + 100_000)
+    assert 4 * parameters <= sent <= 4 * (parameters + 8 * updates * statistics + 100_000)

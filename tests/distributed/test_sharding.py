@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import PartitionSpec
 from networks import ONE_BLOCK
 
-from gaxn.experiment import make_experiment
 from gaxn.distributed import sharding
+from gaxn.experiment import make_experiment
 from gaxn.types import InputError
 
 SPLIT = functools.partial(sharding.jitted, shards=2)
@@ -28,27 +28,31 @@ SMALL = [
     "discriminator.attention_at=(8,)",
 ]
 
-# In float64: no rounding makes this much of a difference, through whatever corner of a ReLU.
+# In float64 no rounding makes this much of a difference, through whatever corner of a ReLU.
 pytestmark = pytest.mark.usefixtures("float64")
 TOLERANCE = 1e-12
 
 
 def _start(experiment):
-    state = jax.device_get(experiment.create(experiment.key))
+    state = jax.device_get(experiment.create_state(experiment.key))
     return jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, state)
 
 
-def _after(config, placement, steps=5):
-    experiment = make_experiment(config, "tiny", placement)
-    program = placement.step(experiment.step)
-    state = placement.place(_start(experiment))
+def _train(config, parallelism, steps=5):
+    """Returns the state after some steps, and the scalars of the last."""
+    experiment = make_experiment(config, "tiny", parallelism)
+    state = parallelism.place(_start(experiment))
     for step in range(steps):
-        state, scalars = program(state, experiment.feed(step), experiment.key)
-    return placement.to_host(state), placement.to_host(scalars)
+        state, scalars = experiment.compiled_step(state, experiment.batches(step), experiment.key)
+    return parallelism.to_host(state), parallelism.to_host(scalars)
+
+
+def _pairs(a, b):
+    return list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 @pytest.mark.parametrize(
-    ("places", "options"),
+    ("parallelisms", "options"),
     [
         pytest.param((sharding.jitted, sharding.pmapped), ONE_BLOCK, id="convolutions"),
         pytest.param(
@@ -61,7 +65,7 @@ def _after(config, placement, steps=5):
             (sharding.jitted, sharding.pmapped, SPLIT),
             [
                 "loss={'name': 'wasserstein'}",
-                "penalties={'wgan_gp': 10.0}",
+                "penalties={'wgan_gp': {'weight': 10.0}}",
                 "discriminator.spectral_norm=True",
                 "discriminator.auxiliary=True",
                 "augmentations={'color': {}, 'translation': {}}",
@@ -71,26 +75,24 @@ def _after(config, placement, steps=5):
                 "regularizers={'lecam': {}, 'bcr': {'augmentations': {'cutout': {}}}, 'zcr': {}, "
                 "'auxiliary': {}}",
             ],
-            id="much of all",
+            id="many parts",
             marks=pytest.mark.slow,
         ),
     ],
 )
-def test_devices_do_not_change_the_trajectory(tiny, places, options, monkeypatch):
-    monkeypatch.setattr(sharding, "WORTH_SPLITTING", 2**9)
+def test_devices_do_not_change_the_trajectory(tiny, parallelisms, options, monkeypatch):
+    monkeypatch.setattr(sharding, "MIN_SPLIT_SIZE", 2**9)
     config = tiny(*SGD, *options)
-    one, one_scalars = _after(config, sharding.jitted(jax.devices()[:1]))
-    start = _start(make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1])))
-    moved = [np.abs(a - b).max() for a, b in _pairs(one.params, start.params)]
-    assert max(moved) > 1e-3
-    for place in places:
-        four, four_scalars = _after(config, place(jax.devices()))
-        for a, b in _pairs(one, four):
+    one_device = sharding.jitted(jax.devices()[:1])
+    expected, expected_scalars = _train(config, one_device)
+    start = _start(make_experiment(config, "tiny", one_device))
+    assert max(np.abs(a - b).max() for a, b in _pairs(expected.params, start.params)) > 1e-3
+    for make_parallelism in parallelisms:
+        state, scalars = _train(config, make_parallelism(jax.devices()))
+        for a, b in _pairs(expected, state):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
-        for name, value in one_scalars.items():
-            np.testing.assert_allclose(
-                value, four_scalars[name], rtol=1e-9, atol=1e-12, err_msg=name
-            )
+        for name, value in expected_scalars.items():
+            np.testing.assert_allclose(value, scalars[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -112,24 +114,25 @@ def test_the_longest_axis_that_divides_is_split(shape, parts, expected):
     assert sharding.split(shape, parts) == PartitionSpec(*expected)
 
 
-def test_a_split_state_takes_its_share_of_a_device(tiny, monkeypatch):
-    monkeypatch.setattr(sharding, "WORTH_SPLITTING", 2**9)
+def test_a_device_holds_its_share_of_a_split_state(tiny, monkeypatch):
+    monkeypatch.setattr(sharding, "MIN_SPLIT_SIZE", 2**9)
     experiment = make_experiment(tiny(*ONE_BLOCK, "parallel=sharded"), "tiny")
-    state = jax.device_get(experiment.create(experiment.key))
-    placed = experiment.placement.place(state)
-    here = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(placed))
-    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    assert whole / 4 < here < whole / 2
-    jax.tree.map(np.testing.assert_array_equal, experiment.placement.to_host(placed), state)
+    state = jax.device_get(experiment.create_state(experiment.key))
+    placed = experiment.parallelism.place(state)
+    share = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(placed))
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert total / 4 < share < total / 2
+    jax.tree.map(np.testing.assert_array_equal, experiment.parallelism.to_host(placed), state)
 
 
 def test_shards_that_do_not_divide_the_devices_are_refused(tiny):
-    with pytest.raises(InputError, match=r"config.shards is 3; valid is 0, or a divisor of the 4"):
+    message = "^config.shards must be 0, or a divisor of the 4 devices, got 3$"
+    with pytest.raises(InputError, match=message):
         make_experiment(tiny("parallel=sharded", "shards=3"), "tiny")
 
 
-ALONE = [
-    # No example sees another: without batch statistics the parts of a batch are its whole.
+# No example depends on another: without batch statistics, micro-batches add up to the batch.
+INDEPENDENT = [
     "generator={'name': 'transformer_gan.Generator', 'patch': 8, 'width': 16, 'depth': 1, "
     "'heads': 2}",
     "discriminator={'name': 'transformer_gan.Discriminator', 'patch': 8, 'width': 16, "
@@ -137,55 +140,62 @@ ALONE = [
     "batch_size=16",
 ]
 
-
-# The same of less to compile: a generator without a block, a discriminator of convolutions.
-ALIKE = [
+# With less to compile: a generator without a block, a discriminator of convolutions.
+SMALLER = [
     "data.size=16",
     "generator.depth=0",
     "discriminator={'name': 'dcgan.Discriminator', 'widths': (8,)}",
 ]
-SMOOTH = ["data.size=16", "penalties={'wgan_gp': 1.0}", "augmentations={'translation': {}}"]
-MORE = ["penalties={'r1': 1.0, 'wgan_gp': 1.0}", "augmentations={'translation': {}, 'color': {}}"]
-EVERYWHERE = [lambda devices: sharding.jitted(devices[:1]), sharding.jitted, sharding.pmapped]
+SMOOTH = [
+    "data.size=16",
+    "penalties={'wgan_gp': {'weight': 1.0}}",
+    "augmentations={'translation': {}}",
+]
+MORE = [
+    "penalties={'r1': {'weight': 1.0}, 'wgan_gp': {'weight': 1.0}}",
+    "augmentations={'translation': {}, 'color': {}}",
+]
+ALL = [lambda devices: sharding.jitted(devices[:1]), sharding.jitted, sharding.pmapped]
 
 
 @pytest.mark.parametrize(
-    ("parts", "options", "places"),
+    ("steps", "options", "parallelisms"),
     [
-        (2, ALIKE, [sharding.pmapped]),
+        (2, SMALLER, [sharding.pmapped]),
         pytest.param(2, SMOOTH, [sharding.pmapped], marks=pytest.mark.slow),
-        pytest.param(2, MORE, EVERYWHERE, marks=pytest.mark.slow),
-        pytest.param(4, MORE, EVERYWHERE, marks=pytest.mark.slow),
+        pytest.param(2, MORE, ALL, marks=pytest.mark.slow),
+        pytest.param(4, MORE, ALL, marks=pytest.mark.slow),
     ],
 )
-def test_a_batch_in_parts_is_the_batch(tiny, parts, options, places):
-    options = [*SGD, *ALONE, *options]
-    whole, whole_scalars = _after(tiny(*options), sharding.jitted(jax.devices()[:1]))
-    config = tiny(*options, f"accumulation_steps={parts}")
-    for place in places:
-        placement = place(jax.devices())
-        state, scalars = _after(config, placement)
-        for a, b in _pairs(whole, state):
+def test_micro_batches_give_the_gradient_of_the_batch(tiny, steps, options, parallelisms):
+    options = [*SGD, *INDEPENDENT, *options]
+    expected, expected_scalars = _train(tiny(*options), sharding.jitted(jax.devices()[:1]))
+    config = tiny(*options, f"accumulation_steps={steps}")
+    for make_parallelism in parallelisms:
+        state, scalars = _train(config, make_parallelism(jax.devices()))
+        for a, b in _pairs(expected, state):
             np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
-        for name, value in whole_scalars.items():
-            np.testing.assert_allclose(value, scalars[name], rtol=1e-9, atol=1e-12)
+        for name, value in expected_scalars.items():
+            np.testing.assert_allclose(value, scalars[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", [sharding.pmapped, sharding.jitted])
-def test_a_batch_in_parts_goes_from_statistics_to_statistics(tiny, place):
-    options = [*SGD, "discriminator.spectral_norm=True"]
-    config, at_once = tiny(*options, "accumulation_steps=2", "batch_size=16"), tiny(*options, "batch_size=16")
-    one, whole = (_after(own, sharding.jitted(jax.devices()[:1]))[0] for own in (config, at_once))
-    apart = [np.abs(a - b).max() for a, b in _pairs(one.collections, whole.collections)]
-    assert max(apart) > 1e-3
-    four, _ = _after(config, place(jax.devices()))
-    for a, b in _pairs(one, four):
+@pytest.mark.parametrize("make_parallelism", [sharding.pmapped, sharding.jitted])
+def test_micro_batches_pass_their_statistics_on(tiny, make_parallelism):
+    options = [*SGD, "discriminator.spectral_norm=True", "batch_size=16"]
+    config = tiny(*options, "accumulation_steps=2")
+    one_device = sharding.jitted(jax.devices()[:1])
+    expected, at_once = (_train(item, one_device)[0] for item in (config, tiny(*options)))
+    pairs = _pairs(expected.collections, at_once.collections)
+    assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3
+    state, _ = _train(config, make_parallelism(jax.devices()))
+    for a, b in _pairs(expected, state):
         np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE)
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
-    with pytest.raises(InputError, match=r"config.batch is 6; .* multiple of the 4 devices"):
+    message = "^config.batch_size must be a multiple of the 4 devices, got 6$"
+    with pytest.raises(InputError, match=message):
         make_experiment(tiny("batch_size=6"), "tiny")
 
 
@@ -193,9 +203,5 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
     ("batch", "cores", "devices"),
     [(32, 1, 1), (32, 2, 2), (32, 64, 2), (48, 4, 3), (50, 4, 2), (8, 2, 1), (33, 2, 1), (0, 2, 1)],
 )
-def test_a_core_gets_an_equal_share_that_is_worth_it(batch, cores, devices):
-    assert sharding.devices_of_cores(batch, cores) == devices
-
-
-def _pairs(a, b):
-    return list(zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+def test_a_core_is_a_device_if_its_share_of_the_rows_is_large_enough(batch, cores, devices):
+    assert sharding.devices_for_cores(batch, cores) == devices

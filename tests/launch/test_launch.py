@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 import yaml
 
+from gaxn import config
+from gaxn.experiment import defaults_of
+
 LAUNCH = Path(__file__).parents[2] / "launch"
 VERSION = "1.31"
 
@@ -84,11 +87,10 @@ def test_every_pod_of_a_job_takes_part(name):
     assert spec["completions"] == spec["parallelism"] == 2
     assert f"--processes={spec['completions']}" in command
     assert "--process=$(JOB_COMPLETION_INDEX)" in command
-    from gaxn.arguments import parse
-    from gaxn.commands import MODES
-
+    # The working directory of the container has configs/.
     words = [word.replace("$(JOB_COMPLETION_INDEX)", "1") for word in command[2:]]
-    cluster = parse(words, MODES).cluster
+    words = [word.replace("=configs/", f"={LAUNCH.parent}/configs/") for word in words]
+    cluster = config.parse(words, defaults_of).cluster
     assert (cluster.count, cluster.index) == (2, 1)
     cluster.check()
 
@@ -186,6 +188,18 @@ def test_scripts_refuse_wrong_arguments_in_one_line():
         process = subprocess.run(command, capture_output=True, text=True)
         assert process.returncode == 2
         assert re.fullmatch(rf"launch/{script}: .* must be .*, got .*\n", process.stderr)
+
+
+def test_the_status_of_several_processes_is_that_of_the_first_that_failed(tmp_path):
+    python = tmp_path / "python"
+    # Of three processes the last is killed, and the second aborts.
+    python.write_text(
+        '#!/usr/bin/env bash\ncase "${@: -1}" in 0) ;; 1) exit 134 ;; 2) exit 137 ;; esac'
+    )
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "GAXN_PORT": "1"}
+    command = ["bash", LAUNCH / "local.sh", "3", "--config", "x.py"]
+    assert subprocess.run(command, env=environment, timeout=30).returncode == 134
 
 
 @pytest.mark.parametrize("state", ["NONE", "ACTIVE", "SUSPENDED"])

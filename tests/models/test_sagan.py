@@ -20,7 +20,7 @@ RESIDUAL = sagan_resnet.Generator(
     32, 3, networks.CLASSES, 16, (16, 8), attention_at=(16,), attention_pool=1
 )
 RESIDUAL_DISCRIMINATOR = sagan_resnet.Discriminator(
-    networks.CLASSES, (8, 16), 16, attention_at=(16,), attention_pool=1
+    networks.CLASSES, (8, 16), last=16, attention_at=(16,), attention_pool=1
 )
 GENERATORS = {"small": SMALL, "residual": RESIDUAL}
 DISCRIMINATORS = {"small": SMALL_DISCRIMINATOR, "residual": RESIDUAL_DISCRIMINATOR}

@@ -160,5 +160,5 @@ def test_color_is_brightness_saturation_and_contrast_in_turn():
     ],
 )
 def test_options_out_of_range_are_refused(make):
-    with pytest.raises(InputError, match="must be 0 (to 1|or more), got"):
+    with pytest.raises(InputError, match=r"must be 0 (to 1|or more), got"):
         make()

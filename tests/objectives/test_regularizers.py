@@ -188,7 +188,7 @@ WRONG = {
     "no augmentation": ({"bcr": {}}, "config.regularizers.bcr.augmentations is missing"),
     "a wrong augmentation": (
         {"bcr": {"augmentations": {"cutuot": {}}}},
-        "config.augmentations must be one of cutout, .* got 'cutuot'",
+        "config.regularizers.bcr.augmentations must be one of cutout, .* got 'cutuot'",
     ),
     "no such regularizer": ({"cr": {}}, "config.regularizers must be one of .*bcr, .* got 'cr'"),
     "a weight": (

@@ -1,7 +1,6 @@
-"""Operations and parameters, against counts by hand."""
+"""Operations and parameters, compared with counts by hand."""
 
 import dataclasses
-from functools import partial
 from types import SimpleNamespace
 
 import flax.linen as nn
@@ -11,17 +10,18 @@ import optax
 import pytest
 from jax import lax
 
-from gaxn.experiment import make_experiment
 from gaxn.distributed import sharding
 from gaxn.evaluation import reports
+from gaxn.experiment import make_experiment
 from gaxn.gans.gan import GAN
 from gaxn.io import files
 from gaxn.nn import convolution
-from gaxn.objectives.losses import Loss, hinge, relativistic
-from gaxn.objectives.objective import Objective
-from gaxn.training import cost, state
-from gaxn.training.step import make_step
-from gaxn.training.turns import PlayerUpdate
+from gaxn.objectives.losses import hinge, relativistic
+from gaxn.objectives.objective import make_objective
+from gaxn.training import cost
+from gaxn.training.state import create_state
+from gaxn.training.step import PlayerUpdate, make_train_step
+from gaxn.training.update_rules import alternating
 from gaxn.types import Batch, Sampler
 
 SQUARE = jax.ShapeDtypeStruct((64, 64), jnp.float32)
@@ -35,11 +35,13 @@ CONVOLUTION = 2 * 2 * INSIDE**2 * 3 * 5
 
 
 @jax.custom_vjp
-def _hidden(x):
+def _product_and_sum(x):
     return x @ x, x + 1
 
 
-_hidden.defvjp(lambda x: (_hidden(x), x), lambda x, gradients: (gradients[0] @ x,))
+_product_and_sum.defvjp(
+    lambda x: (_product_and_sum(x), x), lambda x, gradients: (gradients[0] @ x,)
+)
 
 
 def _repeat(x):
@@ -57,8 +59,12 @@ PROGRAMS = {
         (FULL, HALF),
         CONVOLUTION,
     ),
-    "what is not used": (lambda x: (x @ x, x + 1)[1], (SQUARE,), 64**2),
-    "what is not used of a jitted function": (lambda x: jax.jit(_hidden)(x)[1], (SQUARE,), 64**2),
+    "an unused product": (lambda x: (x @ x, x + 1)[1], (SQUARE,), 64**2),
+    "an unused product of a jitted function": (
+        lambda x: jax.jit(_product_and_sum)(x)[1],
+        (SQUARE,),
+        64**2,
+    ),
     "a loop's body, once": (_repeat, (SQUARE,), PRODUCT + 2),
 }
 
@@ -66,12 +72,12 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_flops_of_small_programs(name):
     program, shapes, expected = PROGRAMS[name]
-    assert cost.flops(program, *shapes) == expected
+    assert cost.flops(jax.jit(program), *shapes) == expected
 
 
 def test_flops_do_not_depend_on_the_devices():
     with jax.default_device(jax.devices()[2]):
-        assert cost.flops(lambda x: x @ x, SQUARE) == PRODUCT
+        assert cost.flops(jax.jit(lambda x: x @ x), SQUARE) == PRODUCT
 
 
 def test_without_a_cpu_backend_flops_are_unknown(monkeypatch):
@@ -79,13 +85,13 @@ def test_without_a_cpu_backend_flops_are_unknown(monkeypatch):
         raise RuntimeError(f"Unknown backend {backend}")
 
     monkeypatch.setattr(jax, "local_devices", refuse)
-    assert cost.flops(lambda x: x @ x, SQUARE) is None
+    assert cost.flops(jax.jit(lambda x: x @ x), SQUARE) is None
 
 
 BATCH, LATENT, PIXELS, HIDDEN = 512, 64, 16 * 16 * 3, 128
 
 
-class Painter(nn.Module):
+class Generator(nn.Module):
     """One product."""
 
     @nn.compact
@@ -93,7 +99,7 @@ class Painter(nn.Module):
         return nn.Dense(PIXELS, use_bias=False)(latents).reshape(-1, 16, 16, 3)
 
 
-class Judge(nn.Module):
+class Discriminator(nn.Module):
     """Two products."""
 
     @nn.compact
@@ -102,35 +108,36 @@ class Judge(nn.Module):
         return nn.Dense(1)(hidden)[:, 0]
 
 
-def _flops_of_a_step(module, critic_turns):
-    adversarial = Loss(module.discriminator, module.generator)
-    game = GAN(Painter(), Judge(), partial(Objective, loss=adversarial), LATENT, False)
+def _flops_of_a_step(loss, discriminator_steps):
+    objective = make_objective(loss, {}, {}, ())
+    gan = GAN(Generator(), Discriminator(), objective, LATENT, False)
     sgd = optax.sgd(0.1)
-    turns = (PlayerUpdate("discriminator", GAN.discriminator_loss, sgd),) * critic_turns
-    turns += (PlayerUpdate("generator", GAN.generator_loss, sgd),)
-    images = jax.ShapeDtypeStruct((len(turns), BATCH, 16, 16, 3), jnp.uint8)
-    players = {"generator": sgd, "discriminator": sgd}
+    updates = (PlayerUpdate("discriminator", GAN.discriminator_loss, sgd),) * discriminator_steps
+    updates += (PlayerUpdate("generator", GAN.generator_loss, sgd),)
+    images = jax.ShapeDtypeStruct((len(updates), BATCH, 16, 16, 3), jnp.uint8)
+    optimizers = {"generator": sgd, "discriminator": sgd}
     first = Batch(jnp.zeros(images.shape[1:], jnp.uint8), None)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    start = jax.eval_shape(lambda key: state.create(game, players, first, key), key)
-    return cost.flops(make_step(game, turns, 0.9), start, Batch(images, None), key)
+    start = jax.eval_shape(lambda key: create_state(gan, optimizers, first, key), key)
+    train_step = make_train_step(gan, updates, 0.9, alternating().step)
+    return cost.flops(jax.jit(train_step), start, Batch(images, None), key)
 
 
-@pytest.mark.parametrize("critic_turns", [1, 3])
-def test_flops_of_a_step_are_those_of_a_hand_count(critic_turns):
-    paint = 2 * BATCH * LATENT * PIXELS
+@pytest.mark.parametrize("discriminator_steps", [1, 3])
+def test_flops_of_a_step_are_those_of_a_hand_count(discriminator_steps):
+    generate = 2 * BATCH * LATENT * PIXELS
     first, second = 2 * BATCH * PIXELS * HIDDEN, 2 * BATCH * HIDDEN
     # Forward and the gradients of both kernels on real and generated images; the gradient
-    # of an input is due in the second layer alone.
-    d_turn = paint + 2 * (2 * (first + second) + second)
+    # of an input is due only in the second layer.
+    discriminator_update = generate + 2 * (2 * (first + second) + second)
     # Forward, the gradients of both inputs, and that of the generator's kernel.
-    g_turn = paint + 2 * (first + second) + paint
-    expected = critic_turns * d_turn + g_turn
-    without = _flops_of_a_step(hinge, critic_turns)
-    # The rest is arithmetic an element: noise, the hinge, the optimizer, the running mean.
-    assert expected < without < 1.02 * expected
-    # The relativistic loss also needs the real images' logits in the generator's turn.
-    more = _flops_of_a_step(relativistic, critic_turns) - without
+    generator_update = generate + 2 * (first + second) + generate
+    expected = discriminator_steps * discriminator_update + generator_update
+    by_hinge = _flops_of_a_step(hinge(), discriminator_steps)
+    # The rest is arithmetic per element: noise, the hinge, the optimizer, the running mean.
+    assert expected < by_hinge < 1.02 * expected
+    # The relativistic loss also needs the real images' logits in the generator's update.
+    more = _flops_of_a_step(relativistic(), discriminator_steps) - by_hinge
     assert more == pytest.approx(first + second, rel=0.02)
 
 
@@ -143,15 +150,18 @@ def test_parameters_are_counted_by_player():
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     widths = ("generator.widths=(16, 8, 8)", "discriminator.widths=(8, 8, 16)")
     experiment = make_experiment(tiny(*widths), "tiny", sharding.jitted(jax.devices()[:1]))
-    unseen = Sampler(None, None, None, None, None, {}, {})
-    nothing = dataclasses.replace(experiment.evaluation, subject=lambda *_: unseen, evaluators=dict)
-    bare = dataclasses.replace(experiment, evaluation=nothing)
-    reports.evaluate(bare, tmp_path, SimpleNamespace(step=8))
-    found = files.read_json(tmp_path / "evaluation.json")["cost"]
+    sampler = Sampler(None, None, None, {}, {})
+    no_plan = dataclasses.replace(
+        experiment.evaluation, sampler=lambda *_: sampler, evaluators=dict
+    )
+    unmeasured = dataclasses.replace(experiment, evaluation=no_plan)
+    reports.evaluate(unmeasured, tmp_path, SimpleNamespace(step=8))
+    report = files.read_json(tmp_path / "evaluation.json")["cost"]
     convolutions = 16 * 3 * 8 + 8 + 16 * 8 * 8 + 8 + 16 * 8 * 16 + 16
     attention = 8 + 8 + 64 + 64 + 1
     dense = 256 * 16 + 16 + 16 + 1 + 3 * 16
-    assert found["parameters"]["discriminator"] == convolutions + attention + dense
-    fed = experiment.feed(0)
-    start = jax.eval_shape(experiment.create, experiment.key)
-    assert found["flops_a_step"] == cost.flops(experiment.step, start, fed, experiment.key) > 1e8
+    assert report["parameters"]["discriminator"] == convolutions + attention + dense
+    start = jax.eval_shape(experiment.create_state, experiment.key)
+    specs = start, experiment.batches(0), experiment.key
+    train_step = jax.jit(experiment.train_step)
+    assert report["flops_a_step"] == cost.flops(train_step, *specs) > 1e8

@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from gaxn import parts
+from gaxn.experiment import make_optimizer
 from gaxn.types import InputError
 
 
-def _moved(spec, params, gradient):
+def _update(spec, params, gradient):
     spec = {"name": "sgd", "learning_rate": 0.5, **spec}
-    optimizer = parts.make_optimizer({"generator": spec}, "generator")
+    optimizer = make_optimizer(spec, "generator")
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     return optax.apply_updates(params, updates)
 
@@ -20,28 +20,36 @@ def _moved(spec, params, gradient):
 def test_weights_are_clipped_after_the_update():
     random = np.random.default_rng(0)
     params, gradient = random.normal(size=(2, 50)).astype(np.float32)
-    moved = _moved({"clip": 0.1}, {"w": jnp.asarray(params)}, {"w": jnp.asarray(gradient)})["w"]
+    updated = _update({"clip": 0.1}, {"w": jnp.asarray(params)}, {"w": jnp.asarray(gradient)})["w"]
     # The optimizer adds a difference, which rounds.
-    np.testing.assert_allclose(moved, np.clip(params - 0.5 * gradient, -0.1, 0.1), atol=1e-7)
-    assert np.abs(moved).max() < 0.1 + 1e-7
+    np.testing.assert_allclose(updated, np.clip(params - 0.5 * gradient, -0.1, 0.1), atol=1e-7)
+    assert np.abs(updated).max() < 0.1 + 1e-7
 
 
 def test_orthogonal_regularization_is_the_gradient_of_the_overlap():
     with jax.enable_x64(True):
         kernel = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
         params = {"Conv_0": {"kernel": jnp.asarray(kernel), "bias": jnp.ones(4)}}
-        nothing = jax.tree.map(jnp.zeros_like, params)
-        moved = _moved({"orthogonal": 0.01}, params, nothing)["Conv_0"]
+        gradient = jax.tree.map(jnp.zeros_like, params)
+        updated = _update({"orthogonal": 0.01}, params, gradient)["Conv_0"]
         columns = kernel.reshape(12, 4)
         products = columns.T @ columns
         # The derivative of sum_{i != j} (w_i . w_j)^2 in w_i.
         slope = 4 * columns @ (products - np.diag(np.diag(products)))
         expected = kernel - 0.5 * 0.01 * slope.reshape(kernel.shape)
-        np.testing.assert_allclose(moved["kernel"], expected, rtol=1e-12)
-        np.testing.assert_array_equal(moved["bias"], 1)
+        np.testing.assert_allclose(updated["kernel"], expected, rtol=1e-12)
+        np.testing.assert_array_equal(updated["bias"], 1)
 
 
-@pytest.mark.parametrize("option, value", [("clip", 0.0), ("clip", "x"), ("orthogonal", -1.0)])
-def test_options_out_of_range_are_refused(option, value):
-    with pytest.raises(InputError, match=f"config.optimizers.generator.{option} is {value!r}"):
-        _moved({option: value}, {}, {})
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("clip", 0.0, "above 0"),
+        ("clip", "x", r"float \| None"),
+        ("orthogonal", -1.0, "a weight, 0 or more"),
+    ],
+)
+def test_options_out_of_range_are_refused(option, value, expected):
+    message = f"config.optimizers.generator.{option} must be {expected}, got {value!r}"
+    with pytest.raises(InputError, match=message):
+        _update({option: value}, {}, {})

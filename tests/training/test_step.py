@@ -1,4 +1,4 @@
-"""Turns and steps: who moves, who holds still, and by how much."""
+"""Player updates and train steps: which player moves, and by how much."""
 
 import chex
 import flax.linen as nn
@@ -10,11 +10,11 @@ import pytest
 from networks import ONE_BLOCK
 
 from gaxn import data
-from gaxn.experiment import make_experiment
 from gaxn.distributed import sharding
-from gaxn.training import state
-from gaxn.training.step import make_step
-from gaxn.training.turns import PlayerUpdate, update_player
+from gaxn.experiment import make_experiment
+from gaxn.training.state import create_state
+from gaxn.training.step import PlayerUpdate, make_train_step, update_player
+from gaxn.training.update_rules import alternating
 from gaxn.types import Batch
 
 RATE = 0.2
@@ -30,8 +30,8 @@ class Point(nn.Module):
         return self.param("value", nn.initializers.constant(self.start), ())
 
 
-class DiracGan(nn.Module):
-    """Wasserstein game between a point and a line through 0 (Mescheder et al., 2018, eq. 4)."""
+class DiracGAN(nn.Module):
+    """Wasserstein GAN of a point and a line through 0 (Mescheder et al., 2018, eq. 4)."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -48,100 +48,101 @@ class DiracGan(nn.Module):
         return -self.discriminator() * self.generator(), {"noise": jax.random.normal(key)}
 
 
-def _dirac(critic_turns, ema_decay):
-    game = DiracGan(Point(1.0), Point(1.0))
-    sgd = optax.sgd(RATE)
-    turns = (PlayerUpdate("discriminator", DiracGan.discriminator_loss, sgd),) * critic_turns
-    turns += (PlayerUpdate("generator", DiracGan.generator_loss, sgd),)
-    batches = _batch(len(turns))
-    players = {"generator": sgd, "discriminator": sgd}
+def _dirac(discriminator_steps, ema_decay):
+    """Returns the jitted train step, the state at step 0, and batches."""
+    gan, sgd = DiracGAN(Point(1.0), Point(1.0)), optax.sgd(RATE)
+    updates = (PlayerUpdate("discriminator", DiracGAN.discriminator_loss, sgd),)
+    updates = updates * discriminator_steps
+    updates += (PlayerUpdate("generator", DiracGAN.generator_loss, sgd),)
+    count = len(updates)
+    images = jnp.arange(count, dtype=jnp.uint8).reshape(count, 1, 1, 1, 1)
+    batches = Batch(images, jnp.zeros((count, 1), jnp.int32))
+    optimizers = {"generator": sgd, "discriminator": sgd}
     first = jax.tree.map(lambda leaf: leaf[0], batches)
-    start = jax.jit(lambda key: state.create(game, players, first, key))(jax.random.key(0))
-    return jax.jit(make_step(game, turns, ema_decay)), start, batches
+    start = jax.jit(lambda key: create_state(gan, optimizers, first, key))(jax.random.key(0))
+    return jax.jit(make_train_step(gan, updates, ema_decay, alternating().step)), start, batches
 
 
-def _batch(turns):
-    images = jnp.arange(turns, dtype=jnp.uint8).reshape(turns, 1, 1, 1, 1)
-    return Batch(images, jnp.zeros((turns, 1), jnp.int32))
-
-
-@pytest.mark.parametrize("critic_turns", [1, 5])
-def test_the_dirac_game_follows_its_recurrence(critic_turns):
-    step, now, batches = _dirac(critic_turns, ema_decay=0.9)
+@pytest.mark.parametrize("discriminator_steps", [1, 5])
+def test_the_dirac_gan_follows_its_recurrence(discriminator_steps):
+    train_step, state, batches = _dirac(discriminator_steps, ema_decay=0.9)
     theta = psi = mean = 1.0
     for index in range(50):
-        now, _ = step(now, batches, jax.random.key(0))
-        for _ in range(critic_turns):
+        state, _ = train_step(state, batches, jax.random.key(0))
+        for _ in range(discriminator_steps):
             psi -= RATE * theta
         theta += RATE * psi
         decay = min(0.9, (1 + index) / (10 + index))
         mean = decay * mean + (1 - decay) * theta
     values = (
-        now.params["generator"]["value"],
-        now.params["discriminator"]["value"],
-        now.ema["value"],
+        state.params["generator"]["value"],
+        state.params["discriminator"]["value"],
+        state.ema["value"],
     )
     # float32 over 300 additions of numbers near 1.
     np.testing.assert_allclose(values, (theta, psi, mean), rtol=2e-5, atol=2e-5)
-    assert now.step == 50
+    assert state.step == 50
 
 
-def test_no_two_turns_share_a_key():
-    step, now, batches = _dirac(1, ema_decay=0.9)
+def test_no_two_updates_share_a_key():
+    train_step, state, batches = _dirac(1, ema_decay=0.9)
     noises = []
     for _ in range(4):
-        now, scalars = step(now, batches, jax.random.key(0))
+        state, scalars = train_step(state, batches, jax.random.key(0))
         noises += [float(scalars["d/noise"]), float(scalars["g/noise"])]
     assert len(set(noises)) == 8
 
 
-def test_each_turn_sees_its_own_batch():
-    step, now, batches = _dirac(3, ema_decay=0.9)
-    _, scalars = step(now, batches, jax.random.key(0))
+def test_each_update_sees_its_own_batch():
+    train_step, state, batches = _dirac(3, ema_decay=0.9)
+    _, scalars = train_step(state, batches, jax.random.key(0))
     assert scalars["d/image"] == 2
 
 
+def _experiment(config):
+    return make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+
+
 @pytest.mark.parametrize(
-    "mover, rival", [("discriminator", "generator"), ("generator", "discriminator")]
+    "player, rival", [("discriminator", "generator"), ("generator", "discriminator")]
 )
-def test_the_rival_is_bit_equal_after_a_turn(tiny, mover, rival):
-    # A discriminator with statistics of its own, as BatchNorm's in the generator.
+def test_the_rival_is_bit_equal_after_an_update(tiny, player, rival):
+    # The discriminator has statistics of spectral norm, the generator those of BatchNorm.
     small = ("generator.widths=(8,)", "discriminator.widths=(8,)", "data.size=16")
     attention = ("generator.attention_at=(16,)", "discriminator.attention_at=(8,)")
     statistics = ("discriminator.spectral_norm=True", "penalties={}")
-    config = tiny(*small, *attention, *statistics)
-    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
-    before = experiment.create(experiment.key)
-    turn = next(turn for turn in experiment.turns if turn.player == mover)
+    experiment = _experiment(tiny(*small, *attention, *statistics))
+    before = experiment.create_state(experiment.key)
+    player_update = next(update for update in experiment.updates if update.player == player)
     batch = data.make_reader(experiment.train)(np.arange(8))
-    take = jax.jit(lambda now, key: update_player(experiment.game, turn, now, batch, key))
-    after, _ = take(before, jax.random.key(1))
-    for player, equal in ((rival, True), (mover, False)):
-        assert _equal(before.params[player], after.params[player]) == equal
-        assert _equal(before.opt_state[player], after.opt_state[player]) == equal
-    own = {"generator": "batch_stats", "discriminator": "spectral"}
-    for player, collection in own.items():
-        held = before.collections[collection][player], after.collections[collection][player]
-        assert _equal(*held) == (player == rival)
+    update = jax.jit(
+        lambda state, key: update_player(experiment.gan, player_update, state, batch, key)
+    )
+    after, _ = update(before, jax.random.key(1))
+    for name, equal in ((rival, True), (player, False)):
+        assert _equal(before.params[name], after.params[name]) == equal
+        assert _equal(before.opt_state[name], after.opt_state[name]) == equal
+    for name, collection in (("generator", "batch_stats"), ("discriminator", "spectral")):
+        statistics = (state.collections[collection][name] for state in (before, after))
+        assert _equal(*statistics) == (name == rival)
 
 
 def test_the_step_is_traced_once(tiny):
-    placement = sharding.jitted(jax.devices())
-    experiment = make_experiment(tiny(*ONE_BLOCK), "tiny", placement)
-    program = placement.step(chex.assert_max_traces(experiment.step, 1))
-    now = placement.place(jax.device_get(experiment.create(experiment.key)))
+    parallelism = sharding.jitted(jax.devices())
+    experiment = make_experiment(tiny(*ONE_BLOCK), "tiny", parallelism)
+    program = parallelism.compile_step(chex.assert_max_traces(experiment.train_step, 1))
+    state = parallelism.place(jax.device_get(experiment.create_state(experiment.key)))
     for step in range(3):
-        now, _ = program(now, experiment.feed(step), experiment.key)
-    assert placement.to_host(now).step == 3
+        state, _ = program(state, experiment.batches(step), experiment.key)
+    assert parallelism.to_host(state).step == 3
 
 
 def test_no_key_is_used_twice(tiny):
-    penalties = "penalties={'r1': 1.0, 'wgan_gp': 1.0}"
-    config = tiny(*ONE_BLOCK, "augmentations={'translation': {}}", penalties)
-    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    penalties = "penalties={'r1': {'weight': 1.0}, 'wgan_gp': {'weight': 1.0}}"
+    experiment = _experiment(tiny(*ONE_BLOCK, "augmentations={'translation': {}}", penalties))
     with jax.debug_key_reuse(True):
-        now = experiment.create(experiment.key)
-        jax.jit(experiment.step)(now, experiment.feed(0), jax.random.clone(experiment.key))
+        state, key = experiment.create_state(experiment.key), jax.random.clone(experiment.key)
+        jax.jit(experiment.train_step)(state, experiment.batches(0), key)
 
 
 def test_the_audit_of_keys_sees_inside_a_jitted_step():

@@ -70,11 +70,8 @@ def empty_groups(features: int, groups: int) -> Moments:
             f"keeps {groups} covariances of {features} features, {size / 2**30:.1f} GiB, which "
             f"must be {MAX_BYTES / 2**30:.0f} GiB or less"
         )
-    return Moments(
-        np.zeros(groups, np.int64),
-        np.zeros((groups, features)),
-        np.zeros((groups, features, features)),
-    )
+    scatter = np.zeros((groups, features, features))
+    return Moments(np.zeros(groups, np.int64), np.zeros((groups, features)), scatter)
 
 
 def group(stacked: Moments, index: int) -> Moments:
@@ -112,10 +109,8 @@ def check_moments(mean: np.ndarray, covariance: np.ndarray) -> None:
             f"mu and sigma must have the shapes (n,) and (n, n), got {mean.shape} and "
             f"{covariance.shape}"
         )
-    if any(
-        field.dtype.kind not in "fiu" or not np.isfinite(field).all()
-        for field in (mean, covariance)
-    ):
+    fields = mean, covariance
+    if any(each.dtype.kind not in "fiu" or not np.isfinite(each).all() for each in fields):
         raise ValueError("mu and sigma must be finite real numbers")
     # Rounding to float32 makes a matrix asymmetric, and eigenvalues negative, by this much.
     tolerance = 1e-4 * np.abs(covariance).max(initial=0)
@@ -144,13 +139,7 @@ def square_root(matrix: Float[np.ndarray, "size size"]) -> Float[np.ndarray, "si
 
 
 class Reference(NamedTuple):
-    """One side of a distance, prepared once for many others.
-
-    Attributes:
-        mean: of the Gaussian.
-        trace: of its covariance.
-        root: square root of its covariance.
-    """
+    """The mean of a Gaussian, and the trace and the square root of its covariance."""
 
     mean: Float[np.ndarray, "features"]
     trace: float

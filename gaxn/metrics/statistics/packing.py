@@ -1,5 +1,6 @@
 """Conversion of states to named arrays and back, for files and for other processes."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,11 +37,7 @@ def unpack(template: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
     if not isinstance(template, tuple):
         return arrays[name]
     if hasattr(template, "_fields"):
-        values = zip(template._fields, template, strict=True)
-        return type(template)(
-            *(unpack(value, arrays, f"{name}/{field}") for field, value in values)
-        )
-    parts = []
-    while f"{name}/{len(parts)}" in arrays:
-        parts.append(arrays[f"{name}/{len(parts)}"])
-    return tuple(parts)
+        values = template._asdict().items()
+        return type(template)(*(unpack(each, arrays, f"{name}/{field}") for field, each in values))
+    parts = itertools.takewhile(arrays.__contains__, (f"{name}/{n}" for n in itertools.count()))
+    return tuple(arrays[part] for part in parts)

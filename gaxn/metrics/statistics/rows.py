@@ -7,12 +7,7 @@ from jaxtyping import Int
 
 
 class State(NamedTuple):
-    """Parts of a table in the order in which they were added.
-
-    Attributes:
-        indices: of the images, int [rows] for each part.
-        values: of the images, [rows, ...] for each part.
-    """
+    """Parts of a table: the indices, int [rows], and values, [rows, ...], of their images."""
 
     indices: tuple[np.ndarray, ...]
     values: tuple[np.ndarray, ...]
@@ -48,9 +43,16 @@ def table(state: State) -> np.ndarray:
     return np.concatenate(state.values)[order]
 
 
-def features(state: State) -> np.ndarray:
-    """Returns the `table` as float64 [rows, features]."""
-    return table(state).astype(np.float64)
+def features(state: State, min_count: int = 1) -> np.ndarray:
+    """Returns the `table` as float64 [rows, features].
+
+    Raises:
+        ValueError: it has fewer than `min_count` rows.
+    """
+    values = table(state)
+    if len(values) < min_count:
+        raise ValueError(f"the number of images must be {min_count} or more, got {len(values)}")
+    return values.astype(np.float64)
 
 
 def compact(state: State) -> State:

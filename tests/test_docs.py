@@ -1,0 +1,116 @@
+"""The README and docs/architecture.md name what exists, and all that a config can name."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from test_floors import FLOORS
+
+from gaxn import commands
+from gaxn.evaluation.plan import make_plan
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "docs/architecture.md")
+
+
+def _defined_names(file: Path) -> set[str]:
+    """Returns the functions, classes, fields and assigned names of a Python file."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_path_exists(document):
+    file = ROOT / document
+    text = file.read_text()
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    assert not [link for link in links if not (file.parent / link).exists()]
+    paths = re.findall(r"(?<![\w/.])(?:gaxn|tests|docs|configs|launch|benchmarks)/[\w./]+", text)
+    paths = {path.rstrip(".") for path in paths} - {"configs/NAME.py"}
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_every_function_that_the_architecture_names_exists():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    text = re.sub(r"(?s)\n\| floor \|.*?\n\n", "\n\n", text)
+    rows = re.findall(r"(?m)^\| (`gaxn/.*?) \| (.*?) \|", text)
+    assert len(rows) == 13
+    for files, names in rows:
+        paths = [ROOT / file for file in re.findall("`(.+?)`", files)]
+        assert set(re.findall(r"`(\w+)`", names)) <= set().union(*map(_defined_names, paths))
+    everywhere = set().union(*map(_defined_names, (ROOT / "gaxn").rglob("*.py")))
+    libraries = {"jit", "pmap"}
+    assert not set(re.findall(r"`([A-Za-z_]\w*)`", text)) - everywhere - libraries
+
+
+def test_the_architecture_has_the_floors_of_the_imports():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"(?m)^\| (\d+) \| (.+?) \|", text)
+    floors = {int(number): set(re.findall("`(.+?)`", rooms)) for number, rooms in rows}
+    assert floors == dict(enumerate(FLOORS)), "docs/architecture.png may have to be drawn again"
+
+
+def test_the_picture_of_the_floors_can_be_drawn(tmp_path):
+    path = tmp_path / "architecture.png"
+    command = [sys.executable, ROOT / "docs" / "draw_architecture.py", path, "--dpi=20"]
+    subprocess.run(command, check=True, timeout=120)
+    with Image.open(path) as small, Image.open(ROOT / "docs" / "architecture.png") as picture:
+        assert small.width * 5 == pytest.approx(picture.width, abs=5)
+    assert (ROOT / "docs" / "architecture.png").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize(
+    ("module", "result"),
+    [
+        ("objectives.losses", "Loss"),
+        ("objectives.penalties", "Penalty"),
+        ("objectives.regularizers", "Callable[[], Regularizer]"),
+        ("objectives.augmentations", "Augmentation"),
+        ("training.update_rules", "UpdateRule"),
+    ],
+)
+def test_the_readme_names_every_part_of_a_gan(module, result):
+    file = ROOT / "gaxn" / f"{module.replace('.', '/')}.py"
+    parts = [
+        node.name
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("_")
+        and node.returns is not None
+        and ast.unparse(node.returns) == result
+    ]
+    assert len(parts) >= 4
+    _assert_named(parts)
+
+
+@pytest.mark.parametrize("folder", ["data", "metrics"])
+def test_the_readme_names_every_file_of_a_folder(folder):
+    package = importlib.import_module(f"gaxn.{folder}")
+    no_parts = {"image_preparation", "pipeline", "pixels"}
+    modules = {item.name for item in pkgutil.iter_modules(package.__path__) if not item.ispkg}
+    _assert_named(modules - no_parts)
+
+
+def test_the_readme_names_configs_modes_and_fields_of_an_evaluation():
+    configs = {path.name for path in (ROOT / "configs").glob("*.py")} - {"common.py"}
+    parameters = inspect.signature(make_plan).parameters.values()
+    fields = {item.name for item in parameters if item.kind is item.KEYWORD_ONLY}
+    modes = {*commands.COMMANDS, "interpolate", "translate", "compare"}
+    _assert_named(configs | fields | modes)
+
+
+def _assert_named(names):
+    text = (ROOT / "README.md").read_text()
+    assert not [name for name in names if f"`{name}`" not in text]
