@@ -45,7 +45,7 @@ class Parallelism(NamedTuple):
         place_key: puts the root key there.
         to_host: returns one copy of what the step returned, as NumPy arrays.
         step_specs: specs of a step's arguments -> the same with their shardings; None if the
-            program is not of the global view.
+            compiled program has other operations than the step.
     """
 
     compile_step: Callable[[Program], Program]
@@ -83,12 +83,13 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
             state, scalars = train_step(state, batches, key)
             return jax.lax.with_sharding_constraint(state, state_shardings(state)), scalars
 
-        # The state's own sharding is that of `place`.
+        # The shardings of a split state depend on its shapes: `place` has put it so.
+        is_split = shards > 1
         return jax.jit(
-            sharded_step,
+            sharded_step if is_split else train_step,
             in_shardings=(None, by_example, replicated),
-            out_shardings=(None, replicated),
-            donate_argnames="state",
+            out_shardings=(None if is_split else replicated, replicated),
+            donate_argnums=0,
         )
 
     def step_specs(state: PyTree, batches: Batch, key: PRNGKey) -> tuple[PyTree, ...]:
@@ -105,7 +106,7 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
 
     return Parallelism(
         compile_step=compile_step,
-        step_specs=step_specs,
+        step_specs=step_specs if shards == 1 else None,
         compile_reader=functools.partial(_compile_reader, replicated, by_example),
         process_rows=lambda batch: _process_rows(mesh.devices.flat, batch),
         assemble=lambda batch: jax.make_array_from_process_local_data(by_example, batch),

@@ -30,14 +30,7 @@ MISSING = "-"
 
 
 class Run(NamedTuple):
-    """The content of a run directory.
-
-    Attributes:
-        workdir: the directory.
-        record: of config.json.
-        evaluation: of evaluation.json, the last evaluation.
-        history: the lines of metrics.jsonl.
-    """
+    """The content of config.json, evaluation.json (the last evaluation) and metrics.jsonl."""
 
     workdir: Path
     record: Mapping[str, Any]
@@ -359,9 +352,7 @@ def _protocol_letters(part: Mapping[str, Any], labels: Sequence[str]) -> dict[st
 
 
 def _format_facts(run: Mapping[str, Any]) -> dict[str, str]:
-    flops, step, trained = (
-        run[name] for name in ("flops_a_step", "seconds_a_step", "seconds_trained")
-    )
+    flops, step, trained = run["flops_a_step"], run["seconds_a_step"], run["seconds_trained"]
     return {
         "directory": run["workdir"],
         "config": run["name"],
@@ -373,5 +364,5 @@ def _format_facts(run: Mapping[str, Any]) -> dict[str, str]:
         **{f"parameters, {player}": f"{count:,}" for player, count in run["parameters"].items()},
         "GFLOP per step": MISSING if flops is None else f"{flops / 1e9:,.4g}",
         "seconds per step": MISSING if step is None else f"{step:.3g}",
-        "minutes trained": MISSING if trained is None else f"{trained / 60:,.1f}",
+        MINUTES: MISSING if trained is None else f"{trained / 60:,.1f}",
     }

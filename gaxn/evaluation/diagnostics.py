@@ -15,12 +15,14 @@ mean over their members.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxn.evaluation.sampling import attention_gammas
+from gaxn.evaluation.sampling import attention_by_player, attention_gammas, attention_weights
 from gaxn.metrics.statistics import attention
 from gaxn.nn import spectral
 from gaxn.objectives.losses import Loss
@@ -78,9 +80,9 @@ def diversity(fake: Images, real: Images) -> jax.Array:
 
 
 def _mean_distance(images: jax.Array) -> jax.Array:
-    flat = images.reshape(images.shape[0], -1)
+    count = len(images)
+    flat = images.reshape(count, -1)
     squared = jnp.square(flat[:, None] - flat[None]).sum(axis=-1)
-    count = images.shape[0]
     return jnp.sqrt(squared).sum() / (count * (count - 1))
 
 
@@ -90,8 +92,16 @@ def saturation(loss: Loss, real: Logits, fake: Logits) -> jax.Array:
     return (jnp.maximum(*map(jnp.abs, gradients)) < MIN_GRADIENT).mean()
 
 
-def attention_figures(weights: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Returns entropy and distance of the attention weights of each layer."""
+def attention_figures(
+    gan: nn.Module, variables: Variables, inputs: Mapping[str, tuple[Any, ...]]
+) -> dict[str, jax.Array]:
+    """Returns entropy and distance of each layer's attention weights in methods of a GAN.
+
+    `inputs` has the arguments of each method by its name.
+    """
+    weights: dict[str, Any] = {}
+    for method, arguments in inputs.items():
+        weights |= attention_weights(attention_by_player(gan, variables, method, *arguments))
     measures = {"entropy": attention.entropy, "distance": attention.distance}
     return {
         f"{PREFIX}{name}/{layer}": measure(layer_weights)

@@ -1,9 +1,6 @@
 """Figures of a set of images from anywhere, compared with a reference set.
 
-A set is a folder of pictures (one folder per class, or flat), a .zip of one, or a .npz with
-`images` (or `arr_0`), uint8 [n, height, width, 1 or 3]. The pictures of a set have one size, and
-stay as they are unless a size is given. The reference may also be a .npz of statistics, written by
-this module or, for the Frechet distance alone, by pytorch-fid.
+gaxn/evaluation/__main__.py says what a set and a reference may be.
 """
 
 import collections
@@ -38,11 +35,8 @@ def load_extractor(features: str, weights: str = "", preprocessing: str = "") ->
     load = resolve("features", features, "features", "load")
     parameters = inspect.signature(load).parameters
     expected = f"left out: the extractor {features} takes {', '.join(parameters) or 'no options'}"
-    options = {
-        name: text
-        for name, text in (("weights", weights), ("preprocessing", preprocessing))
-        if text
-    }
+    options = {"weights": weights, "preprocessing": preprocessing}
+    options = {name: text for name, text in options.items() if text}
     for name, text in options.items():
         check(name, text, name in parameters, expected)
     return bind(load, options, "features")
@@ -100,9 +94,8 @@ def evaluate_sets(
     specs = [scoring.set_spec(images, extractor) for images in sets]
     scoring.check_same_features([*specs, *([reference_statistics.spec] if loaded else [])])
     chosen = _select(chosen, specs, metrics)
-    extract = scoring.make_extract(
-        extractor, min(scoring.BATCH, max(images.count for images in sets))
-    )
+    largest = max(images.count for images in sets)
+    extract = scoring.make_extract(extractor, min(scoring.BATCH, largest))
 
     def collect(images: ImageSet, title: str) -> SetStatistics:
         return scoring.collect(images, extractor, chosen, extract, title)
@@ -110,21 +103,15 @@ def evaluate_sets(
     if loaded is None:
         reference_statistics = collect(sets[1], reference)
     statistics = collect(sets[0], path)
-    result = scoring.compute(chosen, statistics, reference_statistics)
-    values = dict(result.figures)
+    values, tables = scoring.compute(chosen, statistics, reference_statistics)
     if real:
         real_result = scoring.compute(chosen, collect(sets[-1], real), reference_statistics)
         values |= figures.add_real_suffix(real_result.figures)
+    counts = {"metrics": list(chosen), "samples": sets[0].count}
     return {
         "figures": values,
-        "tables": result.tables,
-        "protocol": {
-            **extractor.card,
-            "metrics": list(chosen),
-            "samples": sets[0].count,
-            **facts,
-            **scoring.PROTOCOL,
-        },
+        "tables": tables,
+        "protocol": {**extractor.card, **counts, **facts, **scoring.PROTOCOL},
         "timing": scoring.timing(time.perf_counter() - started, statistics),
         "measured_by": provenance.record(),
     }
@@ -169,10 +156,7 @@ def _open_set(
     samples: int = 0,
     max_count: int | None = None,
 ) -> tuple[ImageSet, dict[str, Any]]:
-    """Opens a set; returns its images, and facts for the protocol.
-
-    Labels are indices of the extractor's classes, found by name, or are left out if a name is
-    not among them.
+    """Opens a set; returns its images, labeled by `_match_labels`, and facts for the protocol.
 
     Args:
         path: of the set.
@@ -194,14 +178,13 @@ def _open_set(
     check("samples", samples, samples <= len(source), expected)
     images = scoring.from_source(source, samples or max_count)
     images = _match_labels(images, source.class_names, extractor)
-    facts = {
+    return images, {
         "pictures": source.identity,
         "formats": formats,
         "shape": list(images.shape),
         "count": images.count,
         "classes": list(extractor.classes or source.class_names) if images.labels else [],
     }
-    return images, facts
 
 
 def _match_labels(

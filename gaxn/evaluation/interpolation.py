@@ -17,24 +17,14 @@ CLASS_LEG = 4
 
 
 class Grid(NamedTuple):
-    """The inputs of a grid of images.
-
-    Attributes:
-        latents: of each image.
-        classes: class weights of each image; None without labels.
-    """
+    """The latents and class weights of the images of a grid; `classes` is None without labels."""
 
     latents: Float[np.ndarray, "rows columns latent"]
     classes: Float[np.ndarray, "rows columns classes"] | None
 
 
 class Interpolation(NamedTuple):
-    """A picture whose rows are interpolations, and an endless animation of a grid.
-
-    Attributes:
-        picture: its inputs.
-        animation: the inputs of each frame.
-    """
+    """The inputs of a picture whose rows are interpolations, and of each frame of an animation."""
 
     picture: Grid
     animation: Sequence[Grid]
@@ -64,14 +54,12 @@ def make_interpolations(
     fractions = np.linspace(0, 1, COLUMNS)
     if not num_classes:
         ends = np.roll(latents[:rows], -1, axis=0)
-        arcs = slerp(latents[:rows], ends, fractions).swapaxes(0, 1)
-        animation = [Grid(frame, None) for frame in frames]
-        return {"latents": Interpolation(Grid(arcs, None), animation)}
+        picture = Grid(slerp(latents[:rows], ends, fractions).swapaxes(0, 1), None)
+        return {"latents": Interpolation(picture, [Grid(frame, None) for frame in frames])}
     one_hot = np.eye(num_classes, dtype=np.float32)
     arc = slerp(latents[0], latents[1], fractions)
-    between_latents = Interpolation(
-        _combine(one_hot, arc), [_combine(one_hot, frame[0]) for frame in frames]
-    )
+    animation = [_combine(one_hot, frame[0]) for frame in frames]
+    between_latents = Interpolation(_combine(one_hot, arc), animation)
     line = interpolate_path(lerp, one_hot, CLASS_LEG, closed=False)
     ring = interpolate_path(lerp, one_hot, LEG, closed=True)
     picture = Grid(*(np.swapaxes(each, 0, 1) for each in _combine(line, latents[:rows])))

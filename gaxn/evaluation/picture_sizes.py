@@ -73,13 +73,9 @@ def resize_shorter_side(image: HostImage, size: int) -> HostImage:
     return np.asarray(pillow_image.resize(sides, FILTER)).reshape(*sides[::-1], image.shape[-1])
 
 
-def _keep_size(image: HostImage, size: int) -> HostImage:
-    return image
-
-
 FITS = {
-    "whole": Fit(_keep_size, translate_whole),
-    "tile": Fit(_keep_size, translate_tiles),
+    "whole": Fit(lambda image, size: image, translate_whole),
+    "tile": Fit(lambda image, size: image, translate_tiles),
     "resize": Fit(resize_shorter_side, translate_whole),
 }
 """By the value of --fit."""

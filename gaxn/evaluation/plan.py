@@ -37,9 +37,7 @@ class EvaluationPlan:
         sampler: a function from (host state, member=0, chosen_by="") to a sampler.
         evaluators: () -> the full evaluation, by the name of each part in evaluation.json.
         interim_evaluators: () -> the smaller evaluation during training.
-        every: steps between two of those; 0 for never.
-        best: "lowest" or "highest", and the figure by which the best checkpoint is kept.
-        checkpoint: "last", "best", "all" or a step: what `--mode evaluate` evaluates.
+        every, best, checkpoint: fields of config.evaluation, see `make_plan`.
         labeled: training and test split with the labels that a classifier learns.
     """
 
@@ -152,11 +150,11 @@ def make_plan(
         preprocessing: resizing for Inception: "tf", "torch" or "clean".
         memorization: whether the training images nearest to samples are searched.
         weights, statistics, truncation: see `SamplingOptions`.
-        checkpoint: "last", "best", "all" or a step.
+        checkpoint: "last", "best", "all" or a step: what `--mode evaluate` evaluates.
         every: steps between interim evaluations; 0 for none.
         interim_samples: images that an interim evaluation generates.
         interim_metrics: names in gaxn/metrics; of those that apply.
-        best: "lowest" or "highest", then "part/figure".
+        best: "lowest" or "highest", then "part/figure", by which the best checkpoint is kept.
     """
     for name, count in (("samples", samples), ("interim_samples", interim_samples)):
         check(name, count, count >= MIN_SAMPLES, f"{MIN_SAMPLES} or more")
@@ -184,16 +182,13 @@ def make_plan(
             extractors["modes"] = instantiate("features", test.modes, "the data's modes", "load")
         if not hooks.has_modes:
             extractors = {
-                name: dataclasses.replace(extractor, modes=0)
-                for name, extractor in extractors.items()
+                name: dataclasses.replace(each, modes=0) for name, each in extractors.items()
             }
         all_metrics = {**full_metrics, **few_metrics} if every else full_metrics
         max_count = max(samples, interim_samples, len(train), len(test))
-        count = reference_count or None
+        options = all_metrics, conditional, max_count, reference_count or None
         return {
-            (name, target): Reference(
-                target.test, extractor, all_metrics, conditional, max_count, count
-            )
+            (name, target): Reference(target.test, extractor, *options)
             for name, extractor in extractors.items()
             for target in hooks.targets
         }
@@ -203,10 +198,8 @@ def make_plan(
     ) -> dict[str, Evaluator]:
         evaluators = dict(hooks.make_evaluators(count, sampler, initial_state))
         for (name, target), reference in references().items():
-            limit = int(min(count, target.max_samples))
-            evaluator = feature_metrics.Evaluator(
-                name, target.train, reference, chosen, required, limit, search
-            )
+            limits = chosen, required, int(min(count, target.max_samples)), search
+            evaluator = feature_metrics.Evaluator(name, target.train, reference, *limits)
             evaluators[_part_name(name, target)] = TargetEvaluator(target, evaluator)
         return evaluators
 

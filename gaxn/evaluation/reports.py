@@ -74,9 +74,7 @@ def evaluate_interim(
     """Runs the interim evaluation; writes a line of evaluations.jsonl.
 
     Args:
-        experiment: the run.
-        workdir: its directory.
-        state: the evaluated state, on the host.
+        experiment, workdir, state: as for `evaluate`.
         keep: called before the line is written, if the figure of `config.evaluation.best` is
             better than all earlier ones under this protocol.
     """
@@ -107,13 +105,8 @@ def _run_evaluators(
     pictures = {}
     for part, evaluator in evaluators.items():
         report = mean_report([evaluator(sampler) for sampler in samplers])
-        document[part] = {
-            "figures": report.figures,
-            "tables": report.tables,
-            "protocol": report.protocol,
-        }
-        if report.timing:
-            document[part]["timing"] = report.timing
+        fields = ("figures", "tables", "protocol", *(("timing",) if report.timing else ()))
+        document[part] = {field: getattr(report, field) for field in fields}
         pictures[part] = report.pictures
     return document, pictures
 
@@ -143,13 +136,8 @@ def mean_report(reports: Sequence[Report]) -> Report:
         "seed": f"{first.protocol['seed']} to {reports[-1].protocol['seed']}",
     }
     seconds = sum(report.timing.get("seconds", 0.0) for report in reports)
-    return Report(
-        protocol,
-        means,
-        {**first.tables, "members": by_name},
-        first.pictures,
-        {**first.timing, "seconds": round(seconds, 2)},
-    )
+    timing = {**first.timing, "seconds": round(seconds, 2)}
+    return Report(protocol, means, {**first.tables, "members": by_name}, first.pictures, timing)
 
 
 def is_evaluated(workdir: Path, step: int) -> bool:
@@ -204,10 +192,8 @@ def draw_training(workdir: Path) -> None:
         title: [name for name in known if name.startswith(f"{diagnostics.PREFIX}{kind}/")]
         for kind, title in ATTENTION_CURVES.items()
     }
-    panels = _panels_with_data(panels, known)
-    if panels:
-        picture = plots.curves(history, panels)
-        files.write_png(workdir / "attention" / "training.png", picture)
+    if panels := _panels_with_data(panels, known):
+        files.write_png(workdir / "attention" / "training.png", plots.curves(history, panels))
 
 
 def _panels_with_data(

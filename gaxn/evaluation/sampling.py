@@ -1,8 +1,8 @@
 """Trained weights as samplers need them: which weights, which statistics, what attention sees."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import flax.traverse_util
 import numpy as np
 
@@ -40,26 +40,24 @@ def sampling_variables(state: TrainState, options: SamplingOptions) -> Variables
     return {"params": {**state.params, "generator": generator}, **state.collections}
 
 
-def attention_by_player(variables: Variables) -> Variables:
-    """Returns the intermediates of each player; none without attention."""
-    return variables.get("intermediates", {})
+def attention_by_player(
+    gan: nn.Module, variables: Variables, method: str, *inputs: Any
+) -> Variables:
+    """Returns the intermediates of each player in a method of a GAN; none without attention."""
+    _, updates = gan.apply(variables, *inputs, method=method, mutable=["intermediates"])
+    return updates.get("intermediates", {})
 
 
 def attention_weights(intermediates: Variables) -> dict[str, np.ndarray]:
-    """Returns the attention weights among a player's intermediates, by the path of their layer."""
-    flat = flax.traverse_util.flatten_dict(intermediates, sep="/")
-    return {
-        name.removesuffix("/weights"): value
-        for name, (value,) in flat.items()
-        if name.endswith("/weights")
-    }
+    """Returns the attention weights among intermediates, by the path of their layer."""
+    return {layer: weights for layer, (weights,) in _by_layer(intermediates, "/weights").items()}
 
 
-def attention_gammas(params: PyTree) -> Mapping[str, float]:
+def attention_gammas(params: PyTree) -> dict[str, float]:
     """Returns the learned scale of each attention layer that has one, by "player/layer"."""
-    flat = flax.traverse_util.flatten_dict(params, sep="/")
-    return {
-        name.removesuffix("/gamma"): float(value)
-        for name, value in flat.items()
-        if name.endswith("/gamma")
-    }
+    return {layer: float(gamma) for layer, gamma in _by_layer(params, "/gamma").items()}
+
+
+def _by_layer(tree: PyTree, end: str) -> dict[str, Any]:
+    flat = flax.traverse_util.flatten_dict(tree, sep="/")
+    return {name.removesuffix(end): leaf for name, leaf in flat.items() if name.endswith(end)}

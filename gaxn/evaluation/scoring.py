@@ -127,9 +127,7 @@ class SetStatistics:
 
     def available(self, metrics: Metrics) -> dict[str, Any]:
         """Returns the metrics whose states were collected."""
-        return {
-            name: metric for name, metric in metrics.items() if _state_name(metric) in self.states
-        }
+        return {name: each for name, each in metrics.items() if _state_name(each) in self.states}
 
     def state(self, name: str, metric: Any) -> Any:
         """Returns the state of one metric.
@@ -137,20 +135,22 @@ class SetStatistics:
         Raises:
             InputError: it was not collected.
         """
-        if _state_name(metric) not in self.states:
+        key = _state_name(metric)
+        if key not in self.states:
             raise InputError(
-                f"metric {name} needs {_state_name(metric)}, which the reference does not have; "
+                f"metric {name} needs {key}, which the reference does not have; "
                 f"it has {', '.join(self.states) or 'nothing'}"
             )
-        return self.states[_state_name(metric)]
+        return self.states[key]
 
 
 def select_applicable(metrics: Metrics, specs: Sequence[SetSpec]) -> dict[str, Any]:
     """Returns the metrics whose inputs every set provides."""
+    counts = [{**spec._asdict(), "images": spec.pictures, "logits": spec.classes} for spec in specs]
     return {
         name: metric
         for name, metric in metrics.items()
-        if all(_provides(spec, field) for spec in specs for field in metric.INPUTS)
+        if all(each[field] for each in counts for field in metric.INPUTS)
     }
 
 
@@ -224,10 +224,8 @@ def collect(
     """Reads every image once and collects the states of the metrics.
 
     Args:
-        images: the set.
-        extractor: of the features.
+        images, extractor, extract: the set, and `make_extract(extractor)`.
         metrics: the metrics to compute, all of them applicable.
-        extract: `make_extract(extractor)`.
         title: of the progress bar.
 
     Raises:
@@ -251,7 +249,9 @@ def collect(
 
     share = multihost.process_share(_batches(images.count))
     for indices in tqdm(share, title, leave=False, disable=None):
-        batch = _observe(images, extract, indices)
+        pixels, labels = images.read(indices)
+        features, logits, modes = extract(pixels)
+        batch = Observations(np.asarray(pixels), features, logits, modes, labels)
         for name, metric in collectors.items():
             inputs = (getattr(batch, field) for field in metric.INPUTS)
             pending[name].append((indices, *inputs))
@@ -290,16 +290,9 @@ def compute(metrics: Metrics, statistics: SetStatistics, reference: SetStatistic
 
 
 def timing(seconds: float, statistics: SetStatistics) -> dict[str, float]:
-    """Returns the timing of an evaluation, for its document.
-
-    Args:
-        seconds: in all, with compilation and reference.
-        statistics: of the scored set.
-    """
-    return {
-        "seconds": round(seconds, 2),
-        "images_per_second": round(statistics.spec.count / statistics.seconds, 1),
-    }
+    """Returns all seconds, with compilation and reference, and the speed of the scored set."""
+    speed = statistics.spec.count / statistics.seconds
+    return {"seconds": round(seconds, 2), "images_per_second": round(speed, 1)}
 
 
 def iterate_features(
@@ -313,9 +306,7 @@ def iterate_features(
 def save(statistics: SetStatistics, facts: Mapping[str, Any]) -> bytes:
     """Returns the content of a .npz of statistics; it has `mu` and `sigma` like pytorch-fid's.
 
-    Args:
-        statistics: of the set.
-        facts: the protocol, ready for JSON.
+    `facts` is the protocol, ready for JSON.
     """
     arrays = _to_arrays(statistics.states)
     for state in statistics.states.values():
@@ -362,17 +353,6 @@ def load(
     return SetStatistics(spec, states), facts
 
 
-def _provides(spec: SetSpec, field: str) -> bool:
-    """Returns whether batches of a set have a field of `Observations`."""
-    counts = {
-        "images": spec.pictures,
-        "logits": spec.classes,
-        "modes": spec.modes,
-        "labels": spec.labels,
-    }
-    return counts.get(field, 1) > 0
-
-
 def _problem(metric: Any, spec: SetSpec) -> str:
     """Returns why a metric of a set cannot be computed, or ""; a count of 0 is unknown."""
     if 0 < spec.count < metric.MIN_COUNT:
@@ -392,12 +372,6 @@ def _state_name(metric: Any) -> str:
 
 def _batches(count: int) -> list[np.ndarray]:
     return [np.arange(first, min(first + BATCH, count)) for first in range(0, count, BATCH)]
-
-
-def _observe(images: ImageSet, extract: Extract, indices: np.ndarray) -> Observations:
-    pixels, labels = images.read(indices)
-    output = extract(pixels)
-    return Observations(np.asarray(pixels), output.features, output.logits, output.modes, labels)
 
 
 def _to_arrays(states: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -57,16 +57,13 @@ class FeatureExtractor:
             InputError: the extractor cannot take images of this shape.
         """
         name, channels = self.card["extractor"], image_shape[-1]
+        expected = f"{self.channels} for the extractor {name}"
         valid = self.channels in (None, channels)
-        check(
-            "the number of channels", channels, valid, f"{self.channels} for the extractor {name}"
-        )
+        check("the number of channels", channels, valid, expected)
         dtype = np.uint8 if len(image_shape) == 3 else np.float32
+        images = jax.ShapeDtypeStruct((1, *image_shape), dtype)
         try:
-            return jax.eval_shape(
-                self.apply, self.params, jax.ShapeDtypeStruct((1, *image_shape), dtype)
-            )
+            return jax.eval_shape(self.apply, self.params, images)
         except (TypeError, ZeroDivisionError, flax.errors.ScopeParamShapeError):
-            raise InputError(
-                f"the extractor {name} was not made for images of {'x'.join(map(str, image_shape))}"
-            ) from None
+            size = "x".join(map(str, image_shape))
+            raise InputError(f"the extractor {name} was not made for images of {size}") from None

@@ -25,7 +25,6 @@ from gaxn.models.classifier import Classifier
 from gaxn.types import InputError, PyTree, check
 
 BATCH_SIZE, LEARNING_RATE = 64, 2e-3
-CACHE = "classifiers"
 SHIPPED = resources.files("gaxn.features") / "weights"
 
 
@@ -38,7 +37,7 @@ def train(
         train_source: labeled images to train on.
         test_source: labeled images to measure the accuracy on.
         seed: of the initial parameters and of the batches.
-        num_steps: number of gradient steps.
+        num_steps: gradient steps.
 
     Returns:
         The parameters, and the test accuracy in [0, 1].
@@ -121,22 +120,18 @@ def load(weights: str = "") -> FeatureExtractor:
 
 def load_or_train(train_source: Source, test_source: Source) -> FeatureExtractor:
     """Loads the shipped or the cached classifier of a data set; else trains one and caches it."""
-    cache = downloads.directory(CACHE)
+    cache = downloads.directory("classifiers")
     for directory in (SHIPPED, cache):
-        for card_path in _cards(directory):
+        paths = directory.iterdir() if directory.is_dir() else ()
+        for card_path in sorted(paths, key=lambda path: path.name):
+            if not card_path.name.endswith(".json"):
+                continue
             if json.loads(card_path.read_text())["trained_on"] == train_source.identity:
                 return _read(directory / card_path.name.replace(".json", ".npz"), card_path)
     print(f"no classifier for {train_source.identity} yet: training one", flush=True)
     params, accuracy = train(train_source, test_source)
     name = hashlib.sha256(train_source.identity.encode()).hexdigest()[:12]
     return _extractor(params, save(cache / f"{name}.npz", train_source, params, accuracy))
-
-
-def _cards(directory: Traversable) -> list[Traversable]:
-    if not directory.is_dir():
-        return []
-    cards = [path for path in directory.iterdir() if path.name.endswith(".json")]
-    return sorted(cards, key=lambda path: path.name)
 
 
 def _read(path: Traversable, card_path: Traversable) -> FeatureExtractor:

@@ -37,9 +37,8 @@ def load(weights: str = "", preprocessing: str = "tf") -> FeatureExtractor:
         InputError: there are no such weights, they do not fit the network, or there is no such
             preprocessing.
     """
-    valid = preprocessing in PREPROCESSINGS
-    check("preprocessing", preprocessing, valid, ", ".join(PREPROCESSINGS))
-    resize = PREPROCESSINGS[preprocessing]
+    resize = PREPROCESSINGS.get(preprocessing)
+    check("preprocessing", preprocessing, resize is not None, ", ".join(PREPROCESSINGS))
     params, digest = _weights(weights)
     network = Inception()
 

@@ -6,7 +6,7 @@ than 1 or 3 is refused with an InputError. Scores by different ways are not comp
 al., 2022).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -51,11 +51,7 @@ def clean(images: Pixels) -> Images:
     return (jnp.clip(x, 0, 255) - 128) / 128
 
 
-PREPROCESSINGS: Mapping[str, Callable[[Pixels], Images]] = {
-    "tf": tf,
-    "torch": torch,
-    "clean": clean,
-}
+PREPROCESSINGS = {"tf": tf, "torch": torch, "clean": clean}
 
 
 def _to_rgb(images: Pixels) -> Images:
@@ -76,19 +72,15 @@ def _center_positions(side: int) -> Positions:
 
 
 def _bilinear(x: Images, positions: Callable[[int], Positions]) -> Images:
+    """Interpolates linearly between pixels along both axes; edge pixels extend beyond the image."""
     for axis in (2, 1):
-        x = _interpolate(x, positions(x.shape[axis]), axis)
+        last = x.shape[axis] - 1
+        places = np.clip(positions(last + 1), 0, last)
+        low = places.astype(np.int32)
+        weights = np.expand_dims(places - low, tuple(range(1, x.ndim - axis)))
+        first, second = (jnp.take(x, index, axis) for index in (low, np.minimum(low + 1, last)))
+        x = first + (second - first) * weights
     return x
-
-
-def _interpolate(x: Images, positions: Positions, axis: int) -> Images:
-    """Interpolates linearly between pixels along an axis; edge pixels extend beyond the image."""
-    last = x.shape[axis] - 1
-    positions = np.clip(positions, 0, last)
-    low = positions.astype(np.int32)
-    weights = np.expand_dims(positions - low, tuple(range(1, x.ndim - axis)))
-    first, second = (jnp.take(x, index, axis) for index in (low, np.minimum(low + 1, last)))
-    return first + (second - first) * weights
 
 
 def _bicubic_weights(side: int) -> Float[np.ndarray, "299 side"]:

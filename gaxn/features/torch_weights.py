@@ -74,28 +74,16 @@ class _Dict(dict):
         pass
 
 
-def _tensor(
-    storage: _Storage,
-    offset: int,
-    shape: tuple,
-    strides: tuple,
-    requires_gradient: bool = False,
-    hooks: Any = None,
-    metadata: Any = None,
-) -> _Tensor:
+def _tensor(storage, offset, shape, strides, _requires_gradient=False, _hooks=None, metadata=None):
     if metadata:
         raise ValueError("it holds a negated or conjugated tensor")
     return _Tensor(storage, offset, shape, strides)
 
 
-def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
-    return tensor
-
-
 KNOWN = {
     "collections.OrderedDict": _Callable(_Dict),
     "torch._utils._rebuild_tensor_v2": _Callable(_tensor),
-    "torch._utils._rebuild_parameter": _Callable(_parameter),
+    "torch._utils._rebuild_parameter": _Callable(lambda tensor, *_: tensor),
     **{f"torch.{name}": _Type(dtype) for name, dtype in DTYPES.items()},
 }
 
@@ -109,16 +97,14 @@ def read(content: bytes) -> dict[str, np.ndarray]:
     Raises:
         ValueError: it is not such a file, is damaged, or holds anything but tensors by name.
     """
-    if content.startswith(ZIP):
-        reader = _read_zip
-    elif content.startswith(LEGACY):
-        reader = _read_legacy
-    else:
-        raise ValueError("not a PyTorch file")
     try:
-        return reader(content)
+        if content.startswith(ZIP):
+            return _read_zip(content)
+        if content.startswith(LEGACY):
+            return _read_legacy(content)
     except ERRORS as error:
         raise ValueError(f"damaged or cut off ({type(error).__name__}: {error})") from None
+    raise ValueError("not a PyTorch file")
 
 
 def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
@@ -136,11 +122,7 @@ def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that creates only the records above.
-
-    Attributes:
-        storages: storages that the pickle refers to, by key.
-    """
+    """An unpickler that creates only the records above; `storages` are those it refers to."""
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)

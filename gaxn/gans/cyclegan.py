@@ -13,7 +13,7 @@ from gaxn import keys
 from gaxn.data import pixels
 from gaxn.gans import BaseGAN
 from gaxn.nn.history import ImageHistory
-from gaxn.objectives.objective import Objective
+from gaxn.objectives.objective import LossInputs, Objective
 from gaxn.objectives.schedules import linear_decay
 from gaxn.types import Batch, Images, Indices, InputError, Logits, PRNGKey, Scalars, check
 
@@ -130,9 +130,8 @@ class CycleGAN(BaseGAN):
             def generate(images: Images) -> Images:
                 return history(generator(images, train=True), history_keys)
 
-            return objective.discriminator_loss(
-                real, source, generate, None, examples, domain_key, step
-            )
+            inputs = LossInputs(real, source, generate, None, examples, domain_key, step)
+            return objective.discriminator_loss(inputs)
 
         loss_a, scalars_a = loss(
             "a", a, b, self.discriminator_of_a, self.generator.a, self.discriminator_history_a
@@ -156,9 +155,8 @@ class CycleGAN(BaseGAN):
                 return fake if images is source else translate(images)
 
             domain_key = keys.stream(key, f"critic of {domain}")
-            return objective.generator_loss(
-                real, source, generate, None, examples, domain_key, step
-            )
+            inputs = LossInputs(real, source, generate, None, examples, domain_key, step)
+            return objective.generator_loss(inputs)
 
         loss_a, scalars_a = adversarial("a", self.discriminator_of_a, a, b, fake_a, to_a)
         loss_b, scalars_b = adversarial("b", self.discriminator_of_b, b, a, fake_b, to_b)

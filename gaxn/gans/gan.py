@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from gaxn import keys
 from gaxn.data import pixels
 from gaxn.distributed import axis
 from gaxn.gans import BaseGAN
-from gaxn.objectives.objective import Objective
+from gaxn.objectives.objective import LossInputs, Objective
 from gaxn.types import Batch, Images, Indices, Labels, Latents, Logits, PRNGKey, Scalars
 
 
@@ -41,22 +42,22 @@ class GAN(BaseGAN):
     def __call__(self, batch: Batch, key: PRNGKey) -> Logits:
         """Runs both networks once, so that Flax creates their variables."""
         examples = axis.example_indices(batch.images.shape[0])
-        _, latents, generate, labels = self._inputs(batch, examples, key)
-        return self.discriminator_objective(generate(latents), labels)
+        inputs = self._inputs(batch, examples, key, jnp.int32(0))
+        return self.discriminator_objective(inputs.generate(inputs.inputs), inputs.labels)
 
     def discriminator_loss(
         self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array
     ) -> tuple[jax.Array, Scalars]:
         """Computes the discriminator's loss on real images and as many generated ones."""
-        inputs = self._inputs(batch, examples, key)
-        return self.discriminator_objective.discriminator_loss(*inputs, examples, key, step)
+        inputs = self._inputs(batch, examples, key, step)
+        return self.discriminator_objective.discriminator_loss(inputs)
 
     def generator_loss(
         self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array
     ) -> tuple[jax.Array, Scalars]:
         """Computes the generator's loss."""
-        inputs = self._inputs(batch, examples, key)
-        return self.discriminator_objective.generator_loss(*inputs, examples, key, step)
+        inputs = self._inputs(batch, examples, key, step)
+        return self.discriminator_objective.generator_loss(inputs)
 
     def generate(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         """Generates images in [-1, 1]; in eval mode (`train` false) by running statistics."""
@@ -70,15 +71,15 @@ class GAN(BaseGAN):
         """Returns the discriminator's logits in eval mode, one per image."""
         return self.discriminator_objective.discriminate_single(images, labels)
 
-    def _inputs(self, batch: Batch, examples: Indices, key: PRNGKey) -> tuple:
-        """Returns real images, latents, the generator in train mode, and labels."""
+    def _inputs(self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array) -> LossInputs:
         labels = batch.labels if self.conditional else None
         latents = draw_latents(keys.stream(key, "latent"), examples, self.latent_size)
 
         def generate(latents: Latents) -> Images:
             return self.generator(latents, labels, train=True)
 
-        return pixels.decode(batch.images), latents, generate, labels
+        real = pixels.decode(batch.images)
+        return LossInputs(real, latents, generate, labels, examples, key, step)
 
 
 def draw_latents(

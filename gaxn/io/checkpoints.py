@@ -4,6 +4,7 @@ Orbax restores a flipped bit without an error. So each checkpoint has a CRC-32 o
 that does not match is moved away, and the checkpoint before it is restored.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -21,10 +22,8 @@ from gaxn.types import PyTree
 log = logging.getLogger(__name__)
 
 
-class Checkpoints:
-    """The checkpoints of one run.
-
-    A context manager: its exit waits for the last save, and raises its error if it failed.
+class Checkpoints(contextlib.AbstractContextManager):
+    """The checkpoints of one run; leaving the context waits for the last save, as `wait` does.
 
     Args:
         directory: where the checkpoints are stored.
@@ -36,9 +35,6 @@ class Checkpoints:
         self._directory = directory.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._directory, options=options)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, *_) -> None:
         self.wait()
@@ -59,14 +55,10 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self._check_disk_space(step, state)
-        started = self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                checksums=ocp.args.JsonSave(checksums(state)),
-            ),
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), checksums=ocp.args.JsonSave(checksums(state))
         )
-        if not started:
+        if not self._manager.save(step, args=args):
             raise ValueError(f"{self._directory} has later steps than {step}: {self.steps()}")
 
     def wait(self) -> None:
@@ -127,10 +119,9 @@ class Checkpoints:
             restored = self._manager.restore(step, args=args)
         except Exception as error:  # noqa: BLE001
             return f"cannot be read ({str(error).splitlines()[0][:120]})", None
-        expected, actual = restored.checksums, checksums(restored.state)
-        damaged = [leaf for leaf in actual if expected.get(leaf) != actual[leaf]]
-        if damaged:
-            return f"does not match its checksum in {damaged[0]}", None
+        for leaf, checksum in checksums(restored.state).items():
+            if restored.checksums.get(leaf) != checksum:
+                return f"does not match its checksum in {leaf}", None
         return None, restored.state
 
     def _move_away(self, step: int, problem: str) -> None:
@@ -150,12 +141,9 @@ class Checkpoints:
 
 def checksums(state: PyTree) -> dict[str, str]:
     """Returns a CRC-32 of the bytes, shape and dtype of each leaf, by its path."""
-    return {
-        jax.tree_util.keystr(path): _checksum(np.asarray(leaf))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-
-
-def _checksum(leaf: np.ndarray) -> str:
-    header = f"{leaf.dtype.str}{leaf.shape}".encode()
-    return f"{zlib.crc32(np.ascontiguousarray(leaf).tobytes(), zlib.crc32(header)):08x}"
+    result = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        header = zlib.crc32(f"{array.dtype.str}{array.shape}".encode())
+        result[jax.tree_util.keystr(path)] = f"{zlib.crc32(array.tobytes(), header):08x}"
+    return result

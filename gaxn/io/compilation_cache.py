@@ -1,5 +1,6 @@
 """A cache of compiled programs in `GAXN_CACHE/xla`: a second start compiles nothing."""
 
+import contextlib
 import hashlib
 import logging
 import platform
@@ -33,8 +34,7 @@ def enable() -> None:
     min_seconds = 0.0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
         remove_oldest(folder, MAX_BYTES)
     except OSError as error:
         log.warning("warning: compiled programs cannot be kept in %s (%s)", folder, error.strerror)
@@ -63,12 +63,10 @@ def remove_oldest(folder: Path, limit: int) -> None:
     """Removes the oldest files of a folder until the rest has at most `limit` bytes."""
     files = []
     for path in folder.iterdir():
-        try:
+        # Another process may have removed it.
+        with contextlib.suppress(FileNotFoundError):
             status = path.stat()
-        except FileNotFoundError:
-            # Another process has removed it.
-            continue
-        files.append((status.st_mtime_ns, status.st_size, path))
+            files.append((status.st_mtime_ns, status.st_size, path))
     size = 0
     for _, file_size, path in sorted(files, reverse=True):
         size += file_size

@@ -58,9 +58,8 @@ def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None])
             return path
         part.unlink()
         problems.append(f"{url} ({problem})")
-    raise InputError(
-        f"{path.name} could not be downloaded: {'; '.join(problems)}; put it at {path}"
-    )
+    tried = "; ".join(problems)
+    raise InputError(f"{path.name} could not be downloaded: {tried}; put it at {path}")
 
 
 def _download(url: str, part: Path) -> None:
@@ -75,14 +74,8 @@ def _download(url: str, part: Path) -> None:
         if response.status_code != requests.codes.partial_content:
             start = 0
         total = start + int(response.headers.get("Content-Length", 0))
-        bar = tqdm(
-            initial=start,
-            total=total or None,
-            unit="B",
-            unit_scale=True,
-            desc=part.stem,
-            leave=False,
-        )
+        units = {"unit": "B", "unit_scale": True}
+        bar = tqdm(initial=start, total=total or None, desc=part.stem, leave=False, **units)
         with bar, part.open("ab" if start else "wb") as file:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)

@@ -5,7 +5,6 @@ several processes only the first writes.
 """
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,8 +41,7 @@ def check_writable(path: Path, field: str, protected: Iterable[Path] = ()) -> No
 
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON, with null for numbers that are not finite."""
-    text = _dumps(value, indent=2) + "\n"
-    _write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_bytes(path, f"{_dumps(value, indent=2)}\n".encode())
 
 
 def read_json(path: Path) -> Any:
@@ -60,15 +58,12 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes all records of a .jsonl file."""
-    text = "".join(_dumps(record) + "\n" for record in records)
-    _write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_bytes(path, "".join(f"{_dumps(record)}\n" for record in records).encode())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a .jsonl file, but for a last line that a crash cut short."""
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
+    lines = path.read_text().split("\n") if path.exists() else []
     return [json.loads(line) for line in lines[:-1]]
 
 
@@ -100,12 +95,8 @@ def write_gif(
     """
     first, *others = (Image.fromarray(frame) for frame in frames)
     duration = max(40, int(1000 * seconds / len(frames)))
-    options = {
-        "save_all": True,
-        "append_images": others,
-        "duration": [duration] * len(others) + [duration + int(1000 * pause)],
-        "loop": 0,
-    }
+    durations = [duration] * len(others) + [duration + int(1000 * pause)]
+    options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
     _write_atomically(path, lambda temporary: first.save(temporary, **options))
 
 
@@ -124,15 +115,6 @@ def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def _dumps(value: Any, indent: int | None = None) -> str:
-    # NaN and Infinity are not JSON: other readers reject them.
-    return json.dumps(_finite_or_null(value), indent=indent, allow_nan=False)
-
-
-def _finite_or_null(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite_or_null(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite_or_null(item) for item in value]
-    return value
+    # NaN and Infinity, which json writes by default, are not JSON: other readers reject them.
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=indent)

@@ -19,8 +19,7 @@ def grid(images: UInt8[np.ndarray, "rows columns height width channels"], gap: i
     images = np.repeat(images, 3 // images.shape[-1], axis=-1)
     scale = max(1, -(-64 // images.shape[2]))
     images = images.repeat(scale, axis=2).repeat(scale, axis=3)
-    edge = ((0, 0), (0, 0), (gap, 0), (gap, 0), (0, 0))
-    images = np.pad(images, edge, constant_values=255)
+    images = np.pad(images, ((0, 0), (0, 0), (gap, 0), (gap, 0), (0, 0)), constant_values=255)
     rows, columns, height, width, _ = images.shape
     picture = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
     return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255)
@@ -60,20 +59,17 @@ def compare_curves(
         names: of the scalars.
         abscissae: names of what they are plotted against.
     """
-    size = (6 * len(abscissae), 2.4 * len(names) + 0.5)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure((6 * len(abscissae), 2.4 * len(names) + 0.5), layout="constrained")
     panels = figure.subplots(len(names), len(abscissae), squeeze=False, sharex="col", sharey="row")
     for (row, column), axes in np.ndenumerate(panels):
         name, abscissa = names[row], abscissae[column]
         for label, history in histories.items():
             points = [(line[abscissa], line[name]) for line in history if name in line]
             axes.plot(*np.reshape(points, (-1, 2)).T, label=label, linewidth=1, alpha=0.8)
+        axes.set(xlabel=abscissa, ylabel=name)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-        if column == 0:
-            axes.set_ylabel(name)
-        if row == len(names) - 1:
-            axes.set_xlabel(abscissa)
+        axes.label_outer()
     lines, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside upper center", ncols=4)
     return _render(figure)
@@ -139,9 +135,8 @@ def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str]) 
     axes.set_yticks(range(len(names)), names)
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
-        text = f"{share:.1%}\n{count:,}"
-        color = "white" if share > 0.5 else "black"
-        axes.text(column, row, text, ha="center", va="center", color=color, fontsize="small")
+        style = {"color": "white" if share > 0.5 else "black", "fontsize": "small"}
+        axes.text(column, row, f"{share:.1%}\n{count:,}", ha="center", va="center", **style)
     return _render(figure)
 
 
@@ -162,8 +157,7 @@ def attention(
     rows, columns = 1 + len(queries), len(images)
     figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize="medium")
-    gap = 0.06
-    pitch = 1 + gap
+    pitch = 1.06
     # One pair of axes for all: separate ones take twice as long.
     axes = figure.subplots()
     axes.set_axis_off()
@@ -178,7 +172,7 @@ def attention(
             heat = weights[column, row - 1]
             axes.imshow(heat, cmap="inferno", extent=extent, alpha=0.7, interpolation="bilinear")
             axes.plot(left + x, top + y, "+", color="cyan", markersize=10, markeredgewidth=2)
-    axes.set(xlim=(0, pitch * columns - gap), ylim=(pitch * rows - gap, 0))
+    axes.set(xlim=(0, left + 1), ylim=(top + 1, 0))
     return _render(figure)
 
 
@@ -208,8 +202,7 @@ def heat_maps(maps: Sequence[Sequence[HeatMap]], title: str) -> Picture:
     cell, margin = 0.3, 1.4
     height = sum(cell * max(len(each.rows) for each in row) + margin for row in maps)
     width = max(sum(cell * len(each.columns) + margin for each in row) for row in maps)
-    size = (max(width + 0.8, 8), height + 0.4)
-    figure = Figure(figsize=size, layout="constrained", dpi=120)
+    figure = Figure((max(width + 0.8, 8), height + 0.4), dpi=120, layout="constrained")
     figure.suptitle(title)
     highest = max(each.weights.max() for row in maps for each in row)
     panels = figure.subplots(len(maps), max(map(len, maps)), squeeze=False)
@@ -236,14 +229,12 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, highest: float) -> None:
     axes.tick_params(length=0)
     for (row, column), weight in np.ndenumerate(heat_map.weights):
         color = "white" if weight > 0.55 * highest else "black"
-        number = f"{100 * weight:.0f}"
         style = {"ha": "center", "va": "center", "color": color, "fontsize": 6.5}
-        axes.text(column, row, number, in_layout=False, **style)
+        axes.text(column, row, f"{100 * weight:.0f}", in_layout=False, **style)
     if heat_map.frame is not None:
         row, column = heat_map.frame
-        corner = column - 0.5, row - 0.5
-        frame = Rectangle(corner, 1, 1, fill=False, color="crimson", linewidth=2, clip_on=False)
-        axes.add_patch(frame)
+        style = {"fill": False, "color": "crimson", "linewidth": 2, "clip_on": False}
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style))
 
 
 def _render(figure: Figure) -> Picture:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from gaxn.distributed import multihost
 from gaxn.io import files
 from gaxn.types import InputError
@@ -75,8 +77,10 @@ def check_same_config(workdir: Path, config: Mapping[str, Any], free: Set[str]) 
         InputError: they differ outside the `free` fields (the message names the fields and both
             values), or there is no such run.
     """
-    old = _flatten(read_run_record(workdir)["config"])
-    new = _flatten(json.loads(json.dumps(config)))
+    old, new = (
+        flatten_dict(tree, is_leaf=lambda path, leaf: path and not leaf, sep=".")
+        for tree in (read_run_record(workdir)["config"], json.loads(json.dumps(config)))
+    )
     differences = [
         f"{name} ({old.get(name, 'absent')} there, {new.get(name, 'absent')} here)"
         for name in sorted(old.keys() | new.keys())
@@ -93,11 +97,3 @@ def rewind(path: Path, step: int) -> None:
     """Drops the records of a .jsonl file after `step`, which a resumed run will write again."""
     if path.exists():
         files.write_lines(path, [row for row in files.read_lines(path) if row["step"] <= step])
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves = {}
-    for name, value in tree.items():
-        is_group = isinstance(value, Mapping) and value
-        leaves |= _flatten(value, f"{prefix}{name}.") if is_group else {f"{prefix}{name}": value}
-    return leaves

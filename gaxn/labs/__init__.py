@@ -4,17 +4,13 @@ The fields of a `Lab` are the fields of its config, besides `lab`, the name of t
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from gaxn.types import Report
 
-
-class Lab(Protocol):
-    """A small experiment with a fixed result."""
-
-    def __call__(self) -> Report:
-        """Computes everything anew, with the same result every time."""
+Lab = Callable[[], Report]
+"""A small experiment; it computes everything anew, with the same result every time."""
 
 
 @dataclasses.dataclass(frozen=True)

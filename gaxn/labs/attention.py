@@ -12,20 +12,9 @@ from jaxtyping import Array, Int
 from gaxn import keys
 from gaxn.io import plots
 from gaxn.io.plots import HeatMap, Picture
-from gaxn.labs import grammar
+from gaxn.labs import grammar, reader
 from gaxn.labs.grammar import Sentences
-from gaxn.labs.reader import (
-    Evaluation,
-    Inflection,
-    LayerOutput,
-    Reader,
-    Words,
-    encode,
-    evaluate,
-    run_untrained,
-    train,
-    weight_statistics,
-)
+from gaxn.labs.reader import Evaluation, LayerOutput, Reader, Words
 from gaxn.nn.transformer import MultiHeadSelfAttention
 from gaxn.types import PRNGKey, Report, check
 
@@ -102,7 +91,7 @@ class Lab:
         """Computes everything: about 20 seconds on one core."""
         key = jax.random.key(self.seed)
         words = self.sentence.split()
-        batch = encode((words, words[::-1]), self.tokens)
+        batch = reader.encode((words, words[::-1]), self.tokens)
         layer = self._run_untrained(batch, self.width, self.heads, keys.stream(key, "layer"))
         sweep = {
             (width, heads): self._run_untrained(
@@ -112,7 +101,8 @@ class Lab:
             for heads in self.sweep_heads
         }
         statistics = {
-            sizes: weight_statistics(output.weights, len(words)) for sizes, output in sweep.items()
+            sizes: reader.weight_statistics(output.weights, len(words))
+            for sizes, output in sweep.items()
         }
         task = self._run_task(keys.stream(key, "task"))
         protocol = {
@@ -126,7 +116,7 @@ class Lab:
         tables = {
             "input_shape": layer.inputs.shape,
             "output_shape": layer.outputs.shape,
-            "layer": weight_statistics(layer.weights, len(words)),
+            "layer": reader.weight_statistics(layer.weights, len(words)),
             "sweep": [
                 {"width": width, "heads": heads, **row}
                 for (width, heads), row in statistics.items()
@@ -141,30 +131,27 @@ class Lab:
         return Report(protocol, task.figures, tables, pictures)
 
     def _run_untrained(self, batch: Words, width: int, heads: int, key: PRNGKey) -> LayerOutput:
-        reader = Reader(int(batch.max()) + 1, width, heads, self.positions, self.scale)
-        return run_untrained(reader, batch, key)
+        network = Reader(int(batch.max()) + 1, width, heads, self.positions, self.scale)
+        return reader.run_untrained(network, batch, key)
 
     def _run_task(self, key: PRNGKey) -> Report:
         """Evaluates the task before training, after it, and after it with uniform attention."""
-        reader = Reader(
-            len(grammar.WORDS), self.width, self.task_heads, self.positions, self.task_scale
-        )
-        network = Inflection(reader)
+        sizes = len(grammar.WORDS), self.width, self.task_heads
+        network = reader.Inflection(Reader(*sizes, self.positions, self.task_scale))
         test = grammar.draw(keys.stream(key, "test"), jnp.arange(self.task_examples))
         count = self.task_steps * self.task_batch
         indices = jnp.arange(count).reshape(self.task_steps, self.task_batch)
         training = grammar.draw(keys.stream(key, "train"), indices)
         not_in_test = ~np.isin(_sentence_ids(training.words), _sentence_ids(test.words))
-        initialize = jax.jit(network.init)
-        params = initialize(keys.stream(key, "parameters"), test.words, test.verb)["params"]
+        init_key = keys.stream(key, "parameters")
+        params = jax.jit(network.init)(init_key, test.words, test.verb)["params"]
         (trained, losses), (uniform, uniform_losses) = (
-            train(network, params, training, not_in_test, self.task_learning_rate, query_scale)
-            for query_scale in (1.0, 0.0)
+            reader.train(network, params, training, not_in_test, self.task_learning_rate, scale)
+            for scale in (1.0, 0.0)
         )
         evaluations = {
-            "before": evaluate(network, params, test),
-            "after": evaluate(network, trained, test),
-            "uniform": evaluate(network, uniform, test),
+            when: jax.device_get(reader.evaluate(network, variables, test))
+            for when, variables in (("before", params), ("after", trained), ("uniform", uniform))
         }
         history = [
             {"step": step, "trained": float(loss), "trained, uniform attention": float(flat)}
@@ -184,11 +171,9 @@ class Lab:
                 "uniform": "trained in the same way, but with uniform attention",
             },
             figures={
-                **{f"accuracy/{when}": each.accuracy for when, each in evaluations.items()},
-                **{
-                    f"on_subject/{when}": float(np.mean(each.on_subject))
-                    for when, each in evaluations.items()
-                },
+                f"{name}/{when}": float(np.mean(getattr(each, name)))
+                for name in ("accuracy", "on_subject")
+                for when, each in evaluations.items()
             },
             tables={
                 "on_subject_by_head": {
@@ -255,20 +240,19 @@ def _draw_trained(test: Sentences, before: Evaluation, after: Evaluation) -> Pic
         # Long sentences, each with its subject in another phrase.
         distance = np.abs(test.subject[candidates] - (1 + 3 * answer))
         index = candidates[np.lexsort((distance, -test.verb[candidates]))[0]]
-        verb = int(test.verb[index])
+        verb, subject = int(test.verb[index]), int(test.subject[index])
         words = [grammar.WORDS[word] for word in test.words[index, : verb + 1]]
-        subject = None if name == "nonsense" else int(test.subject[index])
+        nonsense = name == "nonsense"
         row = []
         for when, evaluation in (("before", before), ("after", after)):
             all_weights = evaluation.weights[index, :, : verb + 1, : verb + 1]
             for head, weights in enumerate(all_weights, 1):
                 title = f"{when} training, head {head}: "
-                if subject is None:
+                if nonsense:
                     title += f"nothing here can {words[verb]}"
-                    frame = None
                 else:
                     title += f"{weights[verb, subject]:.2f} of {words[verb]} on {words[subject]}"
-                    frame = verb, subject
+                frame = None if nonsense else (verb, subject)
                 row.append(HeatMap(weights, words, words, title, frame))
         rows.append(row)
     title = "the verb, in the last row, attends to its subject, framed; no other row is used"

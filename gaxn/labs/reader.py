@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ from gaxn.nn.transformer import MultiHeadSelfAttention, Tokens, sinusoids
 from gaxn.types import InputError, PRNGKey, PyTree
 
 Words = Int[Array, "batch tokens"]
-Weights = Float[np.ndarray, "*batch heads queries keys"]
+Weights = Float[Array | np.ndarray, "batch heads queries keys"]
 
 
 class Reader(nn.Module):
@@ -72,13 +73,7 @@ class Inflection(nn.Module):
 
 
 class LayerOutput(NamedTuple):
-    """The attention layer on a batch of words.
-
-    Attributes:
-        inputs: of the layer, [batch, tokens, width].
-        outputs: of the same shape.
-        weights: row = query, column = key.
-    """
+    """The attention layer on a batch of words: [batch, tokens, width] in and out, and weights."""
 
     inputs: Tokens
     outputs: Tokens
@@ -94,8 +89,8 @@ class Evaluation(NamedTuple):
         weights: of every sentence.
     """
 
-    accuracy: float
-    on_subject: Float[np.ndarray, "heads"]
+    accuracy: Float[Array, ""]
+    on_subject: Float[Array, "heads"]
     weights: Weights
 
 
@@ -164,9 +159,8 @@ def train(
     Raises:
         InputError: a loss is not finite.
     """
-    trained, losses = jax.device_get(
-        _train(network, params, sentences, mask, learning_rate, query_scale)
-    )
+    inputs = params, sentences, mask, learning_rate, query_scale
+    trained, losses = jax.device_get(_train(network, *inputs))
     for index in np.flatnonzero(~np.isfinite(losses))[:1]:
         raise InputError(
             f"the loss must stay finite, got {losses[index]} at step {index + 1}; "
@@ -198,28 +192,22 @@ def _train(network, params, sentences, mask, learning_rate, query_scale):
 
 def _scale_queries(params: PyTree, factor: float | jax.Array) -> PyTree:
     """Returns the parameters of an `Inflection` with the queries multiplied by a factor."""
-    attention = params["reader"]["attention"]
-    query = jax.tree.map(lambda leaf: factor * leaf, attention["query"])
-    reader = {**params["reader"], "attention": {**attention, "query": query}}
-    return {**params, "reader": reader}
-
-
-def evaluate(network: Inflection, params: PyTree, sentences: Sentences) -> Evaluation:
-    """Evaluates a network on sentences, [batch]."""
-    accuracy, on_subject, weights = jax.device_get(_evaluate(network, params, sentences))
-    return Evaluation(float(accuracy), on_subject, weights)
+    return flax.traverse_util.path_aware_map(
+        lambda path, leaf: factor * leaf if "query" in path else leaf, params
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _evaluate(network, params, sentences):
+def evaluate(network: Inflection, params: PyTree, sentences: Sentences) -> Evaluation:
+    """Evaluates a network on sentences, [batch]."""
     inputs = {"params": params}, sentences.words, sentences.verb
     logits, sown = network.apply(*inputs, mutable=["intermediates"])
     (weights,) = sown["intermediates"]["reader"]["attention"]["weights"]
     index = jnp.arange(len(sentences.verb))
     on_subject = weights[index, :, sentences.verb, sentences.subject]
     makes_sense = sentences.answer != grammar.ANSWERS.index("nonsense")
-    return (
-        (logits.argmax(axis=-1) == sentences.answer).mean(),
-        on_subject.mean(axis=0, where=makes_sense[:, None]),
-        weights,
+    return Evaluation(
+        accuracy=(logits.argmax(axis=-1) == sentences.answer).mean(),
+        on_subject=on_subject.mean(axis=0, where=makes_sense[:, None]),
+        weights=weights,
     )

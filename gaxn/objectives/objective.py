@@ -6,6 +6,7 @@ from: latents, or other images.
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -32,7 +33,27 @@ from gaxn.types import (
     check,
 )
 
-Inputs = Float[Array, "batch ..."]
+
+class LossInputs(NamedTuple):
+    """The inputs of an objective in one player update.
+
+    Attributes:
+        real: images in [-1, 1].
+        inputs: of the generator: latents, or other images.
+        generate: inputs -> images in [-1, 1].
+        labels: of real and generated images; None if there are none.
+        examples: indices in the global batch, from which random numbers are drawn.
+        key: of the player update.
+        step: training steps before this one.
+    """
+
+    real: Images
+    inputs: Float[Array, "batch ..."]
+    generate: Callable[[jax.Array], Images]
+    labels: Labels | None
+    examples: Indices
+    key: PRNGKey
+    step: jax.Array
 
 
 def make_objective(
@@ -121,32 +142,14 @@ class Objective(nn.Module):
             )
         return output.logits
 
-    def discriminator_loss(
-        self,
-        real: Images,
-        inputs: Inputs,
-        generate: Callable[[Inputs], Images],
-        labels: Labels | None,
-        examples: Indices,
-        key: PRNGKey,
-        step: jax.Array,
-    ) -> tuple[jax.Array, Scalars]:
+    def discriminator_loss(self, inputs: LossInputs) -> tuple[jax.Array, Scalars]:
         """Computes the discriminator's loss.
-
-        Args:
-            real: images in [-1, 1].
-            inputs: of the generator.
-            generate: inputs -> images in [-1, 1].
-            labels: of both; None if there are none.
-            examples: indices in the global batch, from which random numbers are drawn.
-            key: of the player update.
-            step: training steps before this one.
 
         Returns:
             The loss, and scalars for the log: penalties without their weights, regularizers
             with theirs.
         """
-        batch = self._inputs(self._output_pair, real, inputs, generate, labels, examples, key, step)
+        batch = self._discriminate(self._output_pair, inputs)
         real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
         values = per_example(self.loss.discriminator(real_logits, fake_logits))
         scalars = {
@@ -155,44 +158,25 @@ class Objective(nn.Module):
             "fake": fake_logits.mean(),
         }
         for name, penalty in self.penalties.items():
-            penalty_values = self._penalty_values(penalty, batch, examples, key, step)
+            penalty_values = self._penalty_values(penalty, batch, inputs)
             values += penalty.weight * penalty.interval * penalty_values
             scalars[name] = penalty_values.mean()
-        terms = {
-            name: term.discriminator(batch, keys.per_example(keys.stream(key, name), examples))
-            for name, term in self.terms.items()
-        }
-        terms = {name: term.mean() for name, term in terms.items() if term is not None}
+        terms = self._regularize("discriminator", batch, inputs)
         if self.ada_target:
             scalars["ada_probability"] = self.ada()
             count = axis.gather(per_example(real_logits)).size * self.packing
             self.ada.adjust(per_example(real_logits), count)
         return values.mean() + sum(terms.values()), scalars | terms
 
-    def generator_loss(
-        self,
-        real: Images,
-        inputs: Inputs,
-        generate: Callable[[Inputs], Images],
-        labels: Labels | None,
-        examples: Indices,
-        key: PRNGKey,
-        step: jax.Array,
-    ) -> tuple[jax.Array, Scalars]:
-        """Computes the generator's loss; arguments and results are `discriminator_loss`'s."""
-        batch = self._inputs(
-            self._separate_outputs, real, inputs, generate, labels, examples, key, step
-        )
+    def generator_loss(self, inputs: LossInputs) -> tuple[jax.Array, Scalars]:
+        """Computes the generator's loss, and scalars for the log: regularizers with weights."""
+        batch = self._discriminate(self._separate_outputs, inputs)
         real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
         values = per_example(self.loss.generator(real_logits, fake_logits))
         if self.top_share < 1:
-            progress = jnp.minimum(step / self.top_until, 1)
+            progress = jnp.minimum(inputs.step / self.top_until, 1)
             values *= top_weights(per_example(fake_logits), 1 - (1 - self.top_share) * progress)
-        terms = {
-            name: term.generator(batch, keys.per_example(keys.stream(key, name), examples))
-            for name, term in self.terms.items()
-        }
-        terms = {name: term.mean() for name, term in terms.items() if term is not None}
+        terms = self._regularize("generator", batch, inputs)
         return values.mean() + sum(terms.values()), terms
 
     def discriminate(self, images: Images, labels: Labels | None) -> Logits:
@@ -203,37 +187,44 @@ class Objective(nn.Module):
         """Returns logits as `discriminate`, one per image: packs are copies of one image."""
         return self.discriminate(jnp.repeat(images, self.packing, axis=0), labels)
 
-    def _inputs(
+    def _discriminate(
         self,
         discriminate: Callable[[Images, Images, Labels | None], tuple[DiscriminatorOutput, ...]],
-        real: Images,
-        inputs: Inputs,
-        generate: Callable[[Inputs], Images],
-        labels: Labels | None,
-        examples: Indices,
-        key: PRNGKey,
-        step: jax.Array,
+        inputs: LossInputs,
     ) -> RegularizerInputs:
         """Augments, packs and discriminates real and generated images."""
 
         def prepare(images: Images, stream: str) -> Images:
-            augmented = self._augment(images, keys.stream(key, stream), examples, step)
-            return self._pack(augmented, labels)
+            key = keys.stream(inputs.key, stream)
+            augmented = self._augment(images, key, inputs.examples, inputs.step)
+            return self._pack(augmented, inputs.labels)
 
-        real = prepare(real, "augment real")
-        fake = prepare(generate(inputs), "augment fake")
-        real_output, fake_output = discriminate(real, fake, labels)
+        real = prepare(inputs.real, "augment real")
+        fake = prepare(inputs.generate(inputs.inputs), "augment fake")
+        real_output, fake_output = discriminate(real, fake, inputs.labels)
         return RegularizerInputs(
             real=real,
             fake=fake,
             real_output=real_output,
             fake_output=fake_output,
-            labels=labels,
-            discriminate=lambda images: self._eval_discriminator()(images, labels),
-            inputs=inputs,
-            generate=generate,
+            labels=inputs.labels,
+            discriminate=lambda images: self._eval_discriminator()(images, inputs.labels),
+            inputs=inputs.inputs,
+            generate=inputs.generate,
             augment=lambda images: prepare(images, "augment fake"),
         )
+
+    def _regularize(self, player: str, batch: RegularizerInputs, inputs: LossInputs) -> Scalars:
+        """Computes the terms of a player's loss, by regularizer."""
+        terms = {}
+        for name, regularizer in self.terms.items():
+            example_keys = keys.per_example(keys.stream(inputs.key, name), inputs.examples)
+            is_generator = player == "generator"
+            term = regularizer.generator if is_generator else regularizer.discriminator
+            values = term(batch, example_keys)
+            if values is not None:
+                terms[name] = values.mean()
+        return terms
 
     def _has_batch_statistics(self) -> bool:
         """Returns whether a logit depends on the other images of its batch."""
@@ -290,18 +281,13 @@ class Objective(nn.Module):
         )
 
     def _penalty_values(
-        self,
-        penalty: Penalty,
-        batch: RegularizerInputs,
-        examples: Indices,
-        key: PRNGKey,
-        step: jax.Array,
+        self, penalty: Penalty, batch: RegularizerInputs, inputs: LossInputs
     ) -> Float[Array, "batch"]:
         """Computes a penalty per example or pack; 0 in steps between its intervals."""
         discriminate, count = self._eval_discriminator(), batch.real.shape[0]
         # A pack has the key of its first example.
-        firsts = examples[:: examples.shape[0] // count]
-        example_keys = keys.per_example(keys.stream(key, "penalty"), firsts)
+        firsts = inputs.examples[:: inputs.examples.shape[0] // count]
+        example_keys = keys.per_example(keys.stream(inputs.key, "penalty"), firsts)
 
         def compute() -> Float[Array, "batch"]:
             return penalty.values(
@@ -314,7 +300,7 @@ class Objective(nn.Module):
         if penalty.interval == 1:
             return compute()
         zeros = jnp.zeros(count, batch.real.dtype)
-        return jax.lax.cond(step % penalty.interval == 0, compute, lambda: zeros)
+        return jax.lax.cond(inputs.step % penalty.interval == 0, compute, lambda: zeros)
 
 
 def as_output(output: Logits | DiscriminatorOutput) -> DiscriminatorOutput:

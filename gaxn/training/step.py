@@ -46,12 +46,10 @@ class Gradients(NamedTuple):
 PREFIXES = {"discriminator": "d", "generator": "g"}
 """Prefixes of the names of players' scalars; that of any further player is its name."""
 
-TrainStep = Callable[[TrainState, Batch, PRNGKey], tuple[TrainState, Scalars]]
-
 
 def make_train_step(
     gan: nn.Module, updates: Sequence[PlayerUpdate], ema_decay: float, update_step: Callable
-) -> TrainStep:
+) -> Callable[[TrainState, Batch, PRNGKey], tuple[TrainState, Scalars]]:
     """Returns the training step, (state, batches, root key) -> (state, scalars).
 
     Batches are stacked along a leading axis, one per player update: each sees fresh images. The
@@ -141,7 +139,12 @@ def compute_gradients(
     inputs = batch, axis.example_indices(batch.images.shape[0])
     value_and_grad = jax.value_and_grad(loss_fn, argnums=3, has_aux=True)
     for index in range(count):
-        micro_batch = inputs if count == 1 else _every_nth(inputs, index, count)
+        micro_batch = inputs
+        if count > 1:
+            # Every n-th example: of a sharded batch each device has its share of every one.
+            micro_batch = jax.tree.map(
+                lambda x, k=index: x.reshape(-1, count, *x.shape[1:])[:, k], inputs
+            )
         if total is not None:
             # Without a barrier XLA may compute all micro-batches before it adds any.
             micro_batch, total = jax.lax.optimization_barrier((micro_batch, total))
@@ -169,11 +172,6 @@ def apply_gradients(update: PlayerUpdate, state: TrainState, gradients: Gradient
         params={**state.params, update.player: optax.apply_updates(params, updates)},
         opt_state={**state.opt_state, update.player: opt_state},
     )
-
-
-def _every_nth(inputs: PyTree, index: int, count: int) -> PyTree:
-    """Returns a micro-batch; of a sharded batch each device has its share of every one."""
-    return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:])[:, index], inputs)
 
 
 def _keep_collections(

@@ -106,10 +106,7 @@ def unrolled(steps: int = 5) -> UpdateRule:
     check("steps", steps, steps >= 1, "1 or more")
 
     def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
-        players = [update.player for update in updates]
-        valid = players == ["discriminator", "generator"]
-        expected = "one of the discriminator, one of the generator with the update rule unrolled"
-        check("the updates of a step", players, valid, expected)
+        _check_players(updates, len(updates) == 2, "one of each of two players with unrolled")
         discriminator, generator = updates
         count = discriminator.accumulation_steps
         check("accumulation_steps", count, count == 1, "1 with the update rule unrolled")
@@ -139,7 +136,7 @@ def _all_gradients(
     batches: Batch,
     key: PRNGKey,
 ) -> list[Gradients]:
-    _check_one_update_each(updates)
+    _check_players(updates, True, "one per player with this rule (alternating takes any number)")
     return [
         compute_gradients(gan, update, state, *_inputs(batches, key, index))
         for index, update in enumerate(updates)
@@ -161,7 +158,7 @@ def _inputs(batches: Batch, key: PRNGKey, index: int) -> tuple[Batch, PRNGKey]:
     return batch, jax.random.fold_in(key, index)
 
 
-def _check_one_update_each(updates: Sequence[PlayerUpdate]) -> None:
+def _check_players(updates: Sequence[PlayerUpdate], valid: bool, expected: str) -> None:
     players = [update.player for update in updates]
-    expected = "one per player with this update rule (alternating takes any number)"
-    check("the updates of a step", players, len(set(players)) == len(players), expected)
+    valid = valid and len(set(players)) == len(players)
+    check("the updates of a step", players, valid, expected)

@@ -12,7 +12,7 @@ from gaxn.data import pixels
 from gaxn.distributed import axis
 from gaxn.gans import BaseGAN
 from gaxn.gans.gan import draw_latents
-from gaxn.objectives.objective import Objective
+from gaxn.objectives.objective import LossInputs, Objective
 from gaxn.types import Batch, Images, Indices, Labels, Latents, Logits, PRNGKey, Scalars, check
 
 
@@ -93,24 +93,27 @@ class EncoderGAN(BaseGAN):
     ) -> tuple[jax.Array, Scalars]:
         """Computes the discriminator's loss: encoded pairs are real, generated ones are not."""
         images, latents = self._inputs(batch, examples, key)
-        inputs = self._encoded_pair(images), latents, self._generated_pair, None
-        return self.discriminator_objective.discriminator_loss(*inputs, examples, key, step)
+        pairs = self._encoded_pair(images), latents, self._generated_pair
+        inputs = LossInputs(*pairs, None, examples, key, step)
+        return self.discriminator_objective.discriminator_loss(inputs)
 
     def generator_loss(
         self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array
     ) -> tuple[jax.Array, Scalars]:
         """Computes the generator's loss."""
         images, latents = self._inputs(batch, examples, key)
-        inputs = self._encoded_pair(images), latents, self._generated_pair, None
-        return self.discriminator_objective.generator_loss(*inputs, examples, key, step)
+        pairs = self._encoded_pair(images), latents, self._generated_pair
+        inputs = LossInputs(*pairs, None, examples, key, step)
+        return self.discriminator_objective.generator_loss(inputs)
 
     def encoder_loss(
         self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array
     ) -> tuple[jax.Array, Scalars]:
         """Computes the encoder's loss."""
         images, latents = self._inputs(batch, examples, key)
-        inputs = self._generated_pair(latents), images, self._encoded_pair, None
-        loss, scalars = self.discriminator_objective.generator_loss(*inputs, examples, key, step)
+        pairs = self._generated_pair(latents), images, self._encoded_pair
+        inputs = LossInputs(*pairs, None, examples, key, step)
+        loss, scalars = self.discriminator_objective.generator_loss(inputs)
         restored = self.generator(self.encoder(images, train=True), None, train=True)
         error = jnp.abs(restored - images).mean()
         return loss + self.reconstruction * error, {**scalars, "reconstruction": error}

@@ -37,13 +37,11 @@ class Evaluator:
         real, labels = jax.device_get(make_reader(self.test)(indices % len(self.test)))
         labels = labels if self.conditional else None
         generated = sampler.sample(indices, labels)
+        discriminator_attention = sampler.discriminator_attention
         views = {
             "generator_generated": (generated, sampler.generator_attention(indices, labels)),
-            "discriminator_generated": (
-                generated,
-                sampler.discriminator_attention(generated, labels),
-            ),
-            "discriminator_real": (real, sampler.discriminator_attention(real, labels)),
+            "discriminator_generated": (generated, discriminator_attention(generated, labels)),
+            "discriminator_real": (real, discriminator_attention(real, labels)),
         }
         figures = {f"gamma/{name}": value for name, value in sampler.gammas.items()}
         pictures = {}

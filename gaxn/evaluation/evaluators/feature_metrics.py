@@ -108,8 +108,7 @@ class Evaluator:
         generated = self._generated(sampler)
         statistics = self._collect(generated, "samples")
         result = scoring.compute(self._computed, statistics, self.reference.statistics)
-        real_figures, _ = self._real
-        values = {**result.figures, **figures.add_real_suffix(real_figures)}
+        values = {**result.figures, **figures.add_real_suffix(self._real[0])}
         tables, pictures = dict(result.tables), {}
         names = list(self._test.class_names)
         if "confusion" in tables:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -13,17 +13,11 @@ import numpy as np
 from gaxn.data import Source, Unpaired, make_reader, pixels
 from gaxn.data.folder import is_image_name, list_images, read_image
 from gaxn.distributed import sharding
-from gaxn.evaluation import diagnostics
+from gaxn.evaluation import diagnostics, sampling
 from gaxn.evaluation.evaluators import translation_errors
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.picture_sizes import FITS, Fit
-from gaxn.evaluation.sampling import (
-    SamplingOptions,
-    attention_by_player,
-    attention_gammas,
-    attention_weights,
-    sampling_variables,
-)
+from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.evaluation.translation import DIRECTIONS, Read, Translator, ordered_reader
 from gaxn.io import files, plots
 from gaxn.io.plots import Picture
@@ -69,10 +63,9 @@ def make_hooks(
     )
 
     def make_evaluators(samples: int, sampler: Callable, initial_state: Callable) -> Mapping:
-        def untrained(member: int) -> Translator:
-            return sampler(initial_state(), member)
-
-        evaluator = translation_errors.Evaluator(train.at_test_size, test, samples, untrained)
+        evaluator = translation_errors.Evaluator(
+            train.at_test_size, test, samples, lambda member: sampler(initial_state(), member)
+        )
         return {"translation": evaluator}
 
     def translate(
@@ -134,12 +127,9 @@ def make_translator(
         )
 
     def attention(method: str) -> Callable:
-        def apply(variables, images):
-            inputs, mutable = pixels.decode(images), ["intermediates"]
-            _, variables = gan.apply(variables, inputs, method=method, mutable=mutable)
-            return attention_by_player(variables)
-
-        return apply
+        return lambda variables, images: sampling.attention_by_player(
+            gan, variables, method, pixels.decode(images)
+        )
 
     translations = {domain: jax.jit(translate(domain)) for domain in "ab"}
     generator_attention = {domain: jax.jit(attention(f"to_{domain}")) for domain in "ab"}
@@ -149,8 +139,9 @@ def make_translator(
 
     def translator_of(state: TrainState, member: int = 0, chosen_by: str = "") -> Translator:
         state = member_state(state, len(members), member)
-        variables = sampling_variables(state, options)
+        variables = sampling.sampling_variables(state, options)
         to_a, to_b = (sharding.spread(translations[domain], variables) for domain in "ab")
+        gammas = sampling.attention_gammas(variables["params"])
         facts = {
             "step": int(state.step),
             "seed": members[member].seed,
@@ -163,7 +154,7 @@ def make_translator(
 
             def maps(program: Callable, player: str, images: HostPixels) -> AttentionMaps:
                 intermediates = sharding.spread(program, variables)(images)
-                return attention_weights(intermediates.get(player, {}))
+                return sampling.attention_weights(intermediates.get(player, {}))
 
             return Sampler(
                 sample=lambda indices, labels: translate(read(indices)),
@@ -174,9 +165,7 @@ def make_translator(
                     discriminator_attention[target], "discriminator", images
                 ),
                 gammas={
-                    name: value
-                    for name, value in attention_gammas(variables["params"]).items()
-                    if name.split("/")[1] == target
+                    name: value for name, value in gammas.items() if name.split("/")[1] == target
                 },
                 facts={**facts, "direction": direction},
             )
@@ -213,10 +202,8 @@ def make_diagnostics(
     def measure_images(variables: Variables, a: Pixels, b: Pixels) -> dict[str, jax.Array]:
         def measure(domain: str, real: Images, source: Images) -> tuple[jax.Array, jax.Array]:
             fake = gan.apply(variables, source, method=f"to_{domain}")
-            logits = [
-                gan.apply(variables, images, method=f"discriminate_{domain}")
-                for images in (real, fake)
-            ]
+            method = f"discriminate_{domain}"
+            logits = [gan.apply(variables, images, method=method) for images in (real, fake)]
             return diagnostics.diversity(fake, real), diagnostics.saturation(loss, *logits)
 
         a, b = pixels.decode(a), pixels.decode(b)
@@ -228,14 +215,9 @@ def make_diagnostics(
 
     @jax.jit
     def measure_attention(variables: Variables, a: Pixels, b: Pixels) -> dict[str, jax.Array]:
-        inputs = {"to_a": b, "to_b": a, "discriminate_single_a": a, "discriminate_single_b": b}
-        weights: dict[str, Any] = {}
-        for method, images in inputs.items():
-            _, variables_out = gan.apply(
-                variables, pixels.decode(images), method=method, mutable=["intermediates"]
-            )
-            weights |= attention_weights(attention_by_player(variables_out))
-        return diagnostics.attention_figures(weights)
+        images = {"to_a": b, "to_b": a, "discriminate_single_a": a, "discriminate_single_b": b}
+        inputs = {method: (pixels.decode(each),) for method, each in images.items()}
+        return diagnostics.attention_figures(gan, variables, inputs)
 
     def measure(variables: Variables, key: PRNGKey) -> dict[str, jax.Array]:
         a, b = (read(chosen).images for read, chosen in zip(readers, indices, strict=True))
@@ -259,26 +241,14 @@ def draw_translations(translator: Translator, readers: tuple[Read, Read], column
     return plots.grid(np.stack([*rows(a, to_b, to_a), *rows(b, to_a, to_b)]))
 
 
-class TranslationFiles(NamedTuple):
-    """Images, and the paths of their translations.
+def find_files(
+    input: Path, output: Path, cycle: bool
+) -> tuple[Path, dict[str, tuple[Path, Path | None]]]:
+    """Finds the images to translate, before any work; the arguments are `translate_files`'s.
 
-    Attributes:
-        root: the folder or the .zip of the images.
-        paths: name in the folder -> path of the translation, and of the picture of the way back;
-            None if that is not drawn.
-    """
-
-    root: Path
-    paths: Mapping[str, tuple[Path, Path | None]]
-
-
-def find_files(input: Path, output: Path, cycle: bool) -> TranslationFiles:
-    """Finds the images to translate, before any work.
-
-    Args:
-        input: an image, or a folder or a .zip of images.
-        output: the folder of NAME.png of each, and NAME_cycle.png.
-        cycle: whether the latter are drawn.
+    Returns:
+        The folder or .zip of the images; and by the name of each image, the path of its
+        translation, and that of NAME_cycle.png or None.
 
     Raises:
         InputError: there is no image, or two translations would have one path, or one would be
@@ -304,7 +274,7 @@ def find_files(input: Path, output: Path, cycle: bool) -> TranslationFiles:
             check("--output", str(output), free, expected)
             files.check_writable(target, "--output")
         paths[name] = path, cycle_path
-    return TranslationFiles(root, paths)
+    return root, paths
 
 
 def translate_files(
@@ -331,15 +301,15 @@ def translate_files(
     Raises:
         InputError: an image cannot be read; the translations of those before it remain.
     """
-    images = find_files(input, output, cycle)
+    root, paths = find_files(input, output, cycle)
     forth, back = translator.to_b, translator.to_a
     if direction == "b2a":
         forth, back = back, forth
-    for name, (path, cycle_path) in images.paths.items():
+    for name, (path, cycle_path) in paths.items():
         try:
-            image = fit.prepare(read_image(images.root, name, 0, 0, channels), size)
+            image = fit.prepare(read_image(root, name, 0, 0, channels), size)
         except InputError as error:
-            raise InputError(f"{images.root / name} cannot be used: {error}") from None
+            raise InputError(f"{root / name} cannot be used: {error}") from None
         translated = fit.apply(forth, image, size, translator.multiple)
         if cycle_path is not None:
             restored = fit.apply(back, translated, size, translator.multiple)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,15 +11,9 @@ import numpy as np
 from gaxn import keys
 from gaxn.data import Source, Unpaired, make_reader, pixels
 from gaxn.distributed import sharding
-from gaxn.evaluation import diagnostics, interpolation
+from gaxn.evaluation import diagnostics, interpolation, sampling
 from gaxn.evaluation.kinds import Hooks, Target
-from gaxn.evaluation.sampling import (
-    SamplingOptions,
-    attention_by_player,
-    attention_gammas,
-    attention_weights,
-    sampling_variables,
-)
+from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.gans.gan import draw_latents
 from gaxn.io import files, plots
 from gaxn.io.plots import Picture
@@ -121,13 +114,13 @@ def make_sampler(
     @jax.jit
     def generator_attention(fixed, indices, labels):
         variables, key = fixed
-        return attention_by_player(generate(variables, draw(key, indices), labels)[1])
+        inputs = draw(key, indices), labels, False
+        return sampling.attention_by_player(gan, variables, "generate", *inputs)
 
     @jax.jit
     def discriminator_attention(fixed, images, labels):
         inputs = pixels.decode(images), labels
-        method, mutable = "discriminate_single", ["intermediates"]
-        return attention_by_player(gan.apply(fixed[0], *inputs, method=method, mutable=mutable)[1])
+        return sampling.attention_by_player(gan, fixed[0], "discriminate_single", *inputs)
 
     def with_standing_statistics(variables: Variables, key: PRNGKey) -> Variables:
         if not _has_statistics(variables) or options.statistics == "running":
@@ -143,7 +136,7 @@ def make_sampler(
         seed, key = members[member]
         state = member_state(state, len(members), member)
         variables = with_standing_statistics(
-            sampling_variables(state, options), keys.stream(key, "standing statistics")
+            sampling.sampling_variables(state, options), keys.stream(key, "standing statistics")
         )
         sample_key = keys.stream(key, "sample")
 
@@ -151,7 +144,9 @@ def make_sampler(
             return sharding.spread(program, (variables, sample_key))
 
         def attention(program: Callable, player: str) -> Callable:
-            return lambda *inputs: attention_weights(spread(program)(*inputs).get(player, {}))
+            return lambda *inputs: sampling.attention_weights(
+                spread(program)(*inputs).get(player, {})
+            )
 
         statistics = options.statistics
         if statistics == "standing":
@@ -162,7 +157,7 @@ def make_sampler(
             render=spread(render),
             generator_attention=attention(generator_attention, "generator"),
             discriminator_attention=attention(discriminator_attention, "discriminator"),
-            gammas=attention_gammas(variables["params"]),
+            gammas=sampling.attention_gammas(variables["params"]),
             facts={
                 "step": int(state.step),
                 "seed": seed,
@@ -215,13 +210,7 @@ def make_diagnostics(
             "generate": (latents, labels, False),
             "discriminate_single": (pixels.decode(real), labels),
         }
-        weights: dict[str, Any] = {}
-        for method, arguments in inputs.items():
-            _, variables_out = gan.apply(
-                variables, *arguments, method=method, mutable=["intermediates"]
-            )
-            weights |= attention_weights(attention_by_player(variables_out))
-        return diagnostics.attention_figures(weights)
+        return diagnostics.attention_figures(gan, variables, inputs)
 
     def measure(variables: Variables, key: PRNGKey) -> dict[str, jax.Array]:
         real, labels = read(indices)

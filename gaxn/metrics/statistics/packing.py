@@ -1,6 +1,5 @@
 """Conversion of states to named arrays and back, for files and for other processes."""
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,5 +38,7 @@ def unpack(template: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
     if hasattr(template, "_fields"):
         values = template._asdict().items()
         return type(template)(*(unpack(each, arrays, f"{name}/{field}") for field, each in values))
-    parts = itertools.takewhile(arrays.__contains__, (f"{name}/{n}" for n in itertools.count()))
-    return tuple(arrays[part] for part in parts)
+    parts = []
+    while f"{name}/{len(parts)}" in arrays:
+        parts.append(arrays[f"{name}/{len(parts)}"])
+    return tuple(parts)
