@@ -396,8 +396,9 @@ def _load_config(path: str) -> tuple[str, ConfigDict]:
     values = flags.FlagValues()
     argv = ["gaxn", f"--config={path}"]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    # A config file may import another beside it.
-    sys.path.insert(0, str(file.resolve().parent))
+    # A config file may import another beside it; a later one of another folder, its own.
+    folder, loaded = str(file.resolve().parent), set(sys.modules)
+    sys.path.insert(0, folder)
     try:
         values(argv)
         config = values.config
@@ -408,7 +409,10 @@ def _load_config(path: str) -> tuple[str, ConfigDict]:
     except Exception as error:  # noqa: BLE001
         raise InputError(f"--config {path}: {type(error).__name__}: {error}") from None
     finally:
-        sys.path.pop(0)
+        sys.path.remove(folder)
+        for name in sys.modules.keys() - loaded:
+            if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
+                del sys.modules[name]
     return file.stem, config
 
 
