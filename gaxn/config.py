@@ -117,7 +117,8 @@ def resolve(home: str, name: Any, field: str, attribute: str = "", returns: Any 
             return place
     known = _definitions(place, returns)
     name = attribute or name
-    check(field, name, name in known, f"one of {nearest(name, known)} of {place.__name__}")
+    expected = f"one of {nearest(name, known)} of {place.__name__} (or module:attribute)"
+    check(field, name, name in known, expected)
     return getattr(place, name)
 
 
@@ -177,7 +178,15 @@ def instantiate(
         InputError: the name or a field is wrong.
     """
     make = resolve(home, spec.get("name"), f"{field}.name", attribute, returns)
-    return bind(make, {k: v for k, v in spec.items() if k != "name"}, field, **derived)
+    part = bind(make, {k: v for k, v in spec.items() if k != "name"}, field, **derived)
+    return check_part(part, returns, f"{field}.name")
+
+
+def check_part(part: Any, returns: Any, field: str) -> Any:
+    """Returns what a constructor made, if it is of the type that the field needs."""
+    valid = isinstance(part, returns) if inspect.isclass(returns) else True
+    check(field, type(part).__name__, valid, f"a function that returns a {_type_name(returns)}")
+    return part
 
 
 def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) -> Any:
@@ -204,7 +213,8 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
             raise InputError(f"{field}.{name} must be {_type_name(hints[name])}, got {value!r}")
     for name, item in free.items():
         if item.default is item.empty and name not in values:
-            raise InputError(f"{field}.{name} is missing; it must be {_type_name(hints.get(name))}")
+            expected = f"; it must be {_type_name(hints[name])}" if name in hints else ""
+            raise InputError(f"{field}.{name} is missing{expected}")
     with error_path(field, free):
         return make(**values, **derived)
 

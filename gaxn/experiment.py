@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from gaxn.config import bind, defaults, error_path, instantiate, resolve
+from gaxn.config import bind, check_part, defaults, error_path, instantiate, resolve
 from gaxn.data import Counted, Source, batch_spec, describe_counts
 from gaxn.data.pipeline import make_batches
 from gaxn.distributed.sharding import Parallelism, make_parallelism
@@ -309,7 +309,15 @@ def make_experiment(
 
     # Samples and evaluation.
     make_hooks = resolve("evaluation.kinds", gan.HOOKS, "the GAN's HOOKS", "make_hooks")
-    hooks = make_hooks(gan, loss, members, train, test, shape["classes"], run.sample_columns)
+    hooks = make_hooks(
+        gan=gan,
+        loss=loss,
+        members=members,
+        train=train,
+        test=test,
+        classes=shape["classes"],
+        columns=run.sample_columns,
+    )
     # Samples and evaluations share compiled programs.
     hooks = hooks._replace(make_sampler=functools.cache(hooks.make_sampler))
     evaluation = bind(
@@ -397,7 +405,7 @@ def make_parts(
     for name, options in specs.items():
         check(f"{field}.{name}", options, isinstance(options, Mapping), "a dict of options")
         make = resolve(f"objectives.{kind}", name, field, returns=returns)
-        parts[name] = bind(make, options, f"{field}.{name}")
+        parts[name] = check_part(bind(make, options, f"{field}.{name}"), returns, field)
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Every key is folded from the root: by step, by turn, by named stream, by example."""
+"""Random keys, all folded from the root: by step, player update, named stream and example."""
 
 import zlib
 
@@ -8,10 +8,10 @@ from gaxn.types import Indices, PRNGKey
 
 
 def stream(key: PRNGKey, name: str) -> PRNGKey:
-    """The key of a named stream, the same on every machine and in every Python process."""
+    """Returns the key of a named stream, the same on every machine and in every process."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 def per_example(key: PRNGKey, indices: Indices) -> jax.Array:
-    """One key an example, by its global index: shape of `indices`, a key each."""
+    """Returns one key per example, by its global index: shape of `indices`."""
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)

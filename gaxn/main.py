@@ -17,7 +17,7 @@ from gaxn.experiment import defaults_of, make_run
 from gaxn.io import compilation_cache
 from gaxn.types import InputError
 
-LOSSES = {
+LOST_PEER_STATUSES = {
     *("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL"),
     *("UNAVAILABLE", "UNKNOWN"),
 }
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return fail(130, "interrupted; the same command goes on, or starts anew")
     except Exception as error:
-        reason = find_loss(error) if multihost.count() > 1 else ""
+        reason = find_lost_peer(error) if multihost.count() > 1 else ""
         if reason:
             # As if JAX's heartbeat had noticed it first.
             print(f"gaxn: another process is gone ({reason}); {watchdog.RESUME}", file=sys.stderr)
@@ -61,14 +61,14 @@ def main(argv: Sequence[str]) -> int:
         return fail(1, f"{type(error).__name__}; see above")
 
 
-def find_loss(error: BaseException | None) -> str:
+def find_lost_peer(error: BaseException | None) -> str:
     """Returns JAX's message about another process that is gone; "" if an error has no such cause.
 
     A collective that runs at once raises it as a ValueError; Orbax, as the cause of a TimeoutError.
     """
     while error is not None:
         message = str(error).partition("\n")[0]
-        if message.partition(":")[0] in LOSSES:
+        if message.partition(":")[0] in LOST_PEER_STATUSES:
             return message[:120]
         error = error.__cause__ or error.__context__
     return ""

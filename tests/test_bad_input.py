@@ -51,7 +51,8 @@ OVERRIDES = {
     "generator.heads=3": ["heads must be a divisor of ", "got 3"],
     "generator.name=attn_cgan.Generater": [
         "config.generator.name must be one of Generator, ",
-        " of gaxn.models.attn_cgan, got 'Generater'",
+        " of gaxn.models.attn_cgan ",
+        "got 'Generater'",
     ],
     "discriminator.name=atn_cgan.Discriminator": [
         "config.discriminator.name must be one of attn_cgan, ",

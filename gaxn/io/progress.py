@@ -33,7 +33,7 @@ class Progress:
         steps_per_second = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_time, self._last_step = now, step
         speed = steps_per_second * self._batch
-        losses = {name: f"{scalars[name]:.3f}" for name in ("d/loss", "g/loss") if name in scalars}
+        losses = {name: f"{scalars[name]:.3f}" for name in scalars if name.endswith("/loss")}
         if self._bar.disable:
             text = "  ".join(f"{name} {value}" for name, value in losses.items())
             seconds = (self._steps - step) / max(steps_per_second, 1e-9)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from gaxn.distributed import axis
-from gaxn.types import Logits, check
+from gaxn.types import InputError, Logits, check
 
 
 class Loss(NamedTuple):
@@ -19,6 +20,19 @@ class Loss(NamedTuple):
 
     discriminator: Callable[[Logits, Logits], Logits]
     generator: Callable[[Logits, Logits], Logits]
+
+
+def check_loss(loss: Loss) -> None:
+    """Raises an InputError unless both sides return one value per logit."""
+    logits = jax.ShapeDtypeStruct((3,), jnp.float32)
+    for side, function in zip(Loss._fields, loss, strict=True):
+        try:
+            shape = jax.eval_shape(function, logits, logits).shape
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"loss has a {side} side that fails: {error}") from None
+        check(
+            f"loss of the {side}", shape, shape == (3,), "of shape (3,) for 3 logits of each kind"
+        )
 
 
 def minimax() -> Loss:

@@ -18,7 +18,7 @@ from gaxn.distributed import axis
 from gaxn.nn import norms
 from gaxn.nn.adaptive import AdaptiveProbability
 from gaxn.objectives.augmentations import Augmentation
-from gaxn.objectives.losses import Loss
+from gaxn.objectives.losses import Loss, check_loss
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import Regularizer, RegularizerInputs
 from gaxn.types import (
@@ -69,6 +69,7 @@ def make_objective(
     ada_images: int = 500_000,
 ) -> Callable[[nn.Module], "Objective"]:
     """Returns a function from a discriminator to its `Objective`; the arguments are its fields."""
+    check_loss(loss)
     check("packing", packing, packing >= 1, "1 or more")
     check("top_share", top_share, 0 < top_share <= 1, "above 0 and at most 1")
     check("top_until", top_until, top_until >= 1, "1 step or more")

@@ -1,6 +1,6 @@
 """The training state: arrays only, so that the state is the checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from gaxn import keys
-from gaxn.types import Batch, PRNGKey, PyTree
+from gaxn.types import Batch, PRNGKey, PyTree, check
 
 
 class TrainState(struct.PyTreeNode):
@@ -30,6 +30,12 @@ class TrainState(struct.PyTreeNode):
     collections: dict[str, dict[str, PyTree]]
     opt_state: dict[str, PyTree]
     ema: PyTree
+
+
+def owner(name: str, players: Iterable[str]) -> str:
+    """Returns the player whose name a variable's begins with, the longest; "" for none."""
+    owners = (player for player in players if f"{name}_".startswith(f"{player}_"))
+    return max(owners, key=len, default="")
 
 
 def steps_done(state: TrainState) -> int:
@@ -58,6 +64,11 @@ def create_state(
         mutable=nn.DenyList("intermediates"),
     )
     params = variables.pop("params")
+    known = ", ".join(optimizers)
+    expected = f"those with a loss, {known} (each runs in __call__, and has a loss in losses)"
+    check("the GAN's players", tuple(params), params.keys() == optimizers.keys(), expected)
+    for name in {name for collection in variables.values() for name in collection}:
+        check("a variable's name", name, bool(owner(name, params)), f"PLAYER_..., of {known}")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

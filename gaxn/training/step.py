@@ -14,7 +14,7 @@ import optax
 
 from gaxn import keys
 from gaxn.distributed import axis
-from gaxn.training.state import TrainState
+from gaxn.training.state import TrainState, owner
 from gaxn.types import Batch, Indices, PRNGKey, PyTree, Scalars
 
 
@@ -180,6 +180,6 @@ def _keep_collections(
     """Returns the state with the player's new variables and the old ones of all others."""
     merged = {}
     for collection, variables in state.collections.items():
-        of_player = [name for name in variables if f"{name}_".startswith(f"{update.player}_")]
+        of_player = [name for name in variables if owner(name, state.params) == update.player]
         merged[collection] = variables | {name: collections[collection][name] for name in of_player}
     return state.replace(collections=merged)

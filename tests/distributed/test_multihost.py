@@ -14,7 +14,7 @@ from gaxn.data import batch_spec
 from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.distributed.multihost import Cluster
 from gaxn.experiment import make_experiment
-from gaxn.main import find_loss, main
+from gaxn.main import find_lost_peer, main
 from gaxn.training import cost
 from gaxn.types import InputError
 
@@ -140,7 +140,7 @@ TIMED_OUT = TimeoutError("Timed out while waiting for a barrier")
     ],
 )
 def test_the_loss_of_another_process_is_recognized_by_the_error(error, reason):
-    assert find_loss(error) == reason
+    assert find_lost_peer(error) == reason
 
 
 # A run in which each process does something else. Only the first has a standard output.
