@@ -106,7 +106,7 @@ def unrolled(steps: int = 5) -> UpdateRule:
     check("steps", steps, steps >= 1, "1 or more")
 
     def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
-        _check_players(updates, len(updates) == 2, "one of each of two players with unrolled")
+        _check_players(updates, len(updates) == 2, "one per player of two with the rule unrolled")
         discriminator, generator = updates
         count = discriminator.accumulation_steps
         check("accumulation_steps", count, count == 1, "1 with the update rule unrolled")

@@ -18,6 +18,7 @@ from gaxn.gans.gan import GAN
 from gaxn.models import dcgan
 from gaxn.nn import norms
 from gaxn.nn.attention import SelfAttention
+from gaxn.objectives.losses import hinge
 from gaxn.objectives.objective import make_objective
 from gaxn.training.population import make_members
 from gaxn.training.state import create_state
@@ -137,7 +138,7 @@ class AttentionDiscriminator(nn.Module):
 
 def test_standing_statistics_replace_only_the_generators():
     generator = dcgan.Generator(16, 3, None, (8,))
-    objective = make_objective(None, {}, {}, ())
+    objective = make_objective(hinge(), {}, {}, ())
     gan = GAN(generator, AttentionDiscriminator(), objective, latent_size=4, conditional=False)
     batch = Batch(jnp.zeros((2, 16, 16, 3), jnp.uint8), None)
     optimizers = dict.fromkeys(gan.losses(), optax.sgd(0.1))
