@@ -36,29 +36,10 @@ FLOORS = [
 ]
 """Rooms, the lowest first: a folder, or a file where a folder has several floors."""
 
-PRONOUNS = [
-    "own",
-    "found",
-    "held",
-    "told",
-    "there",
-    "here",
-    "asked",
-    "shown",
-    "seen",
-    "kept",
-    "made",
-    "has",
-    "fitting",
-    "whole",
-    "hear",
-    "leave",
-    "judge",
-    "look",
-    "looking",
-    "heard",
-    "tells",
-]
+PRONOUNS = {
+    *("own", "found", "held", "told", "there", "here", "asked", "shown", "seen", "kept", "made"),
+    *("has", "fitting", "whole", "hear", "leave", "judge", "look", "looking", "heard", "tells"),
+}
 """No names: a name says what a thing is."""
 
 OPENERS = re.compile(r"(What|That|Those|These|Who|Whom|Whose|The same|The rest|Where|How|Of)\b")
