@@ -35,6 +35,10 @@ RENAMED = {
     "accumulate": "accumulation_steps",
     "updates": "update_rule",
     "game": "gan",
+    "latent": "latent_size",
+    "every": "interval",
+    "memorisation": "memorization",
+    "centres": "centers",
 }
 """Fields of version 0.1 and their names since."""
 
@@ -206,8 +210,7 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
     values = {name: _widen(value, hints.get(name)) for name, value in spec.items()}
     for name, value in values.items():
         if name not in free:
-            if name in RENAMED and RENAMED[name] in free:
-                raise InputError(f"{field}.{name} is {field}.{RENAMED[name]} since gaxn 0.2")
+            check_renamed(field, name, free)
             raise InputError(f"{field}.{name} is unknown; {field} takes {nearest(name, free)}")
         if name in hints and not _has_type(value, hints[name]):
             raise InputError(f"{field}.{name} must be {_type_name(hints[name])}, got {value!r}")
@@ -217,6 +220,12 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
             raise InputError(f"{field}.{name} is missing{expected}")
     with error_path(field, free):
         return make(**values, **derived)
+
+
+def check_renamed(field: str, name: str, known: Iterable[str]) -> None:
+    """Raises an InputError if a field has an old name, with the new one."""
+    if RENAMED.get(name) in known:
+        raise InputError(f"{field}.{name} is called {field}.{RENAMED[name]} since gaxn 0.2")
 
 
 @contextlib.contextmanager
@@ -440,8 +449,7 @@ def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf)
             if name in optional:
                 config[name] = optional[name]
         if not isinstance(config, ConfigDict) or name not in config:
-            if index == 0 and name in RENAMED:
-                raise InputError(f"config.{name} is config.{RENAMED[name]} since gaxn 0.2")
+            check_renamed(place, name, known)
             raise InputError(f"config.{path} is unknown; {place} has {nearest(name, known)}")
         if index < len(parents):
             config = config[name]

@@ -128,20 +128,20 @@ OVERRIDES = {
     "run.checkpoint_every=0": ["config.run.checkpoint_every must be 1 or more, got 0"],
     "run.keep=0": ["config.run.keep must be 1 or more, got 0"],
     # Fields of version 0.1.
-    "steps=8": ["config.steps is config.num_train_steps since gaxn 0.2"],
-    "batch=8": ["config.batch is config.batch_size since gaxn 0.2"],
-    "critic_turns=1": ["config.critic_turns is config.discriminator_steps since gaxn 0.2"],
-    "generator_turns=1": ["config.generator_turns is config.generator_steps since gaxn 0.2"],
-    "accumulate=1": ["config.accumulate is config.accumulation_steps since gaxn 0.2"],
-    "updates.name=alternating": ["config.updates is config.update_rule since gaxn 0.2"],
-    "game.latent=8": ["config.game is config.gan since gaxn 0.2"],
-    "gan.latent=8": ["config.gan.latent is unknown; config.gan has latent_size, "],
+    "steps=8": ["config.steps is called config.num_train_steps since gaxn 0.2"],
+    "batch=8": ["config.batch is called config.batch_size since gaxn 0.2"],
+    "critic_turns=1": ["config.critic_turns is called config.discriminator_steps since gaxn 0.2"],
+    "generator_turns=1": ["config.generator_turns is called config.generator_steps since gaxn 0.2"],
+    "accumulate=1": ["config.accumulate is called config.accumulation_steps since gaxn 0.2"],
+    "updates.name=alternating": ["config.updates is called config.update_rule since gaxn 0.2"],
+    "gan.latent=8": ["config.gan.latent is called config.gan.latent_size since gaxn 0.2"],
+    "game.latent=8": ["config.game is called config.gan since gaxn 0.2"],
     "gan.name=image_gan.ImageGan": ["config.gan.name must be one of ", "got 'image_gan.ImageGan'"],
     "penalties={'r1': {'every': 4}}": [
-        "config.penalties.r1.every is unknown; config.penalties.r1 takes interval, weight"
+        "config.penalties.r1.every is called config.penalties.r1.interval since gaxn 0.2"
     ],
     "evaluation.memorisation=False": [
-        "config.evaluation.memorisation is unknown; config.evaluation has memorization, "
+        "config.evaluation.memorisation is called config.evaluation.memorization since gaxn 0.2"
     ],
 }
 
@@ -213,7 +213,7 @@ def test_a_config_file_with_an_old_field_is_refused(capsys, tmp_path):
         "def get_config():\n    return ConfigDict({'seed': 0, 'steps': 8})\n"
     )
     line = _refused(capsys, f"--config={old}", f"--workdir={tmp_path / 'run'}")
-    assert line == "gaxn: config.steps is config.num_train_steps since gaxn 0.2"
+    assert line == "gaxn: config.steps is called config.num_train_steps since gaxn 0.2"
     assert not (tmp_path / "run").exists()
 
 
