@@ -6,6 +6,7 @@ several processes only the first writes.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,25 @@ def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes files that killed processes were writing in a folder and its subfolders."""
+    if multihost.is_first():
+        for path in folder.rglob(".*"):
+            match = re.fullmatch(r"\..+\.(\d+)\.[a-z]+", path.name)
+            if match and path.is_file() and not _is_running(int(match[1])):
+                path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _dumps(value: Any, indent: int | None = None) -> str:

@@ -35,6 +35,7 @@ def open_run(
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists():
             check_same_config(workdir, config, free)
+            files.remove_temporaries(workdir)
         multihost.barrier("config")
         files.write_json(path, {"format": FORMAT, "config": config, **record})
     except OSError as error:

@@ -1,6 +1,9 @@
 """A run directory is continued only by the config and the format that it was written in."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -34,6 +37,19 @@ def test_free_fields_may_change(workdir):
     open_run(workdir, config, FREE, {"name": "y"})
     record = read_run_record(workdir)
     assert record["config"]["steps"] == 9 and record["name"] == "y"
+
+
+def test_unfinished_files_of_killed_processes_are_removed(workdir):
+    (workdir / "samples").mkdir()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    unfinished = workdir / "samples" / f".step_00000004.{ended.pid}.png"
+    others = workdir / f".curves.{os.getpid()}.png", workdir / "samples" / "step_00000004.png"
+    for path in (unfinished, *others):
+        path.write_bytes(b"")
+    open_run(workdir, CONFIG, FREE, {"name": "x"})
+    assert not unfinished.exists()
+    assert all(path.exists() for path in others)
 
 
 @pytest.mark.parametrize(
