@@ -216,7 +216,9 @@ def test_an_error_of_one_process_is_reported_and_ends_the_other(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "patch"), [("train", IN_THE_EVALUATION), ("evaluate", AT_THE_START)]
+    ("mode", "patch"),
+    [("train", IN_THE_EVALUATION), ("evaluate", AT_THE_START)],
+    ids=["train", "evaluate"],
 )
 def test_sigterm_ends_an_evaluation_of_several_processes(tmp_path, mode, patch):
     with _start(tmp_path / "run", patch, SLEEP, SLEEP, mode=mode) as pair:
