@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted({path.stem for path in FOLDER.glob("*.py")} - {"common"})
 
 # They compile little, so by default they run to the end; of the others only a step is traced.
-QUICK = {"ring", "attention_lab"}
+QUICK = {"ring"}
 
 
 def _load(name, variant="tiny"):

@@ -98,6 +98,7 @@ def test_its_own_command_reconstructs_images(run, capsys):
         assert (run / f"{name}.png").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_equal_with_an_uninterrupted_one(run, tmp_path):
     for steps in (2, 4):
         flags = f"--workdir={tmp_path}", f"--config.num_train_steps={steps}"
