@@ -139,6 +139,7 @@ def test_weights_and_statistics_follow_the_config(run, points):
     assert len(set(distances)) == 3
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_best_checkpoint(points, tmp_path):
     config = ("evaluation.every=2", "run.checkpoint_every=3", "run.keep=9")
     once, resumed = tmp_path / "once", tmp_path / "resumed"

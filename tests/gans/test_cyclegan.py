@@ -70,6 +70,7 @@ def test_the_generators_start_apart(run):
         assert any(not np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 def test_an_update_leaves_the_rival_and_only_discriminators_have_a_history(run):
     gan, updates, _, start = run
     batch, key = _first_batch(), jax.random.key(1)

@@ -41,6 +41,7 @@ def _checksums(workdir, step):
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_it_trains_and_draws_samples(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
@@ -73,6 +74,7 @@ def test_an_update_of_the_encoder_changes_only_the_encoder():
     jax.tree.map(np.testing.assert_array_equal, before.collections, after.collections)
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_by_its_own_evaluator_and_by_those_of_images(run):
     report = json.loads((run / "evaluation.json").read_text())
     assert {"classifier", "reconstruction"} <= report.keys()
@@ -85,6 +87,7 @@ def test_it_is_evaluated_by_its_own_evaluator_and_by_those_of_images(run):
     assert again["reconstruction"] == part
 
 
+@pytest.mark.slow
 def test_its_own_command_reconstructs_images(run, capsys):
     assert main(["gaxn", f"--workdir={run}", "--mode=reconstruct", "--count=5"]) == 0
     path = run / "reconstruction.png"
@@ -106,6 +109,7 @@ def test_a_resumed_run_is_bit_equal_with_an_uninterrupted_one(run, tmp_path):
     assert _checksums(tmp_path, 4) == _checksums(run, 4) != _checksums(run, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -174,6 +174,7 @@ def task(sentences):
     return network, params, batches
 
 
+@pytest.mark.slow
 def test_training_makes_verbs_attend_to_their_subjects(task, sentences):
     network, params, batches = task
     mask = np.ones((2_000, 32), bool)

@@ -172,6 +172,7 @@ def test_the_history_processes_one_image_after_the_other():
     assert 0.35 < swaps / (40 * batch - size) < 0.65
 
 
+@pytest.mark.slow
 def test_the_gradient_penalty_has_the_slope_of_finite_differences():
     with jax.enable_x64(True):
         network = Discriminator(width=4, layers=2, dropout=0.3)
