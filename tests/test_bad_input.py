@@ -237,7 +237,7 @@ RECORDS = {
     '{"config": {"steps": 8}}': "was written in format 1; this is gaxn ",
     '{"config": {}, "versions": {"gaxn": "0.1.0"}}': "was written in format 1 of gaxn 0.1.0; this ",
     '{"format": 99, "config": {}}': "was written in format 99; this is gaxn ",
-    '{"format": 2}': "is not the config of a run",
+    '{"format": 3}': "is not the config of a run",
     "[]": "is not the config of a run",
     "{": "is not the config of a run",
 }

@@ -57,8 +57,8 @@ def generator_weights(network, blocks):
     for index, layer in enumerate(residual):
         params[f"block_{index // 2}_{('first', 'second')[index % 2]}"] = _conv(layer)
     for factor, layer in zip((2, 1), ups, strict=True):
-        # [in, out, rows, columns]: PyTorch transposes a convolution from out to in.
-        kernel = layer.weight.detach().numpy().transpose(2, 3, 1, 0)
+        # [inputs, outputs, rows, columns], unlike that of a convolution.
+        kernel = layer.weight.detach().numpy().transpose(2, 3, 0, 1)
         params[f"up_{factor}"] = {"kernel": kernel}
         params[f"up_{factor}_bias"] = layer.bias.detach().numpy()
     return params

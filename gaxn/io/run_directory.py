@@ -12,7 +12,7 @@ from gaxn.distributed import multihost
 from gaxn.io import files
 from gaxn.types import InputError
 
-FORMAT = 2
+FORMAT = 3
 """Version of what a run directory holds: a change that older code cannot read raises it."""
 
 

@@ -41,14 +41,14 @@ class StridedConvolution(nn.Module):
 class TransposedConvolution(nn.Module):
     """Doubles height and width by a learned transposed convolution of stride 2, without a bias.
 
-    Without a size, a 4x4 kernel is equal to `flax.linen.ConvTranspose` with SAME padding and
-    `transpose_kernel=True`, and a 3x3 kernel to `torch.nn.ConvTranspose2d` with padding 1 and
-    output padding 1. An output pixel depends on 4 of the 16 taps of a 4x4 kernel, which is the
-    fan-in of the initialization.
+    Without a size, a 4x4 kernel is equal to `torch.nn.ConvTranspose2d` with padding 1, and a 3x3
+    kernel with padding 1 and output padding 1. Like every kernel it has the outputs last,
+    [side, side, inputs, outputs], as spectral norm and orthogonal regularization expect. An output
+    pixel depends on 4 of the 16 taps of a 4x4 kernel, which is the fan-in of the initialization.
 
     Attributes:
         features: channels of the result.
-        kernel_init: initializer of the kernel.
+        kernel_init: initializer of the kernel; it draws with the inputs last.
         dtype: of the products; None for that of x and the parameters.
         side: height and width of the kernel, 4 or 3.
     """
@@ -64,9 +64,9 @@ class TransposedConvolution(nn.Module):
     def __call__(self, x: Images, size: int | None = None) -> Images:
         """Returns a map of height and width `size`: twice those of x (None), or one less."""
         shape = self.side, self.side, self.features, x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, shape)
+        kernel = self.param("kernel", lambda key: self.kernel_init(key, shape).swapaxes(-1, -2))
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
-        return convolution.double(x, kernel)[:, :size, :size]
+        return convolution.double(x, kernel.swapaxes(-1, -2))[:, :size, :size]
 
 
 class ResizedConvolution(nn.Module):

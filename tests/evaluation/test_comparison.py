@@ -267,7 +267,7 @@ def test_mistakes_are_one_line_and_change_nothing(tmp_path, capsys, arguments):
     (tmp_path / "young" / "evaluation.json").unlink()
     (tmp_path / "broken" / "evaluation.json").write_text('{"name": "sha')
     (tmp_path / "log" / "metrics.jsonl").write_text('{"step": 2}\n')
-    files.write_json(tmp_path / "lab" / "config.json", {"format": 2, "config": {"seed": 0}})
+    files.write_json(tmp_path / "lab" / "config.json", {"format": 3, "config": {"seed": 0}})
     files.write_json(tmp_path / "old" / "config.json", {"config": {"seed": 0, "batch": 8}})
     before = _files(tmp_path)
     places = {"a": tmp_path / "a", "b": tmp_path / "b", "tmp": tmp_path}

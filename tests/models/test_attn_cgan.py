@@ -256,9 +256,8 @@ def test_a_convolution_of_coordinates_equals_two_more_channels(layer):
     x, grid = jnp.asarray(networks.draw_images(4)), coordinates(4)
     wide = jnp.concatenate([x, jnp.broadcast_to(grid, (networks.BATCH, 4, 4, 2))], axis=-1)
     variables = networks.draw_variables(layer, wide, 8)
-    inputs = 3 if isinstance(layer, TransposedConvolution) else 2
     for_x, for_grid = (
-        jax.tree.map(lambda kernel, i=i: np.split(kernel, [3], axis=inputs)[i], variables)
+        jax.tree.map(lambda kernel, i=i: np.split(kernel, [3], axis=2)[i], variables)
         for i in (0, 1)
     )
     parts = layer.apply(for_x, x, 8) + layer.apply(for_grid, grid, 8)

@@ -154,8 +154,10 @@ def test_the_transposed_layer_equals_that_of_flax_cropped_to_odd_sides(odd):
     )
     x, size = _draw(3, HALF)[:, :, :HEIGHT], 2 * HEIGHT - odd
     variables = _randomize(_parameters(layer, x, size))
-    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, _parameters(of_flax, x))
-    expected = of_flax.apply(variables, x)[:, :size, :size]
+    # Flax's kernel has the outputs before the inputs.
+    swapped = jax.tree.map(lambda kernel: kernel.swapaxes(-1, -2), variables)
+    assert jax.tree.map(jnp.shape, swapped) == jax.tree.map(jnp.shape, _parameters(of_flax, x))
+    expected = of_flax.apply(swapped, x)[:, :size, :size]
     _assert_close(layer.apply(variables, x, size), expected)
 
 

@@ -5,13 +5,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from flax.core import DenyList
 
 from gaxn.nn import spectral
-from gaxn.nn.resampling import StridedConvolution
+from gaxn.nn.resampling import StridedConvolution, TransposedConvolution
 
-LAYERS = {"dense": nn.Dense(7, use_bias=False), "convolution": StridedConvolution(7)}
-INPUTS = {"dense": (3, 12), "convolution": (3, 6, 8, 5)}
+LAYERS = {
+    "dense": nn.Dense(7, use_bias=False),
+    "convolution": StridedConvolution(7),
+    "transposed convolution": TransposedConvolution(7, side=3),
+}
+INPUTS = {
+    "dense": (3, 12),
+    "convolution": (3, 6, 8, 5),
+    "transposed convolution": (3, 6, 8, 5),
+}
 
 
 def _make_layer(name):
@@ -47,6 +56,40 @@ def test_the_largest_singular_value_becomes_one(name):
     before, after = _largest(_kernel(variables)), _largest(scale * _kernel(variables))
     assert abs(before - 1) > 0.1
     np.testing.assert_allclose(after, 1, atol=1e-3)
+
+
+def _torch_layer(name, kernel):
+    """Returns a layer of PyTorch with this kernel, [..., inputs, outputs], and spectral norm."""
+    sides = tuple(range(kernel.ndim - 2))
+    inputs, outputs = kernel.shape[-2:]
+    if name == "dense":
+        layer, axes = torch.nn.Linear(inputs, outputs, bias=False), (1, 0)
+    elif name == "convolution":
+        layer, axes = torch.nn.Conv2d(inputs, outputs, 4, 2, 1), (3, 2, *sides)
+    else:
+        layer = torch.nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, 1, bias=False)
+        axes = 2, 3, *sides
+    layer.weight.data = torch.tensor(kernel.transpose(axes))
+    # Its `dim` is the axis of the outputs: 1 for a transposed convolution, by itself.
+    return torch.nn.utils.parametrizations.spectral_norm(layer.double(), n_power_iterations=300)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_normalized_kernel_is_that_of_pytorch(name):
+    layer, variables, x = _make_layer(name)
+    run = jax.jit(lambda v: layer.apply(v, x, True, mutable=["spectral"]))
+    for _ in range(200):
+        y, updates = run(variables)
+        variables = {**variables, **updates}
+    of_torch = _torch_layer(name, _kernel(variables))
+    is_map = x.ndim == 4
+    inputs = torch.tensor(np.asarray(x, np.float64))
+    outputs = of_torch(inputs.permute(0, 3, 1, 2) if is_map else inputs).detach()
+    if name == "convolution":
+        outputs = outputs - of_torch.bias[:, None, None]
+    expected = (outputs.permute(0, 2, 3, 1) if is_map else outputs).detach().numpy()
+    # Our layer is in float32.
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -1,5 +1,6 @@
 """Weight clipping and orthogonal regularization, as part of an optimizer."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import optax
 import pytest
 
 from gaxn.experiment import make_optimizer
+from gaxn.nn.resampling import TransposedConvolution
 from gaxn.types import InputError
 
 
@@ -26,13 +28,17 @@ def test_weights_are_clipped_after_the_update():
     assert np.abs(updated).max() < 0.1 + 1e-7
 
 
-def test_orthogonal_regularization_is_the_gradient_of_the_overlap():
+@pytest.mark.parametrize(
+    "layer", [nn.Conv(4, (2, 2)), TransposedConvolution(4, side=3)], ids=["plain", "transposed"]
+)
+def test_orthogonal_regularization_is_the_gradient_of_the_overlap(layer):
     with jax.enable_x64(True):
-        kernel = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
+        shape = layer.init(jax.random.key(0), jnp.ones((1, 4, 4, 3)))["params"]["kernel"].shape
+        kernel = np.random.default_rng(0).normal(size=shape)
         params = {"Conv_0": {"kernel": jnp.asarray(kernel), "bias": jnp.ones(4)}}
         gradient = jax.tree.map(jnp.zeros_like, params)
         updated = _update({"orthogonal": 0.01}, params, gradient)["Conv_0"]
-        columns = kernel.reshape(12, 4)
+        columns = kernel.reshape(-1, 4)
         products = columns.T @ columns
         # The derivative of sum_{i != j} (w_i . w_j)^2 in w_i.
         slope = 4 * columns @ (products - np.diag(np.diag(products)))
