@@ -130,7 +130,8 @@ class CycleGAN(BaseGAN):
             def generate(images: Images) -> Images:
                 return history(generator(images, train=True), history_keys)
 
-            inputs = LossInputs(real, source, generate, None, examples, domain_key, step)
+            fake = generate(source)
+            inputs = LossInputs(real, source, fake, generate, None, examples, domain_key, step)
             return objective.discriminator_loss(inputs)
 
         loss_a, scalars_a = loss(
@@ -150,12 +151,8 @@ class CycleGAN(BaseGAN):
         fake_a, fake_b = to_a(b), to_b(a)
 
         def adversarial(domain: str, objective, real: Images, source: Images, fake, translate):
-            # A regularizer may ask for other images than those that exist already.
-            def generate(images: Images) -> Images:
-                return fake if images is source else translate(images)
-
             domain_key = keys.stream(key, f"critic of {domain}")
-            inputs = LossInputs(real, source, generate, None, examples, domain_key, step)
+            inputs = LossInputs(real, source, fake, translate, None, examples, domain_key, step)
             return objective.generator_loss(inputs)
 
         loss_a, scalars_a = adversarial("a", self.discriminator_of_a, a, b, fake_a, to_a)

@@ -43,7 +43,7 @@ class GAN(BaseGAN):
         """Runs both networks once, so that Flax creates their variables."""
         examples = axis.example_indices(batch.images.shape[0])
         inputs = self._inputs(batch, examples, key, jnp.int32(0))
-        return self.discriminator_objective(inputs.generate(inputs.inputs), inputs.labels)
+        return self.discriminator_objective(inputs.generated, inputs.labels)
 
     def discriminator_loss(
         self, batch: Batch, examples: Indices, key: PRNGKey, step: jax.Array
@@ -79,7 +79,7 @@ class GAN(BaseGAN):
             return self.generator(latents, labels, train=True)
 
         real = pixels.decode(batch.images)
-        return LossInputs(real, latents, generate, labels, examples, key, step)
+        return LossInputs(real, latents, generate(latents), generate, labels, examples, key, step)
 
 
 def draw_latents(

@@ -13,11 +13,11 @@ INTERVAL = 4
 
 
 class AdaptiveProbability(nn.Module):
-    """The probability of each augmentation, controlled by the mean sign of real logits (eq. 1).
+    """The probability of each augmentation, controlled by a mean sign (eq. 1).
 
     Attributes:
-        target: of the mean sign, in (0, 1). Above it the discriminator overfits, and the
-            probability rises; below it the probability falls.
+        target: of the mean sign of the discriminator's margins, in (0, 1). Above it the
+            discriminator overfits, and the probability rises; below it the probability falls.
         images: real images in which the probability can go from 0 to 1.
     """
 
@@ -33,16 +33,17 @@ class AdaptiveProbability(nn.Module):
         """Returns the probability, in [0, 1]."""
         return self.probability.value
 
-    def adjust(self, real: Logits, examples: int) -> None:
+    def adjust(self, margins: Logits, examples: int) -> None:
         """Adds a batch to the mean sign; changes the probability after every `INTERVAL` batches.
 
         Args:
-            real: logits of real images.
+            margins: above 0 where the discriminator is right: logits of real images, or their
+                differences from those of generated ones.
             examples: images of the global batch.
         """
         if not self.is_mutable_collection(COLLECTION):
             return
-        signs = self.signs.value + axis.mean_over_devices(jnp.sign(real).mean())
+        signs = self.signs.value + axis.mean_over_devices(jnp.sign(margins).mean())
         due = self.batches.value + 1 == INTERVAL
         change = jnp.sign(signs / INTERVAL - self.target) * INTERVAL * examples / self.images
         changed = jnp.clip(self.probability.value + change, 0, 1)

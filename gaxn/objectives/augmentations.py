@@ -4,7 +4,7 @@ One function per augmentation, whose parameters are its options in a config. An 
 (images in [-1, 1], one key per example, step) to images of the same shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -99,15 +99,3 @@ def instance_noise(deviation: float = 0.1, until: int = 0) -> Augmentation:
         return images + deviation * scale * noise
 
     return add_noise
-
-
-def compose(augmentations: Sequence[Augmentation]) -> Callable[[Images, jax.Array], Images]:
-    """Returns several augmentations as one function (images, keys) -> images, as at step 0."""
-
-    def augment(images: Images, keys: jax.Array) -> Images:
-        for place, augmentation in enumerate(augmentations):
-            folded = jax.vmap(lambda key, place=place: jax.random.fold_in(key, place))(keys)
-            images = augmentation(images, folded, jnp.int32(0))
-        return images
-
-    return augment

@@ -16,16 +16,24 @@ from gaxn.types import InputError, Logits, check
 
 
 class Loss(NamedTuple):
-    """The two sides of an adversarial loss, each (real logits, fake logits) -> values."""
+    """An adversarial loss.
+
+    Attributes:
+        discriminator, generator: its two sides, each (real logits, fake logits) -> values.
+        of_differences: whether only differences of logits matter, so that their signs mean
+            nothing.
+    """
 
     discriminator: Callable[[Logits, Logits], Logits]
     generator: Callable[[Logits, Logits], Logits]
+    of_differences: bool = False
 
 
 def check_loss(loss: Loss) -> None:
     """Raises an InputError unless both sides return one value per logit."""
     logits = jax.ShapeDtypeStruct((3,), jnp.float32)
-    for side, function in zip(Loss._fields, loss, strict=True):
+    for side in ("discriminator", "generator"):
+        function = getattr(loss, side)
         try:
             shape = jax.eval_shape(function, logits, logits).shape
         except (TypeError, AttributeError) as error:
@@ -96,6 +104,7 @@ def wasserstein() -> Loss:
     return Loss(
         discriminator=lambda real, fake: fake - real,
         generator=lambda real, fake: -fake,
+        of_differences=True,
     )
 
 
@@ -107,6 +116,7 @@ def relativistic() -> Loss:
     return Loss(
         discriminator=lambda real, fake: nn.softplus(fake - real),
         generator=lambda real, fake: nn.softplus(real - fake),
+        of_differences=True,
     )
 
 
@@ -121,4 +131,4 @@ def relativistic_average() -> Loss:
         mean_real, mean_fake = (axis.mean_over_devices(logits.mean()) for logits in (real, fake))
         return nn.softplus(mean_fake - real) + nn.softplus(fake - mean_real)
 
-    return Loss(discriminator, generator=lambda real, fake: discriminator(fake, real))
+    return Loss(discriminator, lambda real, fake: discriminator(fake, real), of_differences=True)

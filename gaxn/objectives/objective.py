@@ -33,6 +33,9 @@ from gaxn.types import (
     check,
 )
 
+LAZY_PENALTIES = "lazy_penalties"
+"""The collection of the last values of penalties that are not computed at every step."""
+
 
 class LossInputs(NamedTuple):
     """The inputs of an objective in one player update.
@@ -40,7 +43,8 @@ class LossInputs(NamedTuple):
     Attributes:
         real: images in [-1, 1].
         inputs: of the generator: latents, or other images.
-        generate: inputs -> images in [-1, 1].
+        generated: images that the generator made of `inputs`, in [-1, 1].
+        generate: inputs -> images in [-1, 1], for regularizers that need further ones.
         labels: of real and generated images; None if there are none.
         examples: indices in the global batch, from which random numbers are drawn.
         key: of the player update.
@@ -49,6 +53,7 @@ class LossInputs(NamedTuple):
 
     real: Images
     inputs: Float[Array, "batch ..."]
+    generated: Images
     generate: Callable[[jax.Array], Images]
     labels: Labels | None
     examples: Indices
@@ -103,8 +108,9 @@ class Objective(nn.Module):
         top_share: final share of generated examples, the most real ones, from which the
             generator learns (top-k training; Sinha et al., 2020); 1 for all.
         top_until: the step at which the share, falling linearly from 1, reaches `top_share`.
-        ada_target: target of the mean sign of real logits; each augmentation is applied with a
-            probability that adapts to it (ADA; Karras et al., 2020a). 0 applies them always.
+        ada_target: target of the mean sign of real logits, or of their differences from generated
+            ones if the loss is of differences; each augmentation is applied with a probability
+            that adapts to it (ADA; Karras et al., 2020a). 0 applies them always.
         ada_images: real images in which that probability can rise from 0 to 1.
     """
 
@@ -123,6 +129,11 @@ class Objective(nn.Module):
         self.terms = {name: make() for name, make in self.regularizers.items()}
         if self.ada_target:
             self.ada = AdaptiveProbability(self.ada_target, self.ada_images)
+        self.lazy_penalties = {
+            name: self.variable(LAZY_PENALTIES, name, jnp.zeros, ())
+            for name, penalty in self.penalties.items()
+            if penalty.interval > 1
+        }
 
     def __call__(self, images: Images, labels: Labels | None) -> Logits:
         """Creates the variables of the discriminator and of the regularizers.
@@ -147,8 +158,8 @@ class Objective(nn.Module):
         """Computes the discriminator's loss.
 
         Returns:
-            The loss, and scalars for the log: penalties without their weights, regularizers
-            with theirs.
+            The loss, and scalars for the log: penalties without their weights, each of the last
+            step at which it was due, and regularizers with theirs.
         """
         batch = self._discriminate(self._output_pair, inputs)
         real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
@@ -161,12 +172,14 @@ class Objective(nn.Module):
         for name, penalty in self.penalties.items():
             penalty_values = self._penalty_values(penalty, batch, inputs)
             values += penalty.weight * penalty.interval * penalty_values
-            scalars[name] = penalty_values.mean()
+            scalars[name] = self._last_mean(name, penalty_values, inputs.step)
         terms = self._regularize("discriminator", batch, inputs)
         if self.ada_target:
             scalars["ada_probability"] = self.ada()
-            count = axis.gather(per_example(real_logits)).size * self.packing
-            self.ada.adjust(per_example(real_logits), count)
+            margins = per_example(real_logits)
+            if self.loss.of_differences:
+                margins -= per_example(fake_logits)
+            self.ada.adjust(margins, axis.gather(margins).size * self.packing)
         return values.mean() + sum(terms.values()), scalars | terms
 
     def generator_loss(self, inputs: LossInputs) -> tuple[jax.Array, Scalars]:
@@ -201,7 +214,7 @@ class Objective(nn.Module):
             return self._pack(augmented, inputs.labels)
 
         real = prepare(inputs.real, "augment real")
-        fake = prepare(inputs.generate(inputs.inputs), "augment fake")
+        fake = prepare(inputs.generated, "augment fake")
         real_output, fake_output = discriminate(real, fake, inputs.labels)
         return RegularizerInputs(
             real=real,
@@ -211,7 +224,9 @@ class Objective(nn.Module):
             labels=inputs.labels,
             discriminate=lambda images: self._eval_discriminator()(images, inputs.labels),
             inputs=inputs.inputs,
+            generated=inputs.generated,
             generate=inputs.generate,
+            step=inputs.step,
             augment=lambda images: prepare(images, "augment fake"),
         )
 
@@ -302,6 +317,18 @@ class Objective(nn.Module):
             return compute()
         zeros = jnp.zeros(count, batch.real.dtype)
         return jax.lax.cond(inputs.step % penalty.interval == 0, compute, lambda: zeros)
+
+    def _last_mean(self, name: str, values: Float[Array, "batch"], step: jax.Array) -> jax.Array:
+        """Returns the mean of a penalty at the last step at which it was due."""
+        mean = values.mean()
+        if name not in self.lazy_penalties:
+            return mean
+        last = self.lazy_penalties[name]
+        is_due = step % self.penalties[name].interval == 0
+        mean = jnp.where(is_due, axis.mean_over_devices(jax.lax.stop_gradient(mean)), last.value)
+        if self.is_mutable_collection(LAZY_PENALTIES):
+            last.value = mean
+        return mean
 
 
 def as_output(output: Logits | DiscriminatorOutput) -> DiscriminatorOutput:

@@ -15,7 +15,6 @@ import optax
 from jaxtyping import Array, Float
 
 from gaxn.distributed import axis
-from gaxn.objectives import augmentations as augmentation_functions
 from gaxn.objectives.augmentations import Augmentation
 from gaxn.types import DiscriminatorOutput, Images, InputError, Labels, Logits, check
 
@@ -29,7 +28,9 @@ class RegularizerInputs(NamedTuple):
         labels: of the examples; None if there are none.
         discriminate: augmented images -> outputs of the discriminator in eval mode.
         inputs: of the generator, [batch, ...].
+        generated: images that it made of them, neither augmented nor packed.
         generate: inputs -> generated images.
+        step: training steps before this one.
         augment: generated images -> as the discriminator sees them, augmented as `fake` was.
     """
 
@@ -40,7 +41,9 @@ class RegularizerInputs(NamedTuple):
     labels: Labels | None
     discriminate: Callable[[Images], DiscriminatorOutput]
     inputs: Float[Array, "batch ..."]
+    generated: Images
     generate: Callable[[jax.Array], Images]
+    step: jax.Array
     augment: Callable[[Images], Images]
 
 
@@ -123,14 +126,13 @@ def bcr(
     check("augmentations", augmentations, len(augmentations) > 0, "one augmentation or more")
     for name, weight in (("real", real), ("fake", fake)):
         check(name, weight, weight >= 0, "0 or more")
-    augment = augmentation_functions.compose(augmentations)
-    return lambda: BalancedConsistency(augment, real, fake)
+    return lambda: BalancedConsistency(tuple(augmentations), real, fake)
 
 
 class BalancedConsistency(Regularizer):
     """The module of `bcr`."""
 
-    augment: Callable[[Images, jax.Array], Images]
+    augmentations: tuple[Augmentation, ...]
     real: float
     fake: float
 
@@ -142,9 +144,15 @@ class BalancedConsistency(Regularizer):
         pairs = jax.vmap(jax.random.split)(keys[:: keys.shape[0] // inputs.real.shape[0]])
         squares = []
         for side, (images, output) in enumerate(sides):
-            augmented = inputs.discriminate(self.augment(images, pairs[:, side]))
-            squares.append(jnp.square(output.logits - augmented.logits))
+            augmented = self._augment(images, pairs[:, side], inputs.step)
+            squares.append(jnp.square(output.logits - inputs.discriminate(augmented).logits))
         return self.real * squares[0] + self.fake * squares[1]
+
+    def _augment(self, images: Images, keys: jax.Array, step: jax.Array) -> Images:
+        for place, augmentation in enumerate(self.augmentations):
+            folded = jax.vmap(lambda key, place=place: jax.random.fold_in(key, place))(keys)
+            images = augmentation(images, folded, step)
+        return images
 
 
 def zcr(
@@ -181,8 +189,7 @@ class LatentConsistency(Regularizer):
         return self.discriminator_weight * jnp.square(change)
 
     def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
-        images = inputs.generate(inputs.inputs)
-        change = jnp.square(images - inputs.generate(self._perturb(inputs, keys)))
+        change = jnp.square(inputs.generated - inputs.generate(self._perturb(inputs, keys)))
         return -self.generator_weight * change.mean(axis=tuple(range(1, change.ndim)))
 
     def _perturb(self, inputs: RegularizerInputs, keys: jax.Array) -> jax.Array:

@@ -65,7 +65,7 @@ def _pairs(a, b):
             (sharding.jitted, sharding.pmapped, SPLIT),
             [
                 "loss={'name': 'wasserstein'}",
-                "penalties={'wgan_gp': {'weight': 10.0}}",
+                "penalties={'wgan_gp': {'weight': 10.0, 'interval': 2}}",
                 "discriminator.spectral_norm=True",
                 "discriminator.auxiliary=True",
                 "augmentations={'color': {}, 'translation': {}}",

@@ -22,7 +22,8 @@ NAMES = [
     for name, value in vars(losses).items()
     if inspect.isfunction(value) and value.__annotations__.get("return") is Loss
 ]
-SIDES = list(itertools.product(NAMES, Loss._fields))
+PLAYERS = "discriminator", "generator"
+SIDES = list(itertools.product(NAMES, PLAYERS))
 COUPLED = {"relativistic_average"}
 """Losses that compare an example with the rest of the batch."""
 
@@ -79,7 +80,7 @@ def _accepts(side, real, fake):
         return isinstance(real, real_hint) and isinstance(fake, fake_hint)
 
 
-@pytest.mark.parametrize("side", Loss._fields)
+@pytest.mark.parametrize("side", PLAYERS)
 @pytest.mark.parametrize("shapes", [((3,), (4,)), ((1,), (4,)), ((4,), (4, 1)), ((), ())])
 def test_the_signature_refuses_logits_that_would_broadcast(side, shapes):
     assert _accepts(side, jnp.zeros(4), jnp.zeros(4))

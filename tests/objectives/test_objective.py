@@ -11,8 +11,8 @@ from gaxn.data import pixels
 from gaxn.distributed import axis, sharding
 from gaxn.experiment import make_experiment
 from gaxn.nn.adaptive import INTERVAL, AdaptiveProbability
-from gaxn.objectives.losses import hinge
-from gaxn.objectives.objective import Objective, top_weights
+from gaxn.objectives.losses import hinge, relativistic, relativistic_average, wasserstein
+from gaxn.objectives.objective import LossInputs, Objective, top_weights
 from gaxn.types import InputError
 
 
@@ -133,6 +133,50 @@ def test_the_probability_follows_the_sign_of_real_logits():
         np.testing.assert_allclose(module.apply(variables), probability, atol=1e-6)
         probabilities.add(round(float(probability), 3))
     assert {0.0, 0.2, 1.0} <= probabilities and probability < 1
+
+
+class Shifted(nn.Module):
+    """A discriminator whose logits are its inputs and a constant."""
+
+    shift: float
+
+    def __call__(self, points, labels, train):
+        return points[:, 0] + self.shift
+
+
+@pytest.mark.parametrize("make_loss", [relativistic, relativistic_average, wasserstein, hinge])
+def test_the_probability_does_not_depend_on_what_a_loss_leaves_undetermined(make_loss):
+    """Adds a constant to all logits: losses of differences do not notice, others do."""
+    loss = make_loss()
+    random = np.random.default_rng(0)
+    real, fake = (jnp.asarray(random.normal(mean, 1.0, (64, 1)), jnp.float32) for mean in (1, -1))
+    values = [loss.discriminator(real + shift, fake + shift) for shift in (0.0, -9.0)]
+    assert loss.of_differences == np.allclose(*values, atol=1e-5)
+
+    def signs(shift):
+        objective = Objective(Shifted(shift), loss, {}, {}, (), ada_target=0.5)
+        inputs = LossInputs(
+            real, real, fake, None, None, jnp.arange(64), jax.random.key(0), jnp.int32(0)
+        )
+        variables = objective.init(jax.random.key(0), real, None)
+        method = "discriminator_loss"
+        _, updated = objective.apply(variables, inputs, method=method, mutable=["ada"])
+        return float(updated["ada"]["ada"]["signs"])
+
+    expected = np.sign(real - fake if loss.of_differences else real).mean()
+    np.testing.assert_allclose(signs(0.0), expected, atol=1e-6)
+    assert signs(-9.0) == (signs(0.0) if loss.of_differences else -1.0)
+
+
+def test_a_lazy_penalty_is_logged_as_of_the_last_step_at_which_it_was_due(ring):
+    config = ring("population=1", "penalties.r1.interval=4", variant="hinge+tiny")
+    experiment = _experiment(config)
+    state, values = experiment.create_state(experiment.key), []
+    for step in range(9):
+        state, scalars = experiment.compiled_step(state, experiment.batches(step), experiment.key)
+        values.append(float(scalars["d/r1"]))
+    assert all(values) and len(set(values)) == 3
+    assert values == [values[0]] * 4 + [values[4]] * 4 + [values[8]]
 
 
 def test_each_image_is_augmented_with_the_probability(tiny):

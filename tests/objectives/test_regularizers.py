@@ -11,7 +11,7 @@ import sklearn.metrics
 
 from gaxn.distributed import sharding
 from gaxn.experiment import make_experiment, make_regularizers
-from gaxn.objectives import regularizers
+from gaxn.objectives import augmentations, regularizers
 from gaxn.objectives.regularizers import Regularizer, RegularizerInputs, auxiliary, bcr, lecam, zcr
 from gaxn.types import DiscriminatorOutput, InputError
 
@@ -41,7 +41,7 @@ def _discriminate(images):
     return DiscriminatorOutput(flat @ DISCRIMINATOR, flat @ CLASSIFIER)
 
 
-def _inputs():
+def _inputs(step=0):
     real, fake = jnp.asarray(IMAGES), jnp.asarray(_generate(LATENTS))
     return RegularizerInputs(
         real=real,
@@ -51,7 +51,9 @@ def _inputs():
         labels=jnp.asarray(LABELS),
         discriminate=_discriminate,
         inputs=jnp.asarray(LATENTS),
+        generated=fake,
         generate=_generate,
+        step=jnp.int32(step),
         augment=lambda images: 2 * images,
     )
 
@@ -93,6 +95,18 @@ def test_bcr_is_the_squared_difference_that_an_augmentation_makes():
         logits = images.reshape(BATCH, -1) @ DISCRIMINATOR
         expected = expected + weight * (logits - scale * logits) ** 2
     np.testing.assert_allclose(values, expected, rtol=1e-12)
+
+
+def test_the_augmentations_of_bcr_see_the_step():
+    """Instance noise that has ended makes no difference; before, it makes a smaller and smaller."""
+    noise = augmentations.instance_noise(deviation=1.0, until=100)
+    sums = []
+    for step in (0, 50, 100, 900):
+        values = bcr((noise,))().apply({}, _inputs(step), _keys(), method="discriminator")
+        sums.append(float(values.sum()))
+    # Squares of linear logits: half the noise, a quarter of the loss.
+    np.testing.assert_allclose(sums, [sums[0], sums[0] / 4, 0, 0], rtol=1e-6, atol=1e-12)
+    assert sums[0] > 0
 
 
 def test_zcr_moves_the_latent():

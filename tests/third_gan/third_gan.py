@@ -93,8 +93,8 @@ class EncoderGAN(BaseGAN):
     ) -> tuple[jax.Array, Scalars]:
         """Computes the discriminator's loss: encoded pairs are real, generated ones are not."""
         images, latents = self._inputs(batch, examples, key)
-        pairs = self._encoded_pair(images), latents, self._generated_pair
-        inputs = LossInputs(*pairs, None, examples, key, step)
+        pairs = self._encoded_pair(images), latents, self._generated_pair(latents)
+        inputs = LossInputs(*pairs, self._generated_pair, None, examples, key, step)
         return self.discriminator_objective.discriminator_loss(inputs)
 
     def generator_loss(
@@ -102,8 +102,8 @@ class EncoderGAN(BaseGAN):
     ) -> tuple[jax.Array, Scalars]:
         """Computes the generator's loss."""
         images, latents = self._inputs(batch, examples, key)
-        pairs = self._encoded_pair(images), latents, self._generated_pair
-        inputs = LossInputs(*pairs, None, examples, key, step)
+        pairs = self._encoded_pair(images), latents, self._generated_pair(latents)
+        inputs = LossInputs(*pairs, self._generated_pair, None, examples, key, step)
         return self.discriminator_objective.generator_loss(inputs)
 
     def encoder_loss(
@@ -111,8 +111,8 @@ class EncoderGAN(BaseGAN):
     ) -> tuple[jax.Array, Scalars]:
         """Computes the encoder's loss."""
         images, latents = self._inputs(batch, examples, key)
-        pairs = self._generated_pair(latents), images, self._encoded_pair
-        inputs = LossInputs(*pairs, None, examples, key, step)
+        pairs = self._generated_pair(latents), images, self._encoded_pair(images)
+        inputs = LossInputs(*pairs, self._encoded_pair, None, examples, key, step)
         loss, scalars = self.discriminator_objective.generator_loss(inputs)
         restored = self.generator(self.encoder(images, train=True), None, train=True)
         error = jnp.abs(restored - images).mean()
