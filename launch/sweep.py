@@ -1,7 +1,7 @@
 """Trains every combination of configs, overrides and seeds, and tabulates the results.
 
     python launch/sweep.py --runs runs/sweep --config configs/attn_cgan_shapes.py:tiny \\
-        --seeds 0-2 --set batch_size=32,64 --set penalties.r1.weight=0.1,1.0
+        --seeds 0-2 --set batch_size=32,64 --set "generator.widths=(64,32),(32,16)"
 
 prints one command per run. `--local 2` runs them here, two at a time; `--slurm FILE` writes a batch
 script with one array task per run (sbatch FILE). Both go on where they stopped: a run that is done
@@ -172,8 +172,28 @@ def _parse_overrides(texts: Sequence[str]) -> dict[str, list[str]]:
         field, _, values = text.partition("=")
         check("--set", text, bool(field and values), "FIELD=VALUE[,VALUE ...]")
         check("--set", text, field not in overrides, "given once per field")
-        overrides[field] = values.split(",")
+        overrides[field] = _split(values)
     return overrides
+
+
+def _split(text: str) -> list[str]:
+    """Splits values at the commas that are in no brackets and no quotes."""
+    values, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            values.append("")
+            continue
+        values[-1] += character
+    check("--set", text, depth == 0 and not quote and all(values), "values with closed brackets")
+    return values
 
 
 class _Parser(argparse.ArgumentParser):

@@ -277,6 +277,25 @@ def test_a_sweep_is_every_combination_once(sweep, tmp_path, capsys):
         assert f"batch_size={batch},penalties.r1.weight={r1}/seed_{seed}" in line
 
 
+PENALTIES = "{'r1': {'weight': 1.0, 'interval': 4}}"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ("(64,32)", ["(64,32)"]),
+        ("(64,32),(32,16)", ["(64,32)", "(32,16)"]),
+        (f"{PENALTIES},{{}}", [PENALTIES, "{}"]),
+        ("'a,(b',c", ["'a,(b'", "c"]),
+        ("1,2", ["1", "2"]),
+    ],
+)
+def test_values_with_brackets_are_not_split(sweep, tmp_path, capsys, values, expected):
+    assert sweep.main(["--runs", str(tmp_path), "--config", "c.py", "--set", f"x={values}"]) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line[5] for line in lines] == [f"--config.x={value}" for value in expected]
+
+
 def test_the_array_of_a_sweep_runs_the_commands(sweep, tmp_path, capsys):
     script = tmp_path / "sweep.sbatch"
     assert sweep.main(["--runs", str(tmp_path / "my runs"), *COMMAND, "--slurm", str(script)]) == 0
@@ -342,6 +361,8 @@ def test_runs_of_different_protocols_are_not_averaged(sweep, tmp_path, capsys):
     ("flags", "message"),
     [
         (["--seeds", "3-1"], "--seeds must be N, or FIRST-LAST, got '3-1'"),
+        (["--set", "a=(1,2"], r"--set must be values with closed brackets, got '\(1,2'"),
+        (["--set", "a=1,"], "--set must be values with closed brackets, got '1,'"),
         (["--set", "seed"], "--set must be FIELD=VALUE.*, got 'seed'"),
         (["--set", "batch_size=1"], "--set must be given once per field, got 'batch_size=1'"),
         (["--local", "0"], "--local must be 1 or more, got 0"),
