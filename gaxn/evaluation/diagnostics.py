@@ -114,9 +114,8 @@ def singular_values(state: TrainState) -> dict[str, float]:
     """Returns the largest singular value of each normalized kernel, by "player/layer"."""
     vectors = state.collections.get(spectral.COLLECTION, {})
     values = {}
-    for layer, (kernel, sigma) in spectral.kernels(state.params, vectors).items():
-        matrix = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1])
-        values[layer] = float(np.linalg.norm(matrix, 2) / max(float(sigma), 1e-12))
+    for layer, (matrix, sigma) in spectral.kernels(state.params, vectors).items():
+        values[layer] = float(np.linalg.norm(matrix, 2) / max(sigma, spectral.EPSILON))
     return values
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import flax.linen as nn
 import flax.traverse_util
 import jax
+import numpy as np
 
 from gaxn.types import PyTree
 
 COLLECTION = "spectral"
+EPSILON = 1e-12
 Layer = Callable[..., jax.Array]
 
 
@@ -39,25 +41,36 @@ class SpectralNorm(nn.Module):
         return normalized(x, *inputs, update_stats=train)
 
 
-def kernels(params: PyTree, vectors: PyTree) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """Returns each normalized kernel, as stored, and the last estimate of its singular value.
+def kernels(params: PyTree, vectors: PyTree) -> dict[str, tuple[np.ndarray, float]]:
+    """Returns each normalized kernel as a matrix, and the singular value by which it is divided.
+
+    That value is the estimate of the layer's next call, by one power iteration from the stored
+    vector; the stored estimate is of the kernel before its last update.
 
     Args:
         params: the parameters, nested by module.
         vectors: the collection `spectral`, nested in the same way.
 
     Returns:
-        (kernel, singular value) by the path of the layer; the layer divides one by the other.
+        (matrix [inputs, outputs], singular value), in float64, by the path of the layer.
     """
     flat = flax.traverse_util.flatten_dict(params)
     pairs = {}
-    for (*path, name), sigma in flax.traverse_util.flatten_dict(vectors).items():
+    for (*path, name), vector in flax.traverse_util.flatten_dict(vectors).items():
         *layer, kind = name.split("/")
-        if kind == "sigma":
+        if kind == "u":
             # The paths of `vectors` also name our wrapper and Flax's, those of `params` do not.
             kernel_path = (*path[:-2], *layer)
-            pairs["/".join(kernel_path[:-1])] = flat[kernel_path], sigma
+            kernel = np.asarray(flat[kernel_path], np.float64)
+            matrix = kernel.reshape(-1, kernel.shape[-1])
+            pairs["/".join(kernel_path[:-1])] = matrix, _estimate(matrix, np.asarray(vector[0]))
     return pairs
+
+
+def _estimate(matrix: np.ndarray, vector: np.ndarray) -> float:
+    """Returns the norm of v'W for v = Wu / |Wu|: one power iteration from u."""
+    image = matrix @ vector
+    return float(np.linalg.norm(image @ matrix) / max(np.linalg.norm(image), EPSILON))
 
 
 def wrap(normalize: bool, layer: nn.Module, name: str | None = None) -> Layer:

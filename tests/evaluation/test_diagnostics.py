@@ -132,9 +132,12 @@ def test_singular_values_are_those_of_the_normalized_kernels(tiny):
     assert len(values_of_discriminator(exact)) > 5
     for name, value in values_of_discriminator(exact).items():
         np.testing.assert_allclose(value, 1, atol=2e-3, err_msg=name)
-    # Kernels that have grown by a half since the last iteration.
+    # The estimate is of the kernel as it is, not as it was at the last iteration.
     for name, value in values_of_discriminator(_scale(exact, "discriminator", 1.5)).items():
-        np.testing.assert_allclose(value, 1.5, atol=3e-3, err_msg=name)
+        np.testing.assert_allclose(value, 1, atol=2e-3, err_msg=name)
+    # From another vector it is that of a layer in eval mode, which divides by less than the norm.
+    for name, value in values_of_discriminator(state).items():
+        assert value > 0.999, name
 
 
 HEALTHY = {DIVERSITY: 0.9, SATURATION: 0.2, f"{SINGULAR_VALUE}d/a": 1.05}

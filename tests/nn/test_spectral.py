@@ -93,6 +93,20 @@ def test_the_normalized_kernel_is_that_of_pytorch(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_the_estimate_is_that_by_which_a_layer_in_eval_mode_divides(name):
+    layer, variables, x = _make_layer(name)
+    # In a network the paths of the vectors also name our wrapper.
+    vectors = {"wrapper": variables["spectral"]}
+    ((matrix, sigma),) = spectral.kernels(variables["params"], vectors).values()
+    np.testing.assert_array_equal(matrix.reshape(_kernel(variables).shape), _kernel(variables))
+    plain = LAYERS[name].apply({"params": next(iter(variables["params"].values()))}, x)
+    y = np.asarray(layer.apply(variables, x, False))
+    (scale,) = np.linalg.lstsq(plain.reshape(-1, 1), y.reshape(-1), rcond=None)[0]
+    np.testing.assert_allclose(1 / scale, sigma, rtol=1e-4)
+    assert sigma < _largest(_kernel(variables))
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_the_state_is_in_a_separate_collection(name):
     layer, variables, x = _make_layer(name)
     assert set(variables) == {"params", "spectral"}
