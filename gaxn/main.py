@@ -4,17 +4,18 @@ And `python -m gaxn.main --mode compare RUN RUN [RUN ...] [--workdir DIR]`.
 """
 
 import gc
-import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
+from flax.traverse_util import flatten_dict
+
 from gaxn import commands, config
 from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.evaluation.comparison import compare
 from gaxn.experiment import defaults_of, make_run
-from gaxn.io import compilation_cache
+from gaxn.io import compilation_cache, errors
 from gaxn.types import InputError
 
 LOST_PEER_STATUSES = {
@@ -26,11 +27,11 @@ LOST_PEER_STATUSES = {
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
+    errors.show_warnings()
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(__doc__.strip(), config.HELP, sep="\n\n")
         return 0
+    arguments = None
     try:
         arguments = config.parse(argv, defaults_of)
         if arguments.config is None:
@@ -52,8 +53,9 @@ def main(argv: Sequence[str]) -> int:
             sys.stderr.flush()
             os.abort()
         if isinstance(error, OSError):
-            place = f" ({error.filename})" if error.filename else ""
-            return fail(2, f"{error.strerror or error}{place}")
+            message = errors.describe_if_users(error, named_paths(arguments))
+            if message:
+                return fail(2, message)
         if multihost.count() == 1:
             raise
         # Python would wait for the other processes before it prints a traceback.
@@ -72,6 +74,17 @@ def find_lost_peer(error: BaseException | None) -> str:
             return message[:120]
         error = error.__cause__ or error.__context__
     return ""
+
+
+def named_paths(arguments: config.Arguments | None) -> list[str]:
+    """Returns all that may be a path: of flags, of fields of the config and of the environment."""
+    variables = (os.environ.get(name, "") for name in ("GAXN_CACHE", "GAXN_DATA"))
+    if arguments is None:
+        return list(filter(None, variables))
+    fields = flatten_dict(arguments.config.to_dict()) if arguments.config is not None else {}
+    flags = (str(arguments.workdir), *map(str, arguments.runs), *arguments.options.values())
+    texts = (value for value in fields.values() if isinstance(value, str))
+    return list(filter(None, (*flags, *texts, *variables)))
 
 
 def use_devices(arguments: config.Arguments) -> None:

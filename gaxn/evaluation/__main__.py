@@ -14,7 +14,6 @@ size, and stay as they are without --size.
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 from gaxn.data import find_path
 from gaxn.distributed import sharding
 from gaxn.evaluation import figures, image_sets, scoring
-from gaxn.io import compilation_cache, files
+from gaxn.io import compilation_cache, errors, files
 from gaxn.types import InputError, check
 
 
@@ -114,8 +113,7 @@ def run(argv: Sequence[str]) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a user's mistake."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    logging.basicConfig(format="gaxn: %(message)s", level=logging.WARNING)
+    errors.show_warnings()
     sharding.use_cores(scoring.BATCH)
     try:
         run(argv[1:])
@@ -128,8 +126,10 @@ def main(argv: Sequence[str]) -> int:
         print("gaxn: interrupted; nothing was written", file=sys.stderr)
         return 130
     except OSError as error:
-        path = f" ({error.filename})" if error.filename else ""
-        print(f"gaxn: {error.strerror or error}{path}", file=sys.stderr)
+        message = errors.describe_if_users(error, argv[1:])
+        if not message:
+            raise
+        print(f"gaxn: {message}", file=sys.stderr)
     return 2
 
 

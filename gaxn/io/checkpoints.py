@@ -74,7 +74,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             if not isinstance(error, OSError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             reason = str(error).partition("\n")[0][:120]
-            raise OSError(f"the last checkpoint could not be written ({reason})") from error
+            message = f"the last checkpoint could not be written ({reason})"
+            number = getattr(error, "errno", None) or errno.ENOSPC
+            raise OSError(number, message, str(self._directory)) from error
 
     def _check_disk_space(self, step: int, state: PyTree) -> None:
         # On a full disk Orbax would leave half a checkpoint, and TensorStore print tracebacks.

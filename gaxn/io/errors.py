@@ -1,0 +1,50 @@
+"""What a command line prints: warnings by the package that they come from, and users' errors."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+
+
+class _Formatter(logging.Formatter):
+    """Writes "package: message"."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.name.partition('.')[0]}: {record.getMessage()}"
+
+
+def show_warnings() -> None:
+    """Sends warnings, of gaxn and of libraries, to standard error."""
+    root = logging.getLogger()
+    # A library that logs while it is imported leaves a handler with another format.
+    for handler in [each for each in root.handlers if type(each) is logging.StreamHandler]:
+        root.removeHandler(handler)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+
+
+def describe_if_users(error: OSError, paths: Iterable[str | Path]) -> str:
+    """Returns one line for an error that the user can mend, or "".
+
+    That is one of a full disk, and one of a file at or below a path that the user named. All
+    others are faults of gaxn, whose traceback matters.
+
+    Args:
+        error: of the operating system.
+        paths: that the user named.
+    """
+    name = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    reason = error.strerror or str(error)
+    place = f" ({os.fsdecode(name)})" if name else ""
+    if error.errno in FULL_DISK:
+        return f"{reason}{place}"
+    if not name:
+        return ""
+    file = Path(os.path.realpath(os.fsdecode(name)))
+    is_below = any(file.is_relative_to(os.path.realpath(path)) for path in paths)
+    return f"{reason}{place}" if is_below else ""
