@@ -241,9 +241,11 @@ def _select(metrics: Metrics, specs: Sequence[SetSpec], required: Sequence[str])
     applicable = scoring.select_applicable(metrics, specs)
     for name in required:
         if name not in applicable:
+            scale = " of the order of 1" * scoring.needs_unit_scale(metrics[name])
+            inputs = ", ".join(metrics[name].INPUTS) + scale
             raise InputError(
-                f"metric {name} takes {', '.join(metrics[name].INPUTS)}; with this extractor and "
-                f"these sets there are {', '.join(applicable) or 'no metrics'}"
+                f"metric {name} takes {inputs}; with this extractor and these sets there are "
+                f"{', '.join(applicable) or 'no metrics'}"
             )
     computable = scoring.select_computable(applicable, specs, required)
     # Without any metric this call names the problem of the first.

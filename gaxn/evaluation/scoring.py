@@ -145,13 +145,20 @@ class SetStatistics:
 
 
 def select_applicable(metrics: Metrics, specs: Sequence[SetSpec]) -> dict[str, Any]:
-    """Returns the metrics whose inputs every set provides."""
+    """Returns the metrics whose inputs every set provides, and for whose features they are made."""
+    has_unit_scale = all(spec.unit_scale for spec in specs)
     counts = [{**spec._asdict(), "images": spec.pictures, "logits": spec.classes} for spec in specs]
     return {
         name: metric
         for name, metric in metrics.items()
         if all(each[field] for each in counts for field in metric.INPUTS)
+        and (has_unit_scale or not needs_unit_scale(metric))
     }
+
+
+def needs_unit_scale(metric: Any) -> bool:
+    """Returns whether the figures of a metric mean nothing for features of any size."""
+    return getattr(metric, "NEEDS_UNIT_SCALE", False)
 
 
 def select_computable(
@@ -198,7 +205,8 @@ def set_spec(images: ImageSet, extractor: FeatureExtractor) -> SetSpec:
     classes = 0 if output.logits is None else output.logits.shape[-1]
     is_picture = int(len(images.shape) == 3)
     features = output.features.shape[-1]
-    return SetSpec(images.count, features, classes, extractor.modes, images.labels, is_picture)
+    sizes = images.count, features, classes, extractor.modes, images.labels, is_picture
+    return SetSpec(*sizes, int(extractor.unit_scale))
 
 
 def make_extract(extractor: FeatureExtractor, size: int = BATCH) -> Extract:

@@ -41,6 +41,8 @@ class FeatureExtractor:
         modes: number of known modes; 0 for none.
         classes: names of the modes; empty if they have no names.
         channels: number of channels that images must have; None for any number.
+        unit_scale: whether features are of the order of 1, as the kernel of KID expects; those
+            of a classifier that was trained without such a bound are not.
     """
 
     apply: Callable[[PyTree, Pixels], ExtractorOutput]
@@ -49,6 +51,7 @@ class FeatureExtractor:
     modes: int = 0
     classes: tuple[str, ...] = ()
     channels: int | None = None
+    unit_scale: bool = True
 
     def output_spec(self, image_shape: tuple[int, ...]) -> ExtractorOutput:
         """Returns the shapes and dtypes of the output for a batch of one image.

@@ -155,4 +155,4 @@ def _extractor(params: PyTree, card: dict[str, Any]) -> FeatureExtractor:
 
     channels = params["params"]["Conv_0"]["kernel"].shape[2]
     card = {**card, "resize": "none"}
-    return FeatureExtractor(apply, params, card, len(classes), classes, channels)
+    return FeatureExtractor(apply, params, card, len(classes), classes, channels, unit_scale=False)

@@ -27,4 +27,5 @@ def load() -> FeatureExtractor:
         return ExtractorOutput(jnp.concatenate(list(features), axis=-1), None, modes)
 
     card = {**digits.card, "extractor": f"{digits.card['extractor']}, each of three channels"}
-    return FeatureExtractor(apply, digits.params, card, digits.modes**CHANNELS, (), CHANNELS)
+    modes = digits.modes**CHANNELS
+    return FeatureExtractor(apply, digits.params, card, modes, (), CHANNELS, unit_scale=False)

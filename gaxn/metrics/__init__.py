@@ -34,7 +34,8 @@ class Observations(NamedTuple):
 class SetSpec(NamedTuple):
     """Numbers of images, features per image, logits, known modes and labels; 0 of what is absent.
 
-    `pictures` is 1 for images and 0 for points.
+    `pictures` is 1 for images and 0 for points; `unit_scale` is 1 if features are of the order of
+    1, and 0 if they are of any size.
     """
 
     count: int
@@ -43,6 +44,7 @@ class SetSpec(NamedTuple):
     modes: int = 0
     labels: int = 0
     pictures: int = 1
+    unit_scale: int = 1
 
 
 class Result(NamedTuple):
@@ -63,6 +65,8 @@ class Metric(Protocol):
         INPUTS: the fields of `Observations` that `update` takes, in this order.
         FIGURES: the names of the figures, without those of their errors.
         MIN_COUNT: the smallest number of images for which the figures are defined.
+
+    A file may set NEEDS_UNIT_SCALE, if its figures mean nothing for features of any size.
     """
 
     INPUTS: tuple[str, ...]

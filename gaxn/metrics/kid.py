@@ -2,7 +2,8 @@
 
 The kernel is (x.y / d + 1)^3. `kid` is the mean over 100 pairs of subsets of 1,000 images (or of
 the size of the smaller set), drawn as in torch-fidelity. `kid_subset_deviation` is their standard
-deviation, not a standard error. `kid_unbiased` is the estimate from all pairs of images.
+deviation, not a standard error. `kid_unbiased` is the estimate from all pairs of images. The third
+power makes any number of features of any size.
 """
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["State", "empty", "merge", "update"]
 INPUTS = ("features",)
 FIGURES = ("kid", "kid_subset_deviation", "kid_unbiased")
 MIN_COUNT = 3
+NEEDS_UNIT_SCALE = True
 SUBSETS, SUBSET_SIZE, SEED = 100, 1_000, 2020
 
 

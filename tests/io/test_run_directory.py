@@ -25,7 +25,7 @@ def workdir(tmp_path):
 def test_the_record_has_the_config_and_the_format(workdir):
     record = read_run_record(workdir)
     assert record == {
-        "format": 2,
+        "format": 3,
         "config": {"seed": 0, "sizes": [1, 2], "data": {"name": "shapes", "workers": 0}},
         "name": "x",
         "versions": {"gaxn": "0.2.0"},
@@ -70,7 +70,7 @@ def test_another_config_is_refused(workdir, change, message):
 FORMATS = {
     # format and versions in the file: how the message names them
     "no format": ({"versions": {"gaxn": "0.1.0"}}, "format 1 of gaxn 0.1.0"),
-    "a later format": ({"format": 3, "versions": {"gaxn": "0.9"}}, "format 3 of gaxn 0.9"),
+    "a later format": ({"format": 4, "versions": {"gaxn": "0.9"}}, "format 4 of gaxn 0.9"),
     "no version": ({}, "format 1"),
     "damaged versions": ({"versions": []}, "format 1"),
 }
@@ -90,13 +90,13 @@ def test_another_format_is_refused_in_one_line(workdir, monkeypatch, name):
         with pytest.raises(InputError) as error:
             refused()
         assert str(error.value) == (
-            f"{workdir} was written in {written}; this is gaxn 0.2.0, which reads format 2; "
+            f"{workdir} was written in {written}; this is gaxn 0.2.0, which reads format 3; "
             "use the version that wrote it, or another --workdir"
         )
     assert (workdir / "config.json").read_text() == text
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": 3}', '{"format": 2}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"config": 3}', '{"format": 3}'])
 def test_a_damaged_config_is_refused(workdir, content):
     (workdir / "config.json").write_text(content)
     for refused in (
