@@ -105,8 +105,7 @@ def run(argv: Sequence[str]) -> None:
     document = image_sets.evaluate_sets(*options.sets, extractor, real=options.real, **choices)
     if options.json is not None:
         files.write_json(options.json, document)
-    for name, text in figures.format_figures(document["figures"], ".6g").items():
-        print(f"{name}: {text}")
+    print(figures.format_all(document["figures"]))
     for name, value in document["protocol"].items():
         print(f"  {name}: {json.dumps(value)}")
 

@@ -39,6 +39,7 @@ class EvaluationPlan:
         interim_evaluators: () -> the smaller evaluation during training.
         every, best, checkpoint: fields of config.evaluation, see `make_plan`.
         labeled: training and test split with the labels that a classifier learns.
+        headlines: figures that a short table names first.
     """
 
     sampler: Callable[..., Any]
@@ -48,6 +49,7 @@ class EvaluationPlan:
     best: str
     checkpoint: str
     labeled: tuple[Source, Source]
+    headlines: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raises an InputError, before training, for what cannot be measured after it."""
@@ -216,7 +218,9 @@ def make_plan(
     def interim() -> Mapping[str, Evaluator]:
         return make_evaluators(interim_samples, few_metrics, (), False)
 
-    return EvaluationPlan(sampler, full, interim, every, best, checkpoint, hooks.labeled)
+    return EvaluationPlan(
+        sampler, full, interim, every, best, checkpoint, hooks.labeled, hooks.headlines
+    )
 
 
 def _part_name(name: str, target: Target) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gaxn.distributed import multihost
 from gaxn.evaluation import diagnostics, figures
 from gaxn.evaluation.evaluators import Evaluator
 from gaxn.evaluation.translation import DIRECTIONS
@@ -59,13 +60,14 @@ def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by
     evaluators = experiment.evaluation.evaluators()
     document, pictures = _run_evaluators(experiment, evaluators, state, chosen_by)
     document |= {"cost": experiment.cost(), "measured_by": provenance.record()}
-    for part, part_pictures in pictures.items():
+    for part_pictures in pictures.values():
         for name, picture in part_pictures.items():
             files.write_png(workdir / f"{name}.png", picture)
-        for name, text in figures.format_figures(document[part]["figures"]).items():
-            print(f"{part}/{name}: {text}")
     files.append_line(workdir / "evaluations.jsonl", document)
     files.write_json(workdir / "evaluation.json", document)
+    if multihost.is_first():
+        print(figures.format_headlines(document, experiment.evaluation.headlines))
+        print(f"all figures, and how they were measured: {workdir / 'evaluation.json'}", flush=True)
 
 
 def evaluate_interim(

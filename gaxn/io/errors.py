@@ -1,4 +1,4 @@
-"""What a command line prints: warnings by the package that they come from, and users' errors."""
+"""Warnings and errors on a command line: by the package they come from, in one line."""
 
 import errno
 import logging

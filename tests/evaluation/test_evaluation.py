@@ -273,6 +273,39 @@ def test_a_figure_is_formatted_with_its_error_and_the_value_of_real_images():
     assert texts == {"fd": "4.3014 +- 0.1000 (real 0.3000)", "lonely_error": "2.0000"}
 
 
+EVALUATION = {
+    "step": 8,
+    "classifier": {
+        "figures": {
+            "confidence": 0.9,
+            "recall": 0.5,
+            "recall_real": 0.75,
+            "frechet_distance": 4.30144,
+            "frechet_distance_error": 0.1,
+            "frechet_distance_real": 0.3,
+            "coverage": None,
+            "modes": 10,
+        }
+    },
+    "inception": {"figures": {"frechet_distance": 20.0, "recall": 0.25, "kid_unbiased": 0.01}},
+    "reconstruction": {"figures": {"mae": 0.125}},
+    "attention": {"figures": {"gamma/generator": 0.5}},
+}
+
+
+def test_the_table_has_the_six_most_important_figures():
+    lines = figures.format_headlines(EVALUATION, ("mae",)).splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        ["reconstruction/mae", "0.1250"],
+        ["classifier/frechet_distance", "4.3014", "+-", "0.1000", "0.3000"],
+        ["inception/frechet_distance", "20.0000"],
+        ["classifier/recall", "0.5000", "0.7500"],
+        ["inception/recall", "0.2500"],
+        ["classifier/confidence", "0.9000"],
+    ]
+    assert lines[0].split() == ["figure", "value", "+-", "error", "of", "real", "images"]
+
+
 def test_interim_evaluations_do_not_count_as_training_time(points, tmp_path, monkeypatch):
     often = ("num_train_steps=4", "evaluation.every=2", "run.log_every=1", "population=1")
     experiment = points(*often)

@@ -1,6 +1,7 @@
 """`python -m gaxn.evaluation` gives figures of sets from anywhere, and mistakes in one line."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -35,8 +36,8 @@ def sets(tmp_path_factory):
 def _figures(capsys, *argv):
     assert main(["gaxn.evaluation", *map(str, argv)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    pairs = [line.split(": ", 1) for line in lines if not line.startswith(" ")]
-    return {name: float(text.split()[0]) for name, text in pairs}
+    rows = [line.split() for line in lines[2:] if not line.startswith(" ")]
+    return {name: float(value) for name, value, *_ in rows}
 
 
 def _refused(capsys, *argv):
@@ -47,13 +48,22 @@ def _refused(capsys, *argv):
 
 
 def test_the_same_pictures_give_the_same_figures_in_every_format(capsys, sets):
-    metrics = "--metrics", "frechet", "kid"
+    metrics = "--metrics", "frechet", "sliced_wasserstein"
     # The fold of a picture, so also the error of the distance, depends on its index.
     by_folder = _figures(capsys, sets / "train", sets / "test", *SHAPES, *metrics)
     for a, b in (("train.npz", "test.npz"), ("zipped.zip", "test_flat"), ("train", "test.npz")):
         figures = _figures(capsys, sets / a, sets / b, *SHAPES, *metrics)
-        for name in ("frechet_distance", "kid_unbiased"):
+        for name in ("frechet_distance", "sliced_wasserstein"):
             np.testing.assert_allclose(figures[name], by_folder[name], rtol=1e-4)
+
+
+def test_kid_is_not_computed_from_features_of_any_size(capsys, sets):
+    argv = sets / "train", sets / "test", *SHAPES
+    message = _refused(capsys, *argv, "--metrics", "kid")
+    assert message.startswith("gaxn: metric kid takes features of the order of 1; with this")
+    assert "kid" not in _figures(capsys, *argv)
+    pixels = sets / "train", sets / "test", "--features", "pixels", "--metrics", "kid"
+    assert _figures(capsys, *pixels).keys() == {"kid", "kid_subset_deviation", "kid_unbiased"}
 
 
 def test_labels_are_those_of_the_extractors_classes(capsys, sets):
@@ -200,12 +210,12 @@ def test_mistakes_are_one_line(capsys, sets, name, monkeypatch, tmp_path):
 
 
 def test_figures_of_more_real_images_are_beside_those_of_the_set(capsys, sets, tmp_path):
-    metrics = "--metrics", "frechet", "kid"
+    metrics = "--metrics", "frechet", "precision_recall"
     out = tmp_path / "link.json"
     out.symlink_to(tmp_path / "document.json")
     argv = [sets / "train", sets / "test", *SHAPES, *metrics, "--real", sets / "test.npz"]
     assert main(["gaxn.evaluation", *map(str, argv), f"--json={out}"]) == 0
-    assert "(real 0" in capsys.readouterr().out
+    assert re.search(r"(?m)^figure +value .* of real images$", capsys.readouterr().out)
     document = json.loads((tmp_path / "document.json").read_text())
     assert out.is_symlink()
     # The second set of real images is B itself.

@@ -65,6 +65,7 @@ def make_hooks(
         draw_samples=draw_samples,
         targets=(target._replace(select=attrgetter("sampler")),),
         make_evaluators=make_evaluators,
+        headlines=("mae",),
         commands={"interpolate": interpolate, "reconstruct": reconstruct},
     )
 

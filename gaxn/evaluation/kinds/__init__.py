@@ -49,6 +49,7 @@ class Hooks(NamedTuple):
         has_modes: whether coverage of the classifier's classes is a goal.
         make_evaluators: (samples, a function that `make_sampler` returned, () -> host state at
             step 0) -> further evaluators, by name.
+        headlines: figures of these evaluators that a short table names first.
         commands: further values of --mode: (sampler of the last checkpoint, run directory,
             options by keyword) -> exit status.
     """
@@ -60,4 +61,5 @@ class Hooks(NamedTuple):
     labeled: tuple[Source, Source]
     has_modes: bool = True
     make_evaluators: Callable[..., Mapping[str, Evaluator]] = lambda *_: {}
+    headlines: tuple[str, ...] = ()
     commands: Mapping[str, Callable[..., int]] = {}

@@ -90,6 +90,10 @@ def make_hooks(
         labeled=(train.labeled, test.labeled),
         has_modes=False,
         make_evaluators=make_evaluators,
+        headlines=(
+            *("mae_a2b", "mae_b2a", "mae_a2b_mean_image", "mae_b2a_mean_image"),
+            *("cycle_mae_a", "cycle_mae_b"),
+        ),
         commands={"translate": translate},
     )
 
