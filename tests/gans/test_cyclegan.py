@@ -17,6 +17,7 @@ from gaxn.io.checkpoints import Checkpoints
 from gaxn.models import cyclegan as networks
 from gaxn.objectives.losses import wasserstein
 from gaxn.objectives.objective import make_objective
+from gaxn.objectives.regularizers import Regularizer
 from gaxn.training.state import create_state
 from gaxn.training.step import PlayerUpdate, compute_loss, make_train_step, update_player
 from gaxn.training.update_rules import alternating
@@ -26,11 +27,11 @@ BATCH, SIZE, STORED = 8, 16, 20
 PLAYERS = "discriminator", "generator"
 
 
-def _gan(generator=None, discriminator=None, **options):
+def _gan(generator=None, discriminator=None, regularizers=None, **options):
     # Attention in one of them is enough, and less to compile.
     generator = generator or networks.Generator(3, 4, 0, attention=False)
     discriminator = discriminator or networks.Discriminator(4, 1, dropout=0.2)
-    objective = make_objective(wasserstein(), {}, {}, ())
+    objective = make_objective(wasserstein(), {}, regularizers or {}, ())
     options = {"conditional": False, "size": SIZE, "history": 5, **options}
     return CycleGAN(generator, discriminator, objective, **options)
 
@@ -103,6 +104,38 @@ def _generator_terms(gan, run, step=0):
         0,
     )
     return loss, scalars
+
+
+class Probe(Regularizer):
+    """The mean of the generated images, and of those of equal but other inputs."""
+
+    def generator(self, inputs, keys):
+        again = inputs.generate(inputs.inputs + 0)
+        return (inputs.generated - again).mean(axis=(1, 2, 3))
+
+
+def test_a_regularizer_gets_the_generated_images_themselves(run):
+    """Counts translations: two for the losses, four for cycle and identity, two for the probe."""
+    calls = []
+
+    class Counting(networks.Generator):
+        def __call__(self, images, train):
+            calls.append(images)
+            return super().__call__(images, train)
+
+    def trace(regularizers):
+        calls.clear()
+        counting = _gan(Counting(3, 4, 0, attention=False), regularizers=regularizers)
+        shapes = jax.eval_shape(lambda: _generator_terms(counting, run))
+        return shapes[1], len(calls)
+
+    plain, count = trace({})
+    scalars, with_probe = trace({"probe": Probe})
+    assert with_probe == count + 2 and scalars.keys() - plain.keys() == {
+        "probe",
+        "probe_a",
+        "probe_b",
+    }
 
 
 def test_the_generators_loss_is_the_weighted_sum_of_its_terms(run):
