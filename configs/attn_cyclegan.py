@@ -18,8 +18,8 @@ Variants, joined by "+", the smaller ones last:
                evaluation uses a running mean of the generators)
     tiny       runs in seconds and learns nothing
 
-Not trained yet on either: neither Monet's paintings nor an accelerator were at hand. The networks
-and the recipe are those of attn_cyclegan_shapes.py, larger.
+Not trained yet: it would take hours on an accelerator. The networks and the recipe are those of
+attn_cyclegan_shapes.py, larger.
 """
 
 from typing import Any

@@ -6,8 +6,8 @@
 The first command is needed once. It prepares the data set (202,599 faces, 162,770 of them in the
 training split and 19,962 in the test split), and needs TensorFlow: `pip install -e '.[tfds]'`.
 
-Not trained yet: there was no CelebA where this was written. It is tested on mocked data of the same
-structure, and its networks and recipe on leaves (sagan_folder.py).
+Not trained yet: CelebA was not at hand. It is tested on mocked data of the same structure, and its
+networks and recipe on leaves (sagan_folder.py).
 
 Variants, joined by "+":
 
