@@ -1,0 +1,251 @@
+"""Writes results.md, and the table of results in README.md, from the records in benchmarks/results.
+
+    python docs/write_results.py
+
+The page is results.in.md with its fields filled in: `{{table: NAME}}` is a table that a function of
+this file makes, `{{RECORD.KEY.KEY}}` or `{{RECORD.KEY.KEY:FORMAT}}` a value of
+benchmarks/results/RECORD.json. The table in README.md stands between the lines `<!-- results -->`
+and `<!-- /results -->`.
+"""
+
+import functools
+import json
+import operator
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+START, END = "<!-- results -->", "<!-- /results -->"
+
+PAGE_NOTE = "<!-- `python docs/write_results.py` makes this page of docs/results.in.md. -->\n\n"
+
+SUMMARY_NOTE = """\
+After +- the standard error; in parentheses the same figure of real images, or of a translation the
+error of the mean image. Distances are of a classifier's features: they can be compared only among
+runs on one data set, and are not FID, which is of Inception's features."""
+
+Records = Mapping[str, Any]
+"""The content of each file of benchmarks/results, by its name without .json."""
+
+SPECS = {"modes": ".2f", "modes_reverse_kl": ".2f", "modes_quality": ".1%", "copied_share": ".1%"}
+"""Formats of figures."""
+
+LABELED = ("attn_cgan_mnist", "cgan_fashion_mnist", "attn_cgan_shapes")
+UNLABELED = ("dcgan_mnist", "transformer_gan_mnist")
+
+SUMMARY = {
+    "attn_cgan_mnist": ("conditional GAN with attention", "MNIST", "classifier"),
+    "cgan_fashion_mnist": ("conditional GAN", "Fashion-MNIST", "classifier"),
+    "attn_cgan_shapes": ("conditional GAN with attention", "drawn shapes", "classifier"),
+    "dcgan_mnist": ("DCGAN", "MNIST, without labels", "classifier"),
+    "transformer_gan_mnist": ("GAN of two Transformers", "MNIST, without labels", "classifier"),
+    "sagan_folder": ("self-attention GAN", "apple leaves", "classifier"),
+    "attn_cyclegan_shapes": ("CycleGAN with attention", "two styles of shapes", "translation"),
+}
+"""Experiment, data, and part of the evaluation, by the name of a config."""
+
+SUMMARY_FIGURES = {
+    "conditional_accuracy": "accuracy",
+    "frechet_distance": "distance",
+    "recall": "recall",
+    "mae_a2b": "error, warm to cool",
+    "mae_b2a": "error, cool to warm",
+}
+
+
+def read_records(root: Path = ROOT) -> Records:
+    files = sorted((root / "benchmarks" / "results").glob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def format_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def format_figure(figures: Mapping[str, float], name: str) -> str:
+    """Returns text such as "0.988 +- 0.001 (1.000)", or "-" if the figure was not noted."""
+    if name not in figures:
+        return "-"
+    spec = _spec(name, figures[name])
+    text = format(figures[name], spec)
+    if f"{name}_error" in figures:
+        text += f" +- {figures[f'{name}_error']:{spec}}"
+    beside = [figures[each] for each in (f"{name}_real", f"{name}_mean_image") if each in figures]
+    return text + "".join(f" ({value:{_spec(name, value)}})" for value in beside)
+
+
+def _spec(name: str, value: float) -> str:
+    if name == "frechet_distance":
+        return ".1f" if value >= 10 else ".2f"
+    return SPECS.get(name, ".4f" if "mae_" in name else ".3f")
+
+
+def _format_figures(figures: Mapping[str, float], *names: str) -> list[str]:
+    return [format_figure(figures, name) for name in names]
+
+
+def format_time(time: Mapping[str, Any]) -> str:
+    """Returns text such as "16.7 min" or "1 min 40 s"."""
+    seconds = f" {time['seconds']} s" if "seconds" in time else ""
+    return f"{time['minutes']:g} min{seconds}"
+
+
+def labeled(records: Records) -> str:
+    """Returns the table of conditional GANs; all rows of a config have the same real images."""
+    names = ("conditional_accuracy", "class_f1_worst", "frechet_distance", "precision", "recall")
+    rows = []
+    for config in LABELED:
+        figures = records[config]["classifier"]["figures"]
+        real = {name: value for name, value in figures.items() if name.endswith("_real")}
+        recorded = {"run": f"`{config}.py`", "figures": figures, **records["times"][config]}
+        for run in (recorded, *records["hand_noted"][config].values()):
+            cells = _format_figures(run["figures"] | real, *names)
+            rows.append((run["run"], run["machine"], format_time(run), *cells))
+    heads = ("run", "machine", "time", "conditional accuracy", "worst F1", "Frechet distance")
+    return format_table((*heads, "precision", "recall"), rows)
+
+
+def unlabeled(records: Records) -> str:
+    rows = []
+    for config in UNLABELED:
+        part, time = records[config]["classifier"], records["times"][config]
+        shares = part["tables"]["mode_shares"]
+        names = ("confidence", "frechet_distance", "precision", "recall")
+        cells = (
+            f"{min(shares):.1%} to {max(shares):.1%}",
+            *_format_figures(part["figures"], *names),
+        )
+        rows.append((f"`{config}.py`", time["machine"], format_time(time), *cells))
+    heads = ("run", "machine", "time", "share of each digit", "mean confidence", "Frechet distance")
+    return format_table((*heads, "precision", "recall"), rows)
+
+
+def cost(records: Records) -> str:
+    rows = []
+    for config in UNLABELED:
+        record, time = records[config], records["times"][config]
+        parameters = record["cost"]["parameters"]
+        sizes = [f"{parameters[player]:,}" for player in ("discriminator", "generator")]
+        flops = f"{record['cost']['flops_a_step'] / 1e9:.2f}"
+        step = f"{time['seconds_per_step']:.3f} ({time['machine']})"
+        rows.append(
+            (f"`{config}.py`", f"{record['step']:,} x {time['batch_size']}", *sizes, flops, step)
+        )
+    heads = ("run", "steps x batch", "parameters, discriminator", "parameters, generator")
+    return format_table((*heads, "GFLOP per step", "seconds per step"), rows)
+
+
+def leaves(records: Records) -> str:
+    record, time = records["sagan_folder"], records["times"]["sagan_folder"]
+    part = record["classifier"]
+    times = (time["machine"], format_time(time), f"{part['timing']['seconds']:.0f} s")
+    names = ("frechet_distance", "precision", "recall", "copied_share")
+    row = (f"{record['step']:,}", *times, *_format_figures(part["figures"], *names))
+    heads = ("steps", "machine", "time", "evaluation", "Frechet distance", "precision", "recall")
+    return format_table((*heads, "copies"), [row])
+
+
+def translation(records: Records) -> str:
+    figures = records["attn_cyclegan_shapes"]["translation"]["figures"]
+    ways = {"warm to cool": ("mae_a2b", "cycle_mae_a"), "cool to warm": ("mae_b2a", "cycle_mae_b")}
+    rows = [
+        (way, *_format_figures(figures, mae, f"{mae}_identity", f"{mae}_untrained", cycle))
+        for way, (mae, cycle) in ways.items()
+    ]
+    return format_table(("", "translated (mean image)", "as it is", "untrained", "cycle"), rows)
+
+
+def ring(records: Records) -> str:
+    rows = []
+    for variant, record in records["ring_short"].items():
+        time = records["times"]["ring_short"][variant]
+        names = ("modes", "modes_quality", "modes_reverse_kl")
+        cells = _format_figures(record["modes"]["figures"], *names)
+        rows.append((f"`{variant}+short`", time["machine"], format_time(time), *cells))
+    heads = ("variant", "machine", "time", "modes", "high quality", "reverse KL")
+    return format_table(heads, rows)
+
+
+def attention(records: Records) -> str:
+    heads = ("side", "pass", "GiB at once", "GiB in blocks", "ms at once", "ms in blocks")
+    text = "{side}|{pass}|{gib_at_once:.3f}|{gib_in_blocks:.3f}|{ms_at_once:.2f}|{ms_in_blocks:.2f}"
+    rows = records["speed"]["attention"]["rows"]
+    return format_table(heads, [text.format(**row).split("|") for row in rows])
+
+
+def speed(records: Records) -> str:
+    rows = []
+    for row in records["speed"]["rows"]:
+        value = " to ".join(map(str, row["values"]))
+        rows.append((row["measured"], row["machine"], f"{value} {row['unit']}", row["source"]))
+    return format_table(("measured", "machine", "result", "by"), rows)
+
+
+def summary(records: Records) -> str:
+    """Returns the table of README.md, and what its figures are."""
+    rows = []
+    for config, (experiment, data, part) in SUMMARY.items():
+        figures, time = records[config][part]["figures"], records["times"][config]
+        cells = [
+            f"{label} {format_figure(figures, name)}"
+            for name, label in SUMMARY_FIGURES.items()
+            if name in figures
+        ]
+        place = f"{format_time(time)}, {time['machine']}"
+        rows.append((f"`{config}.py`", experiment, data, place, "; ".join(cells)))
+    heads = ("config", "experiment", "data", "time, machine", "figures")
+    return f"{format_table(heads, rows)}\n\n{SUMMARY_NOTE}"
+
+
+TABLES = {
+    make.__name__: make
+    for make in (labeled, unlabeled, cost, leaves, translation, ring, attention, speed)
+}
+
+
+def make_page(template: str, records: Records) -> str:
+    """Returns a template with its fields filled in."""
+
+    def fill(field: re.Match) -> str:
+        kind, _, name = field[1].partition(": ")
+        if kind == "table":
+            return TABLES[name](records)
+        path, _, spec = field[1].partition(":")
+        return format(functools.reduce(operator.getitem, path.split("."), records), spec)
+
+    paragraphs = []
+    for paragraph in template.strip().split("\n\n"):
+        text = re.sub(r"\{\{(.+?)\}\}", fill, paragraph)
+        is_prose = text != paragraph and not text.startswith("|")
+        paragraphs.append(textwrap.fill(text, 100, break_on_hyphens=False) if is_prose else text)
+    return PAGE_NOTE + "\n\n".join(paragraphs) + "\n"
+
+
+def insert_summary(readme: str, records: Records) -> str | None:
+    """Returns README.md with a new text between the marker lines; None if it does not have them."""
+    text = f"{START}\n{summary(records)}\n{END}"
+    new, count = re.subn(rf"(?ms)^{START}$.*?^{END}$", lambda _: text, readme)
+    return new if count else None
+
+
+def main(root: Path = ROOT) -> int:
+    records, readme = read_records(root), root / "README.md"
+    template = (root / "docs" / "results.in.md").read_text()
+    (root / "docs" / "results.md").write_text(make_page(template, records))
+    text = insert_summary(readme.read_text(), records)
+    if text is None:
+        print(f"README.md has no lines {START} and {END}: it is unchanged", file=sys.stderr)
+        return 1
+    readme.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
