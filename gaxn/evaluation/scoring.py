@@ -31,7 +31,7 @@ from gaxn.metrics import (
     precision_recall,
     sliced_wasserstein,
 )
-from gaxn.metrics.statistics import gaussian, nearest_neighbors, packing, rows
+from gaxn.metrics.statistics import nearest_neighbors, packing, rows
 from gaxn.types import HostLabels, HostPixels, InputError
 
 BATCH = 200
@@ -317,10 +317,12 @@ def save(statistics: SetStatistics, facts: Mapping[str, Any]) -> bytes:
     `facts` is the protocol, ready for JSON.
     """
     arrays = _to_arrays(statistics.states)
-    for state in statistics.states.values():
-        if isinstance(state, frechet.State):
-            moments = frechet.merge_folds(state)
-            arrays |= {"mu": moments.mean, "sigma": gaussian.covariance(moments)}
+    state = statistics.states.get(_state_name(frechet))
+    if state is not None:
+        fitted = frechet.fit(state)
+        is_factor = fitted.covariance is None
+        sigma = fitted.factor.T @ fitted.factor if is_factor else fitted.covariance
+        arrays |= {"mu": fitted.mean, "sigma": sigma}
     # "outline" is the name in files of every version.
     arrays["gaxn"] = np.array(json.dumps({"outline": statistics.spec, "facts": facts}))
     return _to_npz(arrays)

@@ -41,8 +41,8 @@ def compute(state: State, reference: State) -> Result:
     """
     distances: list[float | None] = [None] * len(state.count)
     for label in np.flatnonzero((state.count > 1) & (reference.count > 1)):
-        fixed = gaussian.make_reference(gaussian.group(reference, label))
-        distances[label] = gaussian.distance(gaussian.group(state, label), fixed)
+        both = (gaussian.from_moments(gaussian.group(each, label)) for each in (state, reference))
+        distances[label] = gaussian.distance(*both)
     values = [distance for distance in distances if distance is not None]
     if not values:
         return Result({})

@@ -18,7 +18,7 @@ def _features(count, width, seed, shift=0.0):
 
 
 def _distance(a, b):
-    return gaussian.distance(a, gaussian.make_reference(b))
+    return gaussian.distance(gaussian.from_moments(a), gaussian.from_moments(b))
 
 
 def test_frechet_distance_is_the_formula():
@@ -156,7 +156,42 @@ def test_covariances_that_take_too_much_memory_are_refused():
     with pytest.raises(ValueError, match=r"1000 covariances of 2048 features, 31.2 GiB"):
         intra_frechet.empty(SetSpec(10, 2048, labels=1000))
     with pytest.raises(ValueError, match=r"10 covariances of 12288 features"):
-        frechet.empty(SetSpec(10, 64 * 64 * 3))
+        frechet.empty(SetSpec(20_000, 64 * 64 * 3))
+
+
+def _by_singular_values(a, b):
+    """Returns the distance from the singular values of the product of deviations, in float64."""
+    (x, m), (y, n) = ((s - s.mean(axis=0), len(s) - 1) for s in (a, b))
+    nuclear = np.linalg.svd(x @ y.T, compute_uv=False).sum() / np.sqrt(m * n)
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    return shift @ shift + (x**2).sum() / m + (y**2).sum() / n - 2 * nuclear
+
+
+@pytest.mark.parametrize(
+    ("count", "reference_count", "width"),
+    [(30, 30, 400), (30, 900, 400), (900, 30, 400), (60, 50, 20), (400, 30, 40)],
+)
+def test_the_distance_of_few_images_is_that_of_a_singular_value_decomposition(
+    count, reference_count, width
+):
+    features, real = _features(count, width, 0), _features(reference_count, width, 1, shift=0.5)
+    figures = frechet.compute(_state(features), _state(real)).figures
+    expected = _by_singular_values(features, real)
+    np.testing.assert_allclose(figures["frechet_distance"], expected, rtol=1e-9)
+    folds = np.random.RandomState(frechet.SEED).permutation(count) * 10 // count
+    rest = [_by_singular_values(features[folds != fold], real) for fold in range(10)]
+    error = np.sqrt(0.9 * ((rest - np.mean(rest)) ** 2).sum())
+    np.testing.assert_allclose(figures["frechet_distance_error"], error, rtol=1e-5)
+
+
+def test_few_images_are_kept_as_they_are_in_any_order():
+    features = _features(30, 400, 0)
+    state = frechet.empty(SetSpec(30, 400))
+    parts = [frechet.update(state, part, features[part]) for part in np.split(np.arange(30), 3)]
+    merged = frechet.merge(frechet.merge(parts[2], parts[0]), parts[1])
+    real = _state(_features(40, 400, 1))
+    assert frechet.compute(merged, real) == frechet.compute(_state(features), real)
+    assert frechet.compute(merged, _state(features)).figures["frechet_distance"] < 1e-9
 
 
 def test_the_error_of_a_set_sorted_by_class_is_close_to_that_of_the_shuffled_set():

@@ -1,5 +1,7 @@
 """Gaussians as mergeable moments, and the Frechet distance between two."""
 
+import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -127,9 +129,13 @@ def covariance(moments: Moments) -> Float[np.ndarray, "features features"]:
     Raises:
         ValueError: there are fewer than two examples.
     """
-    if moments.count < 2:
-        raise ValueError(f"the number of examples must be 2 or more, got {moments.count}")
+    _check_count(moments.count)
     return moments.scatter / (moments.count - 1)
+
+
+def _check_count(count: int) -> None:
+    if count < 2:
+        raise ValueError(f"the number of examples must be 2 or more, got {count}")
 
 
 def square_root(matrix: Float[np.ndarray, "size size"]) -> Float[np.ndarray, "size size"]:
@@ -138,27 +144,66 @@ def square_root(matrix: Float[np.ndarray, "size size"]) -> Float[np.ndarray, "si
     return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
 
 
-class Reference(NamedTuple):
-    """The mean of a Gaussian, and the trace and the square root of its covariance."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A Gaussian by its covariance S or, with fewer examples than features, by a factor F of it.
+
+    Attributes:
+        mean: of the features.
+        covariance: S; None if there is a factor.
+        factor: one row per example, with F'F = S; None if there is a covariance.
+    """
 
     mean: Float[np.ndarray, "features"]
-    trace: float
-    root: Float[np.ndarray, "features features"]
+    covariance: Float[np.ndarray, "features features"] | None = None
+    factor: Float[np.ndarray, "examples features"] | None = None
+
+    @functools.cached_property
+    def trace(self) -> float:
+        """The trace of S."""
+        square = self.covariance if self.factor is None else np.square(self.factor)
+        return float(np.trace(square) if self.factor is None else square.sum())
+
+    @functools.cached_property
+    def root(self) -> Float[np.ndarray, "features features"]:
+        """The square root of the covariance, which takes longest."""
+        return square_root(self.covariance)
 
 
-def make_reference(moments: Moments) -> Reference:
-    """Prepares a Gaussian for comparison with many others."""
-    matrix = covariance(moments)
-    return Reference(moments.mean, float(np.trace(matrix)), square_root(matrix))
+def from_moments(moments: Moments) -> Gaussian:
+    """Returns the Gaussian of two or more examples, or raises a ValueError."""
+    return Gaussian(moments.mean, covariance(moments))
 
 
-def distance(moments: Moments, reference: Reference) -> float:
+def from_examples(features: Float[np.ndarray, "examples features"]) -> Gaussian:
+    """Returns the Gaussian of two or more examples, by their deviations; or raises a ValueError."""
+    _check_count(len(features))
+    mean = features.mean(axis=0)
+    return Gaussian(mean, factor=(features - mean) / np.sqrt(len(features) - 1))
+
+
+def distance(a: Gaussian, b: Gaussian) -> float:
     """Returns the squared Frechet distance, 0 or more (Heusel et al., 2017, eq. 6).
 
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S2^1/2 S1 S2^1/2)^1/2); negative results of rounding count as 0.
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2); negative results of rounding count as 0.
     """
-    matrix = covariance(moments)
-    cross = np.linalg.eigvalsh(reference.root @ matrix @ reference.root)
-    shift = moments.mean - reference.mean
-    total = np.trace(matrix) + reference.trace - 2 * np.sqrt(np.clip(cross, 0, None)).sum()
-    return max(0.0, float(shift @ shift + total))
+    shift = a.mean - b.mean
+    return max(0.0, float(shift @ shift + a.trace + b.trace - 2 * _trace_of_root(a, b)))
+
+
+def _trace_of_root(a: Gaussian, b: Gaussian) -> float:
+    """Returns tr (S1 S2)^1/2.
+
+    These are the singular values of F1 F2', without the loss of half the digits in the roots of
+    the eigenvalues of S1 S2 that are 0.
+    """
+    if a.factor is not None and b.factor is not None:
+        return float(np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum())
+    if a.factor is None and b.factor is None:
+        return _sum_of_roots(b.root @ a.covariance @ b.root)
+    factor, matrix = (a.factor, b.covariance) if b.factor is None else (b.factor, a.covariance)
+    return _sum_of_roots(factor @ matrix @ factor.T)
+
+
+def _sum_of_roots(matrix: Float[np.ndarray, "size size"]) -> float:
+    return float(np.sqrt(np.clip(np.linalg.eigvalsh(matrix), 0, None)).sum())
