@@ -46,33 +46,44 @@ class Settings:
     A dict with a "name" names a constructor; the other fields are its arguments.
 
     Attributes:
-        seed: of all randomness, 0 to 2^32 - 1.
-        num_train_steps: length of the run.
-        batch_size: examples per player update, over all devices.
-        ema_decay: of the moving average of the generator's parameters.
-        data: a module of gaxn/data.
-        gan: a class of gaxn/gans.
-        generator, discriminator: networks of gaxn/models.
-        loss: a function of gaxn/objectives/losses.py.
-        optimizers: by player, an optimizer of optax; besides its own fields `decay` (of the rate:
-            begin, end, to), `clip` (bound of the weights) and `orthogonal` (weight of orthogonal
-            regularization).
-        evaluation: arguments of `make_plan` in gaxn/evaluation/plan.py.
-        run: intervals in steps: log_every, sample_every, checkpoint_every; keep (checkpoints),
-            sample_columns (of the sample grid), stuck_after (seconds without a finished step
-            after which the process ends with status 18).
-        conditional: whether the networks get labels.
-        discriminator_steps, generator_steps: updates of these players per training step.
-        update_rule: a function of gaxn/training/update_rules.py.
+        seed: seed of all random numbers, 0 to 2^32 - 1.
+        num_train_steps: training steps of the run.
+        batch_size: real examples per update of a player, over all devices.
+        ema_decay: decay of the moving average of the generator's parameters, at least 0 and
+            below 1; smaller in the first steps.
+        data: the data set, a module of gaxn/data.
+        gan: the kind of GAN, a class of gaxn/gans.
+        generator, discriminator: the network of this player, a class of gaxn/models.
+        loss: the adversarial loss, a function of gaxn/objectives/losses.py.
+        optimizers: by player, an optimizer of optax and its parameters; besides these `decay` (of
+            the learning rate), `clip` (bound of the weights) and `orthogonal` (weight of
+            orthogonal regularization).
+        evaluation: samples, metrics and checkpoints of evaluations, arguments of `make_plan` in
+            gaxn/evaluation/plan.py.
+        run: intervals between logs, samples and checkpoints, fields of `RunOptions`.
+        conditional: whether the networks get the labels of the images.
+        discriminator_steps, generator_steps: updates of this player per training step, each with
+            new images.
+        update_rule: the order of the players' updates, a function of
+            gaxn/training/update_rules.py.
         networks: by name, networks that a GAN has besides generator and discriminator.
-        penalties, regularizers, augmentations: by name, arguments of the functions in
-            gaxn/objectives/penalties.py, regularizers.py and augmentations.py.
-        objective: arguments of `make_objective` in gaxn/objectives/objective.py.
-        population: runs of seed, seed + 1, ..., trained at once.
-        accumulation_steps: micro-batches per batch.
-        dtype: of activations, "float32" or "bfloat16".
-        parallel: "auto", "pmap", or "sharded" (devices share a state).
-        shards: devices that share one copy of a sharded state; 0 for all.
+        penalties: by name, gradient penalties of the discriminator, arguments of the functions in
+            gaxn/objectives/penalties.py.
+        regularizers: by name, further terms of the losses, arguments of the functions in
+            gaxn/objectives/regularizers.py.
+        augmentations: by name, random changes of all images that the discriminator sees,
+            arguments of the functions in gaxn/objectives/augmentations.py.
+        objective: packing, top-k training and adaptive augmentation, arguments of
+            `make_objective` in gaxn/objectives/objective.py.
+        population: number of runs, of seed, seed + 1, ..., that are trained at once.
+        accumulation_steps: micro-batches into which a batch is divided to save memory, a divisor
+            of batch_size; BatchNorm has the statistics of a micro-batch.
+        dtype: type of activations, "float32", or "bfloat16" with a network that has a field
+            `dtype` (those of sagan and sagan_resnet).
+        parallel: how the step runs on several devices: "auto" (one program, each device has a
+            copy of the state), "sharded" (one program, devices share a state) or "pmap" (one
+            program per device).
+        shards: devices that share one copy of a state if `parallel` is "sharded"; 0 for all.
     """
 
     seed: int
@@ -118,7 +129,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """The fields of `config.run`; see `Settings.run`."""
+    """The fields of `config.run`.
+
+    Attributes:
+        log_every: steps between two lines of metrics.jsonl.
+        sample_every: steps between two pictures of samples, each with diagnostics.
+        checkpoint_every: steps between two checkpoints.
+        keep: how many of the last checkpoints are kept.
+        sample_columns: columns of the sample grid; of a CycleGAN, test images of each domain.
+        stuck_after: seconds without a finished step after which the process ends with status 18.
+    """
 
     log_every: int
     sample_every: int

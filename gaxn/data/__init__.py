@@ -86,8 +86,9 @@ class ImageFiles(Source):
 
     Attributes:
         resident_bytes: largest size of all decoded images that is copied to every device; larger
-            sets are read as needed.
-        workers: processes that read ahead then; 0 for threads of this process.
+            sets are read during training.
+        workers: processes that read images ahead of training if they exceed resident_bytes; 0 for
+            threads of this process.
     """
 
     resident_bytes: int = 2**30

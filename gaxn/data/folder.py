@@ -47,15 +47,17 @@ class Source(data.ImageFiles):
     Images are prepared by `image_preparation.prepare`.
 
     Attributes:
-        path: of the folder or the .zip: relative to the working directory or to the directory in
-            the environment variable `GAXN_DATA`.
+        path: path of the folder or the .zip, must be set; relative to the working directory or to
+            the directory in the environment variable `GAXN_DATA`.
         size: height and width of the images, in pixels; 0 for the original size, the same for all.
         crop: side of the centered square, in pixels of the file; 0 for the largest one.
         channels: 3 for RGB, 1 for gray.
         test_share: share of the images in the test split, above 0 and below 1.
         classes: names of the class folders to use; () for all.
-        train_folder, test_folder: folders that are the splits, such as trainA and testA,
-            instead of a `test_share`; images then have no labels. "" for none.
+        train_folder: name of the folder that is the training split, such as trainA, instead of a
+            `test_share`; images then have no labels. "" for none.
+        test_folder: name of the folder that is the test split, such as testA, together with
+            train_folder; "" for none.
     """
 
     path: str = ""

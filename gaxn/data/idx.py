@@ -75,7 +75,8 @@ class Source(data.Source):
 
     Attributes:
         dataset: "mnist" or "fashion-mnist".
-        directory: directory of the files; "" as above.
+        directory: directory of the files; "" for the one in the environment variable `GAXN_DATA`,
+            else the cache.
     """
 
     dataset: str = "mnist"

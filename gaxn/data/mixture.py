@@ -17,7 +17,7 @@ class Source(data.Source):
     """Points, float32 [size], equally many per mode; the splits are drawn independently.
 
     Attributes:
-        centers: of the modes, all of one length.
+        centers: coordinates of the center of each mode, must be set; tuples of one length.
         deviation: standard deviation of each coordinate around its center, above 0.
         examples: size of the training set; the test set has 10,000.
     """

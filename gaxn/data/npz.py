@@ -28,8 +28,8 @@ class Source(data.Source):
     is a fixed random share of the images; the split "all" has all of them.
 
     Attributes:
-        path: of the file: relative to the working directory or to the directory in the
-            environment variable `GAXN_DATA`.
+        path: path of the file, must be set; relative to the working directory or to the directory
+            in the environment variable `GAXN_DATA`.
         test_share: share of the images in the test split, above 0 and below 1.
     """
 

@@ -61,7 +61,8 @@ class Source(data.Source):
     Attributes:
         examples: size of the training set; the test set has 10,000.
         size: height and width, in pixels, 16 or more.
-        style: "plain", "warm" or "cool".
+        style: "plain" (filled, of any hue), "warm" (filled, on a dark background) or "cool" (an
+            outline, on a light background).
         background: for the plain style, "dark" (near black) or "random" (any color whose luminance
             differs from the shape's by 0.25 or more).
         texture: amplitude of stripes across shape and background, in [0, 0.5].

@@ -24,7 +24,8 @@ class Source(data.Source):
     """Images, 28x28x3, each of three MNIST images that are drawn from its index alone.
 
     Attributes:
-        directory: directory of MNIST's files, as in `gaxn.data.idx`.
+        directory: directory of MNIST's files; "" for the one in the environment variable
+            `GAXN_DATA`, else the cache.
         examples: size of the training set; the test set has as many, at most 26,000.
     """
 

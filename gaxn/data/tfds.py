@@ -50,7 +50,7 @@ class Source(data.ImageFiles):
     """Images, prepared by `image_preparation.prepare`.
 
     Attributes:
-        dataset: "NAME", "NAME:VERSION" or "NAME/CONFIGURATION:VERSION", as in tfds.
+        dataset: the data set, "NAME", "NAME:VERSION" or "NAME/CONFIGURATION:VERSION" as in tfds.
         directory: directory of prepared data sets; "" for the default of tfds.
         train_split: part of the data set for training, such as "train" or "train[:90%]".
         test_split: part of the data set for tests, such as "test" or "train[90%:]".

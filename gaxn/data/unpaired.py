@@ -59,9 +59,9 @@ class Source(_TwoDomains):
     Training images are larger than test images, for random crops.
 
     Attributes:
-        a: source of domain A: "name" of a module in gaxn/data, and its fields.
-        b: source of domain B.
-        path: default for the path of both; "" for none.
+        a: the images of domain A, must be set: "name" of a module in gaxn/data, and its fields.
+        b: the images of domain B, in the same form.
+        path: `path` of a and b, where they do not set it; "" for none.
         size: height and width of the test images, in pixels.
         enlarge: ratio of the sizes of training and test images; 286 / 256 in CycleGAN.
         paired: whether the two test images at one index show the same thing, so that

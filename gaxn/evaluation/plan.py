@@ -144,19 +144,22 @@ def make_plan(
         initial_state: () -> the host state before the first step.
         samples: images that a full evaluation generates, or translates each way if the test
             split has as many.
-        reference_count: images of the test split with which they are compared; 0 for all.
-        metrics: names in gaxn/metrics; none for all that apply.
-        classifier: whether the features of a classifier of the data's classes are used; of
-            unpaired data, one that distinguishes the domains.
-        inception: path of the weights of the Inception network, or "download"; "" for none.
+        reference_count: images of the test split with which samples are compared; 0 for all.
+        metrics: names of modules of gaxn/metrics; () for all that apply.
+        classifier: whether features of a classifier of the data's classes are used; of unpaired
+            data, of one that distinguishes the domains.
+        inception: path of the weights of the Inception network, or "download", for its features
+            besides those of the classifier; "" for no Inception.
         preprocessing: resizing for Inception: "tf", "torch" or "clean".
-        memorization: whether the training images nearest to samples are searched.
+        memorization: whether samples are searched for copies of training images.
         weights, statistics, truncation: see `SamplingOptions`.
-        checkpoint: "last", "best", "all" or a step: what `--mode evaluate` evaluates.
-        every: steps between interim evaluations; 0 for none.
+        checkpoint: the checkpoint that `--mode evaluate` evaluates: "last", "best", "all" or a
+            step, such as "2000".
+        every: steps between interim evaluations, smaller ones during training; 0 for none.
         interim_samples: images that an interim evaluation generates.
-        interim_metrics: names in gaxn/metrics; of those that apply.
-        best: "lowest" or "highest", then "part/figure", by which the best checkpoint is kept.
+        interim_metrics: metrics of an interim evaluation; those that do not apply are left out.
+        best: the figure of an interim evaluation by which the best checkpoint is chosen: "lowest"
+            or "highest", then "part/figure".
     """
     for name, count in (("samples", samples), ("interim_samples", interim_samples)):
         check(name, count, count >= MIN_SAMPLES, f"{MIN_SAMPLES} or more")

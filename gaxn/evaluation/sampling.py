@@ -14,9 +14,10 @@ class SamplingOptions(NamedTuple):
     """Which generator of a state is sampled, and how.
 
     Attributes:
-        weights: "ema", the moving average of the parameters, or "raw", the trained ones.
-        statistics: of BatchNorm: "standing", estimated from 2,048 samples of those weights (Brock
-            et al., 2019, section 4.1), or "running", from training.
+        weights: the generator's parameters: "ema", their moving average, or "raw", the trained
+            ones.
+        statistics: the statistics of BatchNorm: "standing", estimated from 2,048 samples by the
+            same weights (Brock et al., 2019, section 4.1), or "running", from training.
         truncation: bound of a latent's absolute values (Brock et al., 2019, section 3.1): less
             variety and better images; 0 for none.
     """

@@ -46,13 +46,16 @@ class CycleGAN(BaseGAN):
         objective: discriminator -> the objective of it and of the generator of its domain.
         conditional: must be False.
         size: height and width of the networks' inputs in training.
-        adversarial, cycle, identity: weights of the terms of the generators' loss, 0 or more;
-            the last two are mean absolute differences of values in [-1, 1]. With weight 0 the
-            identity term is not computed.
-        history: generated images that are kept for each discriminator; 0 for none.
+        adversarial: weight of the adversarial term of the generators' loss, 0 or more.
+        cycle: weight of the cycle term, the mean absolute difference between an image and its
+            translation to the other domain and back, of pixels in [-1, 1]; 0 or more.
+        identity: weight of the identity term, the mean absolute difference between an image and
+            its translation into its own domain; 0 or more, and 0 does not compute it.
+        history: how many generated images are kept for each discriminator, which sees a kept one
+            instead of a new one half of the time; 0 for none.
         mirror: whether training images are mirrored half of the time.
-        decays: by name of a weight, {"begin": step, "end": step, "to": share}: from step `begin`
-            to step `end` the weight falls linearly to that share of itself.
+        decays: by "adversarial", "cycle" or "identity", {"begin": step, "end": step, "to": share}:
+            from step `begin` to step `end` the weight falls linearly to that share of itself.
     """
 
     generator: nn.Module

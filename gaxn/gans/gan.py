@@ -23,7 +23,7 @@ class GAN(BaseGAN):
         generator: (latents, labels, train) -> images in [-1, 1].
         discriminator: (images, labels, train) -> logits, or a `DiscriminatorOutput`.
         objective: discriminator -> the objective of both players.
-        latent_size: numbers of a latent, drawn from N(0, I).
+        latent_size: how many numbers a latent has; they are drawn from N(0, I).
         conditional: whether the networks get labels; else they are called with None.
     """
 

@@ -30,19 +30,21 @@ class Lab:
     """A sentence in an untrained layer, a sweep over sizes, and a layer that is trained on a task.
 
     Attributes:
-        seed: of all random numbers.
+        seed: seed of all random numbers, 0 to 2^32 - 1.
         sentence: words, separated by spaces.
         tokens: length of the padded sentence.
         width: features of a word.
         heads: attention heads.
         positions: whether sinusoids are added to the embeddings.
         scale: standard deviation of the entries of the embeddings.
-        sweep_widths, sweep_heads: every combination is one layer of the sweep.
+        sweep_widths: widths of the layers of the sweep, one layer for each combination with
+            sweep_heads.
+        sweep_heads: numbers of attention heads of the layers of the sweep.
         task_heads: attention heads of the layer that is trained.
-        task_scale: initial standard deviation of the entries of its embeddings.
-        task_steps: training steps.
+        task_scale: initial standard deviation of the entries of that layer's embeddings.
+        task_steps: training steps of that layer.
         task_batch: sentences per step.
-        task_learning_rate: of Adam.
+        task_learning_rate: learning rate of Adam.
         task_examples: test sentences; they are left out of the training loss.
     """
 

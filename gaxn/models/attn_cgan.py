@@ -30,14 +30,17 @@ class Generator(nn.Module):
         channels: channels of the image.
         classes: number of labels; None for an unconditional generator.
         widths: channels after each doubling; the first map has `widths[0]`.
-        attention_at: resolutions with self-attention; () for none.
+        attention_at: heights of the feature maps with self-attention; () for none.
         heads: attention heads.
-        attention_pool: factor by which keys and values are pooled (see `SelfAttention`).
+        attention_pool: factor by which the keys and values of attention are max-pooled along
+            height and width.
         embedding: features of the label's embedding.
-        transposed: 4x4 transposed convolutions (true) or repetition and a 3x3 convolution.
+        transposed: whether resolution is doubled by a 4x4 transposed convolution (true) or by
+            repetition and a 3x3 convolution (false).
         spectral_attention: whether the convolutions of attention are spectrally normalized.
         modulated: whether BatchNorm's gain and bias depend on latent and label.
-        coordinates: whether the doubling convolutions get two more channels, y and x.
+        coordinates: whether the doubling convolutions get two more channels, the coordinates y
+            and x of each position.
     """
 
     size: int
@@ -88,12 +91,15 @@ class Discriminator(nn.Module):
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
         widths: channels after each halving.
-        attention_at: resolutions with self-attention; () for none.
+        attention_at: heights of the feature maps with self-attention; () for none.
         heads: attention heads.
-        attention_pool: factor by which keys and values are pooled (see `SelfAttention`).
+        attention_pool: factor by which the keys and values of attention are max-pooled along
+            height and width.
         hidden: features of the hidden layer, after the flattened last map; 0 for none.
-        projection: condition by projection (true) or by a label map at the input.
-        auxiliary: whether it predicts the class (Odena et al., 2017) instead of taking the label.
+        projection: whether the label conditions by projection (true; Miyato & Koyama, 2018) or as
+            one more channel of the image (false).
+        auxiliary: whether the network predicts the label (Odena et al., 2017) instead of taking
+            it, as the regularizer `auxiliary` needs.
         spectral_norm: whether every layer is spectrally normalized.
     """
 

@@ -28,9 +28,13 @@ class Generator(nn.Module):
     Attributes:
         channels: channels of the images.
         width: channels of the first convolution; the next two have 2 and 4 times as many.
-        blocks: residual blocks; the paper has 6 at 128 pixels and 9 at 256.
+        blocks: number of residual blocks; the paper has 6 at 128 pixels and 9 at 256.
         attention: whether self-attention follows the blocks, at a quarter of the resolution.
-        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
+        heads: attention heads.
+        attention_pool: factor by which the keys and values of attention are max-pooled along
+            height and width.
+        attention_block: queries of attention that are computed at a time, which saves memory; 0
+            for all.
         spectral_norm: whether every convolution is spectrally normalized.
         instance_norm: whether convolutions are followed by instance norm.
     """
@@ -95,13 +99,18 @@ class Discriminator(nn.Module):
 
     Attributes:
         width: channels of the first convolution.
-        layers: convolutions of stride 2.
+        layers: number of convolutions of stride 2.
         attention: whether self-attention follows these convolutions.
-        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
+        heads: attention heads.
+        attention_pool: factor by which the keys and values of attention are max-pooled along
+            height and width.
+        attention_block: queries of attention that are computed at a time, which saves memory; 0
+            for all.
         spectral_norm: whether every convolution is spectrally normalized.
         instance_norm: whether convolutions are followed by instance norm. It does not couple
             images, so gradient penalties are possible, but it removes their contrast.
-        dropout: probability that a number is dropped; in training, not in gradient penalties.
+        dropout: probability that an activation is set to 0; in training, not in gradient
+            penalties.
     """
 
     width: int = 64

@@ -60,7 +60,8 @@ class Discriminator(nn.Module):
         widths: channels after each halving.
         batch_norm: whether BatchNorm follows each convolution but the first, as in the paper. It
             couples the images of a batch, which rules out gradient penalties.
-        auxiliary: whether it predicts the class (Odena et al., 2017) instead of taking the label.
+        auxiliary: whether the network predicts the label (Odena et al., 2017) instead of taking
+            it, as the regularizer `auxiliary` needs.
     """
 
     classes: int | None

@@ -30,13 +30,18 @@ class Generator(nn.Module):
         size: height and width of the image, in pixels.
         channels: channels of the image.
         classes: number of labels; None for an unconditional generator.
-        first: channels of the first map.
+        first: channels of the first map, before the first doubling.
         widths: channels after each doubling but the last.
-        attention_at: resolutions with self-attention; () for none.
-        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
-        spectral_norm: whether every layer is spectrally normalized, the generator's too
+        attention_at: heights of the feature maps with self-attention; () for none.
+        heads: attention heads.
+        attention_pool: factor by which the keys and values of attention are max-pooled along
+            height and width.
+        attention_block: queries of attention that are computed at a time, which saves memory; 0
+            for all.
+        spectral_norm: whether every layer is spectrally normalized, as in the paper
             (Zhang et al., 2019, section 3.1).
-        remat: whether activations within a block are computed again for the gradient.
+        remat: whether activations within a block are computed again for the gradient instead of
+            stored, which saves memory.
         dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
@@ -88,12 +93,17 @@ class Discriminator(nn.Module):
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
         widths: channels after each halving.
-        attention_at: resolutions with self-attention; () for none.
-        heads, attention_pool, attention_block: heads, pool and block of `SelfAttention`.
+        attention_at: heights of the feature maps with self-attention; () for none.
+        heads: attention heads.
+        attention_pool: factor by which the keys and values of attention are max-pooled along
+            height and width.
+        attention_block: queries of attention that are computed at a time, which saves memory; 0
+            for all.
         spectral_norm: whether every layer is spectrally normalized.
-        scales: copies of this network, each with the image at half the resolution of the one
-            before (Wang et al., 2018, section 3.2).
-        remat: whether activations within a block are computed again for the gradient.
+        scales: number of copies of this network, each with the image at half the resolution of the
+            one before (Wang et al., 2018, section 3.2).
+        remat: whether activations within a block are computed again for the gradient instead of
+            stored, which saves memory.
         dtype: of activations and products; parameters, statistics and logits are float32.
     """
 

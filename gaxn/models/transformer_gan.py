@@ -22,7 +22,7 @@ class Generator(nn.Module):
         classes: number of labels; None for an unconditional generator.
         patch: height and width of a patch, in pixels.
         width: features of a token.
-        depth: Transformer blocks.
+        depth: number of Transformer blocks.
         heads: attention heads.
         ratio: hidden features of a block's MLP, as a multiple of the width.
         embedding: features of the label's embedding.
@@ -65,7 +65,11 @@ class Discriminator(nn.Module):
 
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
-        patch, width, depth, heads, ratio: as in the generator.
+        patch: height and width of a patch, in pixels.
+        width: features of a token.
+        depth: number of Transformer blocks.
+        heads: attention heads.
+        ratio: hidden features of a block's MLP, as a multiple of the width.
         hidden: features of the hidden layer.
     """
 

@@ -39,7 +39,8 @@ def color(brightness: float = 1.0, saturation: float = 1.0, contrast: float = 0.
     The result may leave [-1, 1].
 
     Args:
-        brightness: the shift is uniform in [-brightness / 2, brightness / 2].
+        brightness: all pixels are shifted by a number uniform in
+            [-brightness / 2, brightness / 2], with brightness 0 or more.
         saturation: the distance to each pixel's mean over channels is multiplied by a factor
             uniform in [1 - saturation, 1 + saturation], with saturation in [0, 1].
         contrast: the distance to the image's mean is multiplied by a factor uniform in
@@ -87,7 +88,7 @@ def instance_noise(deviation: float = 0.1, until: int = 0) -> Augmentation:
     """Adds noise from N(0, deviation^2), linearly decaying (Sonderby et al., 2017, section 3.2).
 
     Args:
-        deviation: at step 0, in units of the images, 0 or more.
+        deviation: standard deviation of the noise at step 0, for pixels in [-1, 1]; 0 or more.
         until: the step from which there is no noise; 0 for constant noise.
     """
     check("deviation", deviation, deviation >= 0, "0 or more")

@@ -103,8 +103,9 @@ class Objective(nn.Module):
         penalties: gradient penalties of the discriminator, by name.
         regularizers: what makes each regularizer, by name.
         augmentations: applied in order to all images that the discriminator sees.
-        packing: examples per logit, side by side in the last axis (PacGAN; Lin et al., 2018,
-            algorithm 1); a divisor of the batch, 1 with labels.
+        packing: examples that the discriminator sees together and gives one logit, side by side
+            in the last axis (PacGAN; Lin et al., 2018, algorithm 1); a divisor of the batch, 1
+            with labels.
         top_share: final share of generated examples, the most real ones, from which the
             generator learns (top-k training; Sinha et al., 2020); 1 for all.
         top_until: the step at which the share, falling linearly from 1, reaches `top_share`.

@@ -26,8 +26,9 @@ class Penalty(NamedTuple):
 
     Attributes:
         values: (discriminator, real, fake, one key per example) -> one value per example.
-        weight: its factor in the loss.
-        interval: steps between two computations.
+        weight: factor of the penalty in the discriminator's loss, 0 or more.
+        interval: steps between two computations; with n the penalty is computed at every n-th
+            step, with n times the weight (lazy regularization).
     """
 
     values: Callable[[Discriminator, Images, Images, jax.Array], Values]
@@ -90,7 +91,7 @@ def dragan(weight: float, interval: int = 1, deviation: float = 0.5) -> Penalty:
 
     Args:
         weight, interval: as for every penalty.
-        deviation: of the noise d ~ N(0, deviation^2 I), 0 or more.
+        deviation: standard deviation of the noise d, 0 or more.
     """
     check("deviation", deviation, deviation >= 0, "0 or more")
 

@@ -84,8 +84,9 @@ def lecam(weight: float = 0.3, decay: float = 0.99) -> Callable[[], Regularizer]
     weight ((D(x) - a_fake)^2 + (D(G(z)) - a_real)^2), of the discriminator.
 
     Args:
-        weight: 0 or more.
-        decay: of the running means a_real and a_fake of the logits, which start at 0.
+        weight: weight of this term, 0 or more.
+        decay: decay of the running means a_real and a_fake of the logits, which start at 0; at
+            least 0 and below 1.
     """
     check("weight", weight, weight >= 0, "0 or more")
     check("decay", decay, 0 <= decay < 1, "at least 0 and below 1")
@@ -119,9 +120,11 @@ def bcr(
     real (D(x) - D(T(x)))^2 + fake (D(G(z)) - D(T(G(z))))^2, of the discriminator.
 
     Args:
-        augmentations: T, applied in order.
-        real: weight at real images, 0 or more.
-        fake: weight at generated images, 0 or more; 0 is plain consistency (Zhang et al., 2020).
+        augmentations: the augmentations of T, applied in order; in a config a dict by name, like
+            `config.augmentations`.
+        real: weight of the term of real images, 0 or more.
+        fake: weight of the term of generated images, 0 or more; 0 is plain consistency
+            (Zhang et al., 2020).
     """
     check("augmentations", augmentations, len(augmentations) > 0, "one augmentation or more")
     for name, weight in (("real", real), ("fake", fake)):
@@ -164,8 +167,10 @@ def zcr(
     generator -generator_weight times the mean square over pixels of G(z) - G(z').
 
     Args:
-        discriminator_weight, generator_weight: 0 or more.
-        deviation: of the noise in each coordinate, above 0.
+        discriminator_weight: weight of the discriminator's term, 0 or more.
+        generator_weight: weight of the generator's term, 0 or more.
+        deviation: standard deviation of the noise that is added to each number of a latent,
+            above 0.
     """
     check("discriminator_weight", discriminator_weight, discriminator_weight >= 0, "0 or more")
     check("generator_weight", generator_weight, generator_weight >= 0, "0 or more")
@@ -205,7 +210,7 @@ def auxiliary(weight: float = 1.0, fake: bool = True) -> Callable[[], Regularize
     Needs a discriminator with a head of class logits that does not see the labels.
 
     Args:
-        weight: 0 or more.
+        weight: weight of this term, 0 or more.
         fake: whether the discriminator learns the classes of generated images too, as in the
             paper; without, poor images cannot teach it.
     """

@@ -14,8 +14,9 @@ def with_constraints(
 
     Args:
         optimizer: of optax.
-        clip: bound of the weights after each update, above 0; None for no bound.
-        orthogonal: weight of orthogonal regularization, 0 or more; None for none.
+        clip: bound of the weights' absolute values after each update, above 0; None for no bound.
+        orthogonal: weight of orthogonal regularization of all kernels (Brock et al., 2019, eq. 3),
+            0 or more; None for none.
     """
     transformations = [optimizer]
     if orthogonal is not None:

@@ -73,7 +73,7 @@ def consensus(weight: float = 10.0) -> UpdateRule:
     v is the gradient of each player's loss in its own parameters, over the global batch.
 
     Args:
-        weight: 0 or more.
+        weight: weight of the added gradient, 0 or more.
     """
     check("weight", weight, weight >= 0, "0 or more")
 
@@ -101,7 +101,7 @@ def unrolled(steps: int = 5) -> UpdateRule:
     They are on the same batch (eq. 6-11); the discriminator itself takes the first of them.
 
     Args:
-        steps: of the discriminator through which the generator looks ahead, 1 or more.
+        steps: updates of the discriminator through which the generator's gradient goes, 1 or more.
     """
     check("steps", steps, steps >= 1, "1 or more")
 
