@@ -124,8 +124,8 @@ def run_lab(run: LabRun, workdir: Path) -> int:
         print(f"{workdir} is done")
         return 0
     report = run.lab()
-    for name, picture in report.pictures.items():
-        files.write_png(workdir / f"{name}.png", picture)
+    for name, draw in report.pictures.items():
+        files.write_png(workdir / f"{name}.png", draw())
     for name, figure in report.figures.items():
         print(f"{name}: {figure:.4f}")
     # Last: a directory with evaluation.json has all pictures.

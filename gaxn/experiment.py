@@ -35,6 +35,9 @@ from gaxn.training.step import PlayerUpdate, make_train_step
 from gaxn.training.update_rules import UpdateRule
 from gaxn.types import Batch, InputError, PRNGKey, check
 
+MAX_COLUMNS = 50
+"""Columns of a sample grid, which may be a square."""
+
 DTYPES = {"float32": None, "bfloat16": jnp.bfloat16}
 """Types of activations by their name in a config; None for that of the parameters."""
 
@@ -150,6 +153,8 @@ class RunOptions:
     def __post_init__(self):
         for name in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
             check(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
+        most = self.sample_columns <= MAX_COLUMNS
+        check("sample_columns", self.sample_columns, most, f"{MAX_COLUMNS} or fewer")
         check("stuck_after", self.stuck_after, self.stuck_after > 0, "above 0, in seconds")
 
 

@@ -60,14 +60,15 @@ class Report(NamedTuple):
         protocol: all that a reader needs to repeat the measurement.
         figures: scalar results by name.
         tables: other results, ready for JSON.
-        pictures: RGB pictures by their path without ending, uint8, shape [height, width, 3].
+        pictures: by their path without ending, functions that draw them: RGB, uint8, shape
+            [height, width, 3]. They are called after the figures are written.
         timing: seconds and speed; they vary, so they are no part of the protocol.
     """
 
     protocol: Mapping[str, Any]
     figures: Mapping[str, float]
     tables: Mapping[str, Any]
-    pictures: Mapping[str, np.ndarray]
+    pictures: Mapping[str, Callable[[], np.ndarray]]
     timing: Mapping[str, float] = {}
 
 

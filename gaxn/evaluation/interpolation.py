@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 COLUMNS = 9
 """Images of a row from one latent to another."""
@@ -14,6 +14,8 @@ STOPS, SIDE, LEG = 4, 4, 16
 
 CLASS_LEG = 4
 """Images of a row from one class to the next."""
+
+MAX_CLASS_ROWS = 20
 
 
 class Grid(NamedTuple):
@@ -30,6 +32,11 @@ class Interpolation(NamedTuple):
     animation: Sequence[Grid]
 
 
+def select_classes(num_classes: int) -> Int[np.ndarray, "rows"]:
+    """Returns the classes that have a row in a picture: all, or 20 from the first to the last."""
+    return np.linspace(0, num_classes - 1, min(num_classes, MAX_CLASS_ROWS)).round().astype(int)
+
+
 def num_latents(rows: int) -> int:
     """Returns how many latents `make_interpolations` needs."""
     return max(rows, STOPS * SIDE**2)
@@ -41,8 +48,8 @@ def make_interpolations(
     """Returns the interpolation between "latents" and, with labels, between "classes".
 
     Between latents without labels, each row of the picture goes from a latent to the next one.
-    With labels there is a row per class, and all rows have the same latents. Between classes, each
-    row has one latent and goes from class to class.
+    With labels there is a row per class of `select_classes`, and all rows have the same latents.
+    Between classes, each row has one latent and goes from class to class.
 
     Args:
         latents: `num_latents(rows)` of them.
@@ -56,7 +63,7 @@ def make_interpolations(
         ends = np.roll(latents[:rows], -1, axis=0)
         picture = Grid(slerp(latents[:rows], ends, fractions).swapaxes(0, 1), None)
         return {"latents": Interpolation(picture, [Grid(frame, None) for frame in frames])}
-    one_hot = np.eye(num_classes, dtype=np.float32)
+    one_hot = np.eye(num_classes, dtype=np.float32)[select_classes(num_classes)]
     arc = slerp(latents[0], latents[1], fractions)
     animation = [_combine(one_hot, frame[0]) for frame in frames]
     between_latents = Interpolation(_combine(one_hot, arc), animation)

@@ -1,6 +1,7 @@
 """Evaluations and pictures of a run, written into its directory."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from gaxn.evaluation.evaluators import Evaluator
 from gaxn.evaluation.translation import DIRECTIONS
 from gaxn.experiment import Experiment
 from gaxn.io import files, plots, provenance
+from gaxn.io.plots import Picture
 from gaxn.metrics.statistics.standard_errors import standard_error
 from gaxn.training.state import TrainState, steps_done
 from gaxn.types import Report
+
+log = logging.getLogger(__name__)
 
 CURVES = {
     "losses": ("d/adversarial", "g/loss"),
@@ -60,11 +64,10 @@ def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by
     evaluators = experiment.evaluation.evaluators()
     document, pictures = _run_evaluators(experiment, evaluators, state, chosen_by)
     document |= {"cost": experiment.cost(), "measured_by": provenance.record()}
-    for part_pictures in pictures.values():
-        for name, picture in part_pictures.items():
-            files.write_png(workdir / f"{name}.png", picture)
     files.append_line(workdir / "evaluations.jsonl", document)
     files.write_json(workdir / "evaluation.json", document)
+    for name, draw in pictures.items():
+        _draw(workdir / f"{name}.png", draw)
     if multihost.is_first():
         print(figures.format_headlines(document, experiment.evaluation.headlines))
         print(f"all figures, and how they were measured: {workdir / 'evaluation.json'}", flush=True)
@@ -97,8 +100,8 @@ def _run_evaluators(
     evaluators: Mapping[str, Evaluator],
     state: TrainState,
     chosen_by: str,
-) -> tuple[dict[str, Any], dict[str, Mapping[str, np.ndarray]]]:
-    """Returns the document of an evaluation, and the pictures of its parts."""
+) -> tuple[dict[str, Any], dict[str, Callable[[], Picture]]]:
+    """Returns the document of an evaluation, and functions that draw its pictures, by path."""
     samplers = [
         experiment.evaluation.sampler(state, index, chosen_by)
         for index in range(len(experiment.members))
@@ -109,7 +112,7 @@ def _run_evaluators(
         report = mean_report([evaluator(sampler) for sampler in samplers])
         fields = ("figures", "tables", "protocol", *(("timing",) if report.timing else ()))
         document[part] = {field: getattr(report, field) for field in fields}
-        pictures[part] = report.pictures
+        pictures |= report.pictures
     return document, pictures
 
 
@@ -154,6 +157,14 @@ def draw_samples(experiment: Experiment, workdir: Path, state: TrainState) -> No
     files.write_png(path, experiment.draw_samples(experiment.sampler, state))
 
 
+def _draw(path: Path, draw: Callable[[], Picture]) -> None:
+    """Draws and writes a picture; one that fails is a warning, since the figures matter more."""
+    try:
+        files.write_png(path, draw())
+    except Exception as error:  # noqa: BLE001
+        log.warning("warning: %s cannot be drawn (%s)", path, error)
+
+
 def draw_evaluations(workdir: Path) -> None:
     """Draws evaluations.png: the figures of evaluations.jsonl over the steps, if there are several.
 
@@ -179,23 +190,24 @@ def draw_evaluations(workdir: Path) -> None:
         if f"{part}/{name}" in known
     }
     if len(history) > 1 and panels:
-        files.write_png(workdir / "evaluations.png", plots.curves(history, panels))
+        _draw(workdir / "evaluations.png", lambda: plots.curves(history, panels))
 
 
 def draw_training(workdir: Path) -> None:
     """Draws curves.png and samples.gif, and attention/training.png, of all that was logged."""
     history = files.read_lines(workdir / "metrics.jsonl")
     known = dict.fromkeys(name for line in history for name in line)
-    curves = plots.curves(history, _panels_with_data(CURVES, known))
-    files.write_png(workdir / "curves.png", curves)
+    panels = _panels_with_data(CURVES, known)
+    _draw(workdir / "curves.png", lambda: plots.curves(history, panels))
     frames = [files.read_png(path) for path in sorted((workdir / "samples").glob("step_*.png"))]
     files.write_gif(workdir / "samples.gif", frames)
-    panels = {
+    names = {
         title: [name for name in known if name.startswith(f"{diagnostics.PREFIX}{kind}/")]
         for kind, title in ATTENTION_CURVES.items()
     }
-    if panels := _panels_with_data(panels, known):
-        files.write_png(workdir / "attention" / "training.png", plots.curves(history, panels))
+    if attention := _panels_with_data(names, known):
+        path = workdir / "attention" / "training.png"
+        _draw(path, lambda: plots.curves(history, attention))
 
 
 def _panels_with_data(

@@ -17,6 +17,8 @@ from PIL import Image
 from gaxn.distributed import multihost
 from gaxn.types import check
 
+MAX_GIF_SIDE = 4_000
+
 
 def check_writable(path: Path, field: str, protected: Iterable[Path] = ()) -> None:
     """Refuses a path where no file can be written, before any work is done.
@@ -88,13 +90,16 @@ def write_gif(
 ) -> None:
     """Writes RGB frames, uint8 [height, width, 3], as an endless animation.
 
+    Frames of more than `MAX_GIF_SIDE` pixels a side are written at a fraction of their size.
+
     Args:
         path: of the file.
         frames: one or more.
         seconds: how long one round takes, about; a frame is shown for at least 40 ms.
         pause: how many seconds longer the last frame is shown.
     """
-    first, *others = (Image.fromarray(frame) for frame in frames)
+    stride = -(-max(frames[0].shape[:2]) // MAX_GIF_SIDE)
+    first, *others = (Image.fromarray(frame[::stride, ::stride]) for frame in frames)
     duration = max(40, int(1000 * seconds / len(frames)))
     durations = [duration] * len(others) + [duration + int(1000 * pause)]
     options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}

@@ -13,6 +13,12 @@ from matplotlib.patches import Rectangle
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
+MAX_WRITTEN_CLASSES, MAX_TICKS = 20, 50
+"""Classes of a confusion matrix whose cells have numbers, and names at its sides."""
+
+MAX_LINES = 12
+"""Lines of a panel that its legend names."""
+
 
 def grid(images: UInt8[np.ndarray, "rows columns height width channels"], gap: int = 2) -> Picture:
     """Draws images in rows and columns on white, scaled up by an integer to at least 64 pixels."""
@@ -43,7 +49,7 @@ def curves(history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(loc="best", fontsize="small")
+            axes.legend(handles=axes.lines[:MAX_LINES], loc="best", fontsize="small")
     return _render(figure)
 
 
@@ -119,21 +125,25 @@ def scatter(
 
 
 def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str]) -> Picture:
-    """Plots a confusion matrix: the share of each cell in its row, and its count.
+    """Plots a confusion matrix: the share of each cell in its row and, of few classes, its count.
 
     Args:
         counts: row = requested class, column = class that the classifier predicts.
         names: of the classes.
     """
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 2 + 0.9 * len(names)
+    is_written = len(names) <= MAX_WRITTEN_CLASSES
+    side = 2 + 0.9 * min(len(names), MAX_WRITTEN_CLASSES)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="classified as", ylabel="requested")
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    for (row, column), count in np.ndenumerate(counts):
+    ticks = range(0, len(names), -(-len(names) // MAX_TICKS))
+    labels = [name if len(name) <= 24 else f"{name[:23]}…" for name in (names[k] for k in ticks)]
+    text = {"parse_math": False}
+    axes.set_xticks(ticks, labels, rotation=45 if is_written else 90, ha="right", **text)
+    axes.set_yticks(ticks, labels, **text)
+    for (row, column), count in np.ndenumerate(counts) if is_written else ():
         share = shares[row, column]
         style = {"color": "white" if share > 0.5 else "black", "fontsize": "small"}
         axes.text(column, row, f"{share:.1%}\n{count:,}", ha="center", va="center", **style)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -126,8 +127,8 @@ class Lab:
             **task.tables,
         }
         pictures = {
-            "heads": _draw_heads(words, layer),
-            "sweep": _draw_sweep(words, sweep, statistics, len(self.sweep_heads)),
+            "heads": partial(_draw_heads, words, layer),
+            "sweep": partial(_draw_sweep, words, sweep, statistics, len(self.sweep_heads)),
             **task.pictures,
         }
         return Report(protocol, task.figures, tables, pictures)
@@ -183,8 +184,10 @@ class Lab:
                 }
             },
             pictures={
-                "trained": _draw_trained(test, evaluations["before"], evaluations["after"]),
-                "curves": plots.curves(history, panels),
+                "trained": partial(
+                    _draw_trained, test, evaluations["before"], evaluations["after"]
+                ),
+                "curves": partial(plots.curves, history, panels),
             },
         )
 

@@ -82,6 +82,22 @@ def test_the_best_checkpoint_has_the_lowest_figure(run):
     assert document["modes"]["figures"]["frechet_distance"] == min(values)
 
 
+def test_a_picture_that_cannot_be_drawn_keeps_no_figure_from_being_written(
+    points, tmp_path, monkeypatch, capsys, caplog
+):
+    def fail(*_):
+        raise MemoryError("of a picture")
+
+    monkeypatch.setattr(reports.plots, "curves", fail)
+    config = "num_train_steps=2", "population=1", "evaluation.every=1"
+    assert commands.train(points(*config), tmp_path) == 0
+    assert json.loads((tmp_path / "evaluation.json").read_text())["step"] == 2
+    warnings = [record.getMessage() for record in caplog.records]
+    for name in ("curves", "evaluations"):
+        assert f"warning: {tmp_path / name}.png cannot be drawn (of a picture)" in warnings
+        assert not (tmp_path / f"{name}.png").exists()
+
+
 def test_any_step_is_evaluated_from_its_directory_alone(run):
     document = _evaluate(run, "--config.evaluation.checkpoint=2")
     assert document["step"] == 2 and document["name"] == "points"
@@ -258,7 +274,7 @@ def test_copies_are_detected_and_figures_of_real_images_are_reported(tiny):
     report = evaluator(copying)
     assert report.figures["copied_share"] == 1 and report.figures["nearest_training_image"] < 1e-3
     assert evaluator(sampler).figures["copied_share"] < 0.1
-    height, width, _ = report.pictures["nearest_classifier"].shape
+    height, width, _ = report.pictures["nearest_classifier"]().shape
     # Eight samples, each beside its five nearest.
     assert (height, width) == (8 * 66 + 2, 6 * 66 + 2)
     assert report.protocol["real_count"] == 60

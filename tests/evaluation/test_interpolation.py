@@ -99,3 +99,14 @@ def test_with_labels_rows_are_classes_or_go_from_class_to_class():
     for grid in grids:
         np.testing.assert_allclose(grid.classes.sum(axis=-1), 1, atol=1e-6)
         assert grid.latents.shape[:2] == grid.classes.shape[:2]
+
+
+def test_of_many_classes_some_have_rows():
+    np.testing.assert_array_equal(interpolation.select_classes(20), np.arange(20))
+    chosen = interpolation.select_classes(1_000)
+    assert len(chosen) == 20 and chosen[0] == 0 and chosen[-1] == 999
+    assert set(np.diff(chosen)) <= {52, 53}
+    latents = np.random.default_rng(0).normal(size=(interpolation.num_latents(5), 8))
+    ways = interpolation.make_interpolations(latents, 1_000, 5)
+    assert ways["latents"].picture.classes.shape[:1] == (20,)
+    np.testing.assert_array_equal(ways["latents"].picture.classes[:, 0].argmax(axis=-1), chosen)

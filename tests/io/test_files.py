@@ -44,6 +44,13 @@ def test_the_last_frame_of_an_animation_is_shown_longer(tmp_path):
     assert durations == [1000, 1000, 1500]
 
 
+def test_the_sides_of_an_animation_are_bounded(tmp_path):
+    frames = [np.full((66_000, 3, 3), shade, np.uint8) for shade in (0, 100)]
+    files.write_gif(tmp_path / "a.gif", frames)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.n_frames == 2 and animation.size == (1, 3_883)
+
+
 def test_a_failed_write_changes_nothing(tmp_path, monkeypatch):
     path = tmp_path / "value.json"
     files.write_json(path, 1)

@@ -96,6 +96,15 @@ def _attention(weights, query):
     return plots.attention(black, weights[None, None], [query], "").astype(int)
 
 
+@pytest.mark.parametrize("classes", [21, 100, 1_000])
+def test_the_confusion_of_many_classes_has_bounded_sides(classes):
+    names = [f"class {label} of a very long name, {'x' * 300}" for label in range(classes)]
+    picture = plots.confusion(np.eye(classes, dtype=int), names)
+    assert picture.shape == (2_000, 2_000, 3)
+    # The diagonal is dark, and the rest is light.
+    assert (picture.mean(axis=-1) < 100).mean() < 0.2 and picture.std() > 0
+
+
 def test_the_cross_is_at_the_query():
     flat = np.ones((4, 4))
     centers = {}

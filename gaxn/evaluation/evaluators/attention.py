@@ -1,6 +1,8 @@
 """Attention weights of both networks, over real and generated images."""
 
 import dataclasses
+import functools
+import itertools
 from typing import ClassVar
 
 import jax
@@ -12,6 +14,8 @@ from gaxn.metrics.statistics import attention
 from gaxn.types import HostPixels, Report, Sampler
 
 IMAGES = 6
+MAX_LAYERS = 12
+"""Layers of a network that are drawn and measured, the first ones."""
 QUERIES = ((0.5, 0.5), (0.5, 0.3), (0.3, 0.5), (0.1, 0.1))
 
 
@@ -47,19 +51,19 @@ class Evaluator:
         pictures = {}
         for view, (images, maps) in views.items():
             player = view.partition("_")[0]
-            for layer, weights in maps.items():
+            for layer, weights in itertools.islice(maps.items(), MAX_LAYERS):
                 gamma = sampler.gammas.get(f"{player}/{layer}")
                 scale = "" if gamma is None else f", gamma = {gamma:.3f}"
                 title = f"{view.replace('_', ', ')}: {layer}{scale}"
                 path = f"attention/{view}_{layer.replace('/', '_')}"
-                pictures[path] = _picture(images, weights, title)
+                pictures[path] = functools.partial(_draw, images, weights, title)
                 figures[f"entropy/{view}_{layer}"] = float(attention.entropy(weights))
                 figures[f"distance/{view}_{layer}"] = float(attention.distance(weights))
         protocol = {"images": IMAGES, "heads": "averaged in the pictures", **sampler.facts}
         return Report(protocol, figures, {}, pictures)
 
 
-def _picture(images: HostPixels, weights: np.ndarray, title: str) -> np.ndarray:
+def _draw(images: HostPixels, weights: np.ndarray, title: str) -> np.ndarray:
     side, keys_side = (attention.side(count) for count in weights.shape[-2:])
     rows = [min(int(y * side), side - 1) * side + min(int(x * side), side - 1) for y, x in QUERIES]
     mean = weights.mean(axis=1)[:, rows]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from gaxn.evaluation import figures, scoring
 from gaxn.evaluation.scoring import ImageSet, SetStatistics
 from gaxn.features import FeatureExtractor
 from gaxn.io import plots
+from gaxn.io.plots import Picture
 from gaxn.metrics import SetSpec
 from gaxn.metrics.statistics import nearest_neighbors
 from gaxn.types import HostLabels, HostPixels, Report, Sampler
@@ -112,7 +113,8 @@ class Evaluator:
         tables, pictures = dict(result.tables), {}
         names = list(self._test.class_names)
         if "confusion" in tables:
-            pictures["confusion"] = plots.confusion(np.array(tables["confusion"]), names)
+            counts = np.array(tables["confusion"])
+            pictures["confusion"] = functools.partial(plots.confusion, counts, names)
             tables["classes"] = names
         if self.memorization:
             copies, pictures[f"nearest_{self.name}"] = self._copies(generated)
@@ -153,7 +155,7 @@ class Evaluator:
         result = scoring.compute(self._computed, statistics, self.reference.statistics)
         return result.figures, images.count
 
-    def _copies(self, generated: ImageSet) -> tuple[dict[str, float], np.ndarray]:
+    def _copies(self, generated: ImageSet) -> tuple[dict[str, float], Callable[[], Picture]]:
         extract = self.reference.extract
         generated_features, unseen_features = (
             np.concatenate([x for _, x in scoring.iterate_features(images, extract, "queries")])
@@ -180,7 +182,7 @@ class Evaluator:
             np.stack([sample, *training.read(state.indices[index])[0]])
             for index, sample in zip(nearest, generated.read(nearest)[0], strict=True)
         ]
-        return values, plots.grid(np.stack(rows))
+        return values, functools.partial(plots.grid, np.stack(rows))
 
     def _protocol(self, sampler: Sampler) -> dict[str, object]:
         memorization = "not searched"

@@ -24,7 +24,7 @@ from gaxn.training.state import TrainState
 from gaxn.types import InputError, PRNGKey, PyTree, Sampler, Variables, check
 
 STANDING_PASSES, STANDING_BATCH = 16, 128
-SCATTERED_POINTS = 2_500
+SCATTERED_POINTS, MAX_PANELS = 2_500, 25
 FRAMES_PER_SECOND = 16
 
 
@@ -228,18 +228,22 @@ def draw_points(
     indices = np.arange(SCATTERED_POINTS)
     generated = {
         f"seed {member.seed}": sampler(state, index).sample(indices, None)
-        for index, member in enumerate(members)
+        for index, member in enumerate(members[:MAX_PANELS])
     }
     return plots.scatter(generated, jax.device_get(make_reader(test)(indices)).images)
 
 
 def draw_grid(sampler: Sampler, classes: int | None, columns: int) -> Picture:
-    """Draws samples: with labels one row per class and one column per latent, else a square."""
+    """Draws samples: with labels one row per class and one column per latent, else a square.
+
+    Of many classes some are drawn, see `interpolation.select_classes`.
+    """
     indices = np.arange(columns)
     if classes is None:
         rows = [sampler.sample(row * columns + indices, None) for row in indices]
     else:
-        rows = [sampler.sample(indices, np.full_like(indices, label)) for label in range(classes)]
+        labels = interpolation.select_classes(classes)
+        rows = [sampler.sample(indices, np.full_like(indices, label)) for label in labels]
     return plots.grid(np.stack(rows))
 
 
