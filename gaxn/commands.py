@@ -37,6 +37,8 @@ FREE_FIELDS = {
 }
 """Config fields that do not change the trajectory: a run may be resumed with other values."""
 
+CHECKPOINTS = "checkpoints"
+
 STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
 """Exit status of a run that a signal stopped, after it saved."""
 
@@ -44,10 +46,15 @@ STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
 def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, from the last good checkpoint if there is one; evaluates and draws."""
     experiment.evaluation.check()
-    record = {"name": experiment.name, **provenance.record()}
-    run_directory.open_run(workdir, experiment.config, FREE_FIELDS, record)
+    record = {"name": experiment.name, "data": experiment.data_record, **provenance.record()}
+    accepts = experiment.run.accept_new_data
+    with run_directory.open_run(workdir, experiment.config, FREE_FIELDS, record, accepts):
+        return _train(experiment, workdir)
+
+
+def _train(experiment: Experiment, workdir: Path) -> int:
     with (
-        _checkpoints(experiment, workdir) as checkpoints,
+        Checkpoints(workdir / CHECKPOINTS, experiment.run.keep) as checkpoints,
         Checkpoints(workdir / BEST, 1)
         if experiment.evaluation.every
         else contextlib.nullcontext() as best,
@@ -87,7 +94,7 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
         reports.evaluate(experiment, workdir, state, chosen_by)
         return 0
     run_directory.check_same_config(workdir, experiment.config, FREE_FIELDS)
-    with _checkpoints(experiment, workdir) as checkpoints:
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         steps = checkpoints.steps()
     for step in steps:
         print(f"step {step}")
@@ -118,12 +125,12 @@ def train_classifier(experiment: Experiment, workdir: Path) -> int:
 def run_lab(run: LabRun, workdir: Path) -> int:
     """Runs a lab, once; writes its pictures and evaluation.json."""
     record = {"name": run.name, **provenance.record()}
-    run_directory.open_run(workdir, run.config, set(), record)
     path = workdir / "evaluation.json"
-    if path.exists():
-        print(f"{workdir} is done")
-        return 0
-    report = run.lab()
+    with run_directory.open_run(workdir, run.config, set(), record):
+        if path.exists():
+            print(f"{workdir} is done")
+            return 0
+        report = run.lab()
     for name, draw in report.pictures.items():
         files.write_png(workdir / f"{name}.png", draw())
     for name, figure in report.figures.items():
@@ -213,34 +220,27 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
         InputError: there is no run, another run, or no such checkpoint.
     """
     run_directory.check_same_config(workdir, experiment.config, FREE_FIELDS)
+    accepts = experiment.run.accept_new_data
+    run_directory.check_same_data(workdir, experiment.data_record, accepts)
     step = int(which) if which.isdecimal() else None
     if which == BEST and not (workdir / BEST).is_dir():
         raise InputError(
             f"config.evaluation.checkpoint is {BEST!r}, but {workdir} has no best checkpoint; "
             "train with config.evaluation.every above 0, or choose last, all or a step"
         )
-    with (
-        Checkpoints(workdir / BEST, 1)
-        if which == BEST
-        else _checkpoints(experiment, workdir) as checkpoints
-    ):
+    with Checkpoints(workdir / (BEST if which == BEST else CHECKPOINTS)) as checkpoints:
         steps = checkpoints.steps()
         state = checkpoints.restore(_state_spec(experiment), step)
     if state is not None:
         return state
     if steps and (step in steps or which == BEST):
         raise InputError(
-            f"config.evaluation.checkpoint is {which!r}, but that checkpoint is damaged and was "
-            "moved away"
+            f"config.evaluation.checkpoint is {which!r}, but that checkpoint is damaged"
         )
     if steps and step is not None:
         expected = f"a step of {workdir}: {', '.join(map(str, steps))}"
         check("config.evaluation.checkpoint", which, False, expected)
     raise InputError(f"--workdir {workdir} has no checkpoint; train first")
-
-
-def _checkpoints(experiment: Experiment, workdir: Path) -> Checkpoints:
-    return Checkpoints(workdir / "checkpoints", experiment.run.keep)
 
 
 def _state_spec(experiment: Experiment) -> TrainState:

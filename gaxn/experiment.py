@@ -141,6 +141,8 @@ class RunOptions:
         keep: how many of the last checkpoints are kept.
         sample_columns: columns of the sample grid; of a CycleGAN, test images of each domain.
         stuck_after: seconds without a finished step after which the process ends with status 18.
+        accept_new_data: whether the run goes on if its data have changed, in the same shapes and
+            classes.
     """
 
     log_every: int
@@ -149,6 +151,7 @@ class RunOptions:
     keep: int
     sample_columns: int
     stuck_after: float = 3600.0
+    accept_new_data: bool = False
 
     def __post_init__(self):
         for name in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
@@ -204,6 +207,16 @@ class Experiment:
     diagnostics: Callable[[TrainState], dict[str, float]]
     evaluation: EvaluationPlan
     commands: Mapping[str, Callable[..., int]]
+
+    @property
+    def data_record(self) -> dict[str, Any]:
+        """Describes the data of the run, ready for JSON."""
+        return {
+            "identity": self.train.identity,
+            "image_shape": list(self.train.image_shape),
+            "classes": list(self.train.class_names),
+            "examples": [len(self.train), len(self.test)],
+        }
 
     def cost(self) -> dict[str, Any]:
         """Returns parameters by player, and floating-point operations per training step.

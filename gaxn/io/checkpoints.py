@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gaxn.distributed import multihost
-from gaxn.types import PyTree
+from gaxn.types import InputError, PyTree
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +27,24 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     Args:
         directory: where the checkpoints are stored.
-        keep: how many; older ones are deleted.
+        keep: how many; older ones are deleted. None changes nothing on the disk, since another
+            process may be training there.
     """
 
-    def __init__(self, directory: Path, keep: int):
+    def __init__(self, directory: Path, keep: int | None = None):
         self._corrupt = directory.with_name(f"corrupt_{directory.name}")
         self._directory = directory.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._writes = keep is not None
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, cleanup_tmp_directories=self._writes, create=self._writes
+        )
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "checksums": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(
+            self._directory, item_handlers=handlers, options=options
+        )
 
     def __exit__(self, *_) -> None:
         self.wait()
@@ -98,12 +108,15 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore(self, like: PyTree, only: int | None = None) -> PyTree | None:
         """Returns the newest checkpoint in which every leaf matches its checksum, or None.
 
-        A checkpoint that does not match is logged and moved to `corrupt_checkpoints/` (or
-        `corrupt_best/`), so that training can save its step again.
+        A checkpoint that does not match is logged and, if this may write, moved to
+        `corrupt_checkpoints/` (or `corrupt_best/`), so that training can save its step again.
 
         Args:
             like: arrays, or their shapes and dtypes, in the structure to restore.
             only: the step to restore; None for the newest.
+
+        Raises:
+            InputError: a checkpoint is of other networks or data: its arrays have other shapes.
         """
         for step in reversed([step for step in self.steps() if only in (None, step)]):
             problem, state = self._read(step, like)
@@ -113,6 +126,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         return None
 
     def _read(self, step: int, like: PyTree) -> tuple[str | None, PyTree]:
+        self._check_shapes(step, like)
         template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(template), checksums=ocp.args.JsonRestore()
@@ -126,7 +140,24 @@ class Checkpoints(contextlib.AbstractContextManager):
                 return f"does not match its checksum in {leaf}", None
         return None, restored.state
 
+    def _check_shapes(self, step: int, like: PyTree) -> None:
+        try:
+            shapes = _shapes(self._manager.item_metadata(step)["state"].tree)
+        except Exception:  # noqa: BLE001
+            # A damaged checkpoint, which is not restored either.
+            return
+        for name, shape in _shapes(like).items():
+            if shapes.get(name) != shape:
+                raise InputError(
+                    f"checkpoint {step} in {self._directory} has {name} of shape "
+                    f"{shapes.get(name, 'none')}, but this config and these data need {shape}; "
+                    "use those that it was trained with, or another --workdir"
+                )
+
     def _move_away(self, step: int, problem: str) -> None:
+        if not self._writes:
+            log.warning("checkpoint %d %s; trying the one before", step, problem)
+            return
         log.warning(
             "checkpoint %d %s; moved to %s, trying the one before", step, problem, self._corrupt
         )
@@ -139,6 +170,14 @@ class Checkpoints(contextlib.AbstractContextManager):
             shutil.move(self._directory / str(step), target)
         multihost.barrier(f"moved checkpoint {step}")
         self._manager.reload()
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each leaf, by its path "a/b/c", of a state or of Orbax's metadata."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def checksums(state: PyTree) -> dict[str, str]:

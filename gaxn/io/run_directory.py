@@ -1,8 +1,13 @@
 """The directory of a run: its config.json, and the logs that a resumed run continues."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
-from collections.abc import Mapping, Set
+import logging
+import os
+import platform
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +17,78 @@ from gaxn.distributed import multihost
 from gaxn.io import files
 from gaxn.types import InputError
 
+log = logging.getLogger(__name__)
+
+SHAPE_FIELDS = {"image_shape", "classes"}
+"""Parts of a description of data on which the shapes of networks depend."""
+
 FORMAT = 3
 """Version of what a run directory holds: a change that older code cannot read raises it."""
 
 
+@contextlib.contextmanager
 def open_run(
-    workdir: Path, config: Mapping[str, Any], free: Set[str], record: Mapping[str, Any]
-) -> None:
-    """Starts or re-opens a run directory.
+    workdir: Path,
+    config: Mapping[str, Any],
+    free: Set[str],
+    record: Mapping[str, Any],
+    accepts_new_data: bool = False,
+) -> Iterator[None]:
+    """Returns a context in which this process alone trains in a run directory, new or not.
 
     Args:
         workdir: the directory; made if it does not exist.
         config: the resolved config.
         free: names of fields, or of groups of fields, that may differ from the run's config.
-        record: versions, devices and the like, stored beside the config.
+        record: versions, devices and the like, stored beside the config; its "data" describes
+            the data.
+        accepts_new_data: whether the run goes on with other data of the same shapes.
 
     Raises:
-        InputError: the directory holds a run of another config or format, or cannot be written.
+        InputError: the directory holds a run of another config, format or data, another process
+            trains there, or it cannot be written.
     """
     path = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
+    with _name_workdir(workdir), contextlib.ExitStack() as stack:
         if path.exists():
             check_same_config(workdir, config, free)
+            check_same_data(workdir, record.get("data"), accepts_new_data)
+        workdir.mkdir(parents=True, exist_ok=True)
+        if multihost.is_first():
+            stack.enter_context(_lock(workdir))
             files.remove_temporaries(workdir)
         multihost.barrier("config")
         files.write_json(path, {"format": FORMAT, "config": config, **record})
+        lock = stack.pop_all()
+    with lock:
+        yield
+
+
+@contextlib.contextmanager
+def _lock(workdir: Path) -> Iterator[None]:
+    """Locks a directory by the system's lock, which ends with the process, however that ends."""
+    with (workdir / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"--workdir {workdir} is in use: {file.read().strip() or 'another process'} trains "
+                "there; wait for its end, or name another"
+            ) from None
+        except OSError as error:
+            log.warning("warning: %s cannot be locked (%s)", workdir, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} of {platform.node()}")
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _name_workdir(workdir: Path) -> Iterator[None]:
+    """Turns errors of the operating system into one line that names the directory."""
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"--workdir {workdir} cannot be written ({error.strerror}); name another"
@@ -69,6 +120,35 @@ def read_run_record(workdir: Path) -> dict[str, Any]:
             "use the version that wrote it, or another --workdir"
         )
     return record
+
+
+def check_same_data(
+    workdir: Path, data: Mapping[str, Any] | None, accepts_new_data: bool = False
+) -> None:
+    """Compares data with those that the run in `workdir` was trained on.
+
+    Args:
+        workdir: the directory.
+        data: description of the data, ready for JSON; None for no data.
+        accepts_new_data: whether other examples of the same shapes and classes are accepted.
+
+    Raises:
+        InputError: they differ; the message names what was and what is.
+    """
+    before = read_run_record(workdir).get("data")
+    if before is None or data is None:
+        return
+    now = json.loads(json.dumps(data))
+    changed = {name: (before.get(name), now[name]) for name in now if before.get(name) != now[name]}
+    has_same_shapes = not changed.keys() & SHAPE_FIELDS
+    if not changed or (has_same_shapes and accepts_new_data):
+        return
+    texts = (f"{name} was {was}, is {new}" for name, (was, new) in changed.items())
+    remedy = "; --config.run.accept_new_data=True goes on with them" if has_same_shapes else ""
+    raise InputError(
+        f"--workdir {workdir} was trained on other data: {'; '.join(texts)}; name another "
+        f"directory{remedy}"
+    )
 
 
 def check_same_config(workdir: Path, config: Mapping[str, Any], free: Set[str]) -> None:

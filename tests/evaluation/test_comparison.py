@@ -32,7 +32,8 @@ def _evaluation(protocol=PROTOCOL, figures=FIGURES, step=8, **parts):
 def _write(workdir, evaluation=None, history=HISTORY, seed=0, color=100):
     """Writes the directory of a run with 8 images per batch and sample grids of one color."""
     record = {"devices": ["cpu:0", "cpu:1"]}
-    run_directory.open_run(workdir, {"seed": seed, "batch_size": 8}, set(), record)
+    with run_directory.open_run(workdir, {"seed": seed, "batch_size": 8}, set(), record):
+        pass
     files.write_json(workdir / "evaluation.json", evaluation or _evaluation())
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     for step in (4, 8):

@@ -56,7 +56,8 @@ def run(experiment, state, tmp_path_factory):
     """The directory of a run that has a checkpoint."""
     workdir = tmp_path_factory.mktemp("shapes")
     record = {"name": experiment.name}
-    run_directory.open_run(workdir, experiment.config, FREE_FIELDS, record)
+    with run_directory.open_run(workdir, experiment.config, FREE_FIELDS, record):
+        pass
     with Checkpoints(workdir / "checkpoints", 1) as checkpoints:
         checkpoints.save(1, state)
         checkpoints.wait()

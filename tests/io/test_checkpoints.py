@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gaxn.io.checkpoints import Checkpoints, checksums
+from gaxn.types import InputError
 
 
 def _state(seed):
@@ -106,3 +107,27 @@ def test_a_checksum_depends_on_bits_shape_and_dtype():
     ]
     sums = {checksums({"x": array})["['x']"] for array in [base, *others]}
     assert len(sums) == 5
+
+
+def test_a_checkpoint_of_other_shapes_is_not_a_damaged_one(directory):
+    other = {**_state(0), "weights": np.zeros((64, 33), np.float32)}
+    for keep in (2, None):
+        with Checkpoints(directory, keep) as checkpoints:
+            message = r"checkpoint 3 in .* has weights of shape \(64, 32\), .* need \(64, 33\)"
+            with pytest.raises(InputError, match=message):
+                checkpoints.restore(other)
+            with pytest.raises(InputError, match="has more of shape none"):
+                checkpoints.restore({**_state(0), "more": np.zeros(2)})
+    _assert_equal(_restore(directory), _state(3))
+
+
+def test_a_reader_changes_nothing_on_the_disk(directory, tmp_path):
+    _flip(directory / "3")
+    (directory / "4.orbax-checkpoint-tmp-0").mkdir()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    with Checkpoints(directory) as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+        _assert_equal(checkpoints.restore(_state(0)), _state(2))
+    with Checkpoints(tmp_path / "nowhere") as checkpoints:
+        assert checkpoints.steps() == [] and checkpoints.restore(_state(0)) is None
+    assert sorted(path for path in tmp_path.rglob("*")) == before

@@ -8,11 +8,17 @@ import sys
 import pytest
 
 from gaxn.io import files, run_directory
-from gaxn.io.run_directory import check_same_config, open_run, read_run_record
+from gaxn.io.run_directory import check_same_config, check_same_data, read_run_record
 from gaxn.types import InputError
 
 CONFIG = {"seed": 0, "sizes": (1, 2), "data": {"name": "shapes", "workers": 0}}
 FREE = {"steps", "data.workers"}
+
+
+def open_run(*arguments):
+    """Opens a run directory and lets go of it."""
+    with run_directory.open_run(*arguments):
+        pass
 
 
 @pytest.fixture
@@ -127,3 +133,71 @@ def test_a_rewound_log_ends_at_the_step(tmp_path):
     files.write_lines(path, [{"step": step} for step in (0, 2, 4)])
     run_directory.rewind(path, 2)
     assert [row["step"] for row in files.read_lines(path)] == [0, 2]
+
+
+DATA = {
+    "identity": "photos 1a",
+    "image_shape": [8, 8, 3],
+    "classes": ["a", "b"],
+    "examples": [9, 1],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"identity": "photos 2b", "examples": [12, 1]},
+            "identity was photos 1a, is photos 2b; examples was [9, 1], is [12, 1]; name another "
+            "directory; --config.run.accept_new_data=True goes on with them",
+        ),
+        (
+            {"classes": ("a", "b", "c")},
+            "classes was ['a', 'b'], is ['a', 'b', 'c']; name another directory",
+        ),
+    ],
+)
+def test_other_data_are_told_and_accepted_only_in_the_same_shapes(tmp_path, change, message):
+    open_run(tmp_path, CONFIG, FREE, {"data": DATA})
+    before = (tmp_path / "config.json").read_bytes()
+    open_run(tmp_path, CONFIG, FREE, {"data": DATA})
+    data = {**DATA, **change}
+    accepts = [False] if "identity" in change else [False, True]
+    for accept in accepts:
+        for refused in (
+            lambda accept=accept: open_run(tmp_path, CONFIG, FREE, {"data": data}, accept),
+            lambda accept=accept: check_same_data(tmp_path, data, accept),
+        ):
+            with pytest.raises(InputError) as error:
+                refused()
+            expected = f"--workdir {tmp_path} was trained on other data: {message}"
+            assert str(error.value) == expected
+    assert (tmp_path / "config.json").read_bytes() == before
+    if "identity" in change:
+        open_run(tmp_path, CONFIG, FREE, {"data": data}, True)
+        check_same_data(tmp_path, data)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from gaxn.io import run_directory
+with run_directory.open_run(Path(sys.argv[1]), {}, set(), {}):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_trains_in_a_directory(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "open\n"
+        message = f"--workdir {tmp_path} is in use: process {process.pid} of .* trains there; wait"
+        with pytest.raises(InputError, match=message):
+            open_run(tmp_path, {}, set(), {})
+        # Reading is allowed.
+        check_same_config(tmp_path, {}, set())
+        process.kill()
+    # What a killed process leaves behind does not count.
+    open_run(tmp_path, {}, set(), {})
