@@ -97,7 +97,7 @@ def train(
     scalars_log = _Log(experiment, workdir / "metrics.jsonl", done)
     if done == 0 and multihost.is_first():
         reports.draw_samples(experiment, workdir, state)
-        line = {"step": 0, **experiment.diagnostics(state)}
+        line = {"step": 0, **scalars_log.diagnose(state)}
         files.append_line(workdir / "metrics.jsonl", line)
     host_state, state = state, parallelism.place(state)
     key = parallelism.place_key(experiment.key)
@@ -120,7 +120,7 @@ def train(
                 if draws and multihost.is_first():
                     # Before the save: a run that is killed in between draws again.
                     reports.draw_samples(experiment, workdir, host_state)
-                    scalars_log.add_diagnostics(experiment.diagnostics(host_state))
+                    scalars_log.add_diagnostics(scalars_log.diagnose(host_state))
                 if evaluates:
                     keep = functools.partial(_save_best, done, host_state, checkpoints, best)
                     reports.evaluate_interim(experiment, workdir, host_state, keep)
@@ -149,12 +149,13 @@ class _Log:
         self._experiment = experiment
         self._path = path
         self._pending: deque[tuple[int, Scalars]] = deque()
+        self._undefined: set[str] = set()
         settings = experiment.settings
         images = settings.batch_size * settings.population
         self._progress = Progress(first, settings.num_train_steps, images)
         lines = files.read_lines(path)
         # Samples of an untrained generator are alike, which is no collapse.
-        self._diagnosed = [line for line in lines if line["step"] and diagnostics.DIVERSITY in line]
+        self._diagnosed = [line for line in lines if line["step"] and _has_diagnostics(line)]
 
     def add(self, step: int, scalars: Scalars) -> None:
         """Adds the scalars of a step; writes those of the step before."""
@@ -165,6 +166,18 @@ class _Log:
     def check(self) -> None:
         """Raises an InputError if any scalar up to the last step is not finite."""
         self._pending = deque(self._read(*item) for item in self._pending)
+
+    def diagnose(self, state: TrainState) -> dict[str, float]:
+        """Returns the diagnostics that can be computed; names the others once, in a warning."""
+        figures = self._experiment.diagnostics(state)
+        undefined = {name for name, value in figures.items() if not np.isfinite(value)}
+        if undefined - self._undefined:
+            log.warning(
+                "warning: %s cannot be computed from these data and are left out",
+                ", ".join(sorted(undefined - self._undefined)),
+            )
+            self._undefined |= undefined
+        return {name: value for name, value in figures.items() if name not in undefined}
 
     def add_diagnostics(self, figures: Mapping[str, float]) -> None:
         """Adds diagnostics to the last step, and logs warnings."""
@@ -206,7 +219,11 @@ class _Log:
         self._progress.update(step)
         is_last = step == self._experiment.settings.num_train_steps
         is_due = is_last or step % self._experiment.run.log_every == 0
-        if is_due or diagnostics.DIVERSITY in values:
+        if is_due or _has_diagnostics(values):
             speed = self._progress.log(step, values)
             line = {"step": step, **values, "images_per_second": round(speed, 1)}
             files.append_line(self._path, line)
+
+
+def _has_diagnostics(values: Mapping[str, float]) -> bool:
+    return any(name.startswith(diagnostics.PREFIX) for name in values)

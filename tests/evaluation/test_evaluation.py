@@ -98,6 +98,22 @@ def test_a_picture_that_cannot_be_drawn_keeps_no_figure_from_being_written(
         assert not (tmp_path / f"{name}.png").exists()
 
 
+def test_a_diagnostic_that_cannot_be_computed_is_left_out_with_one_warning(
+    points, tmp_path, caplog
+):
+    """As the diversity of a split with a single image."""
+    experiment = points("num_train_steps=4", "run.sample_every=2", "population=1")
+    undefined = {"diagnostics/diversity": float("nan"), "diagnostics/saturation": 0.25}
+    experiment = dataclasses.replace(experiment, diagnostics=lambda state: dict(undefined))
+    assert commands.train(experiment, tmp_path) == 0
+    lines = files.read_lines(tmp_path / "metrics.jsonl")
+    diagnosed = [line for line in lines if "diagnostics/saturation" in line]
+    assert [line["step"] for line in diagnosed] == [0, 2, 4]
+    assert not any("diagnostics/diversity" in line for line in lines)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("warning: diagnostics/diversity cannot be computed from these data")
+
+
 def test_any_step_is_evaluated_from_its_directory_alone(run):
     document = _evaluate(run, "--config.evaluation.checkpoint=2")
     assert document["step"] == 2 and document["name"] == "points"
