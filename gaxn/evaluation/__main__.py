@@ -106,6 +106,8 @@ def run(argv: Sequence[str]) -> None:
     if options.json is not None:
         files.write_json(options.json, document)
     print(figures.format_all(document["figures"]))
+    if few := figures.describe_few({"": document}):
+        print(f"  {few}")
     for name, value in document["protocol"].items():
         print(f"  {name}: {json.dumps(value)}")
 

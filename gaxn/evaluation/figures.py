@@ -1,16 +1,21 @@
 """Figures: their names, their text, and which of them can be compared."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
+
+from gaxn.types import InputError
 
 ERROR = "_error"
 """Ends the name of the standard error of a figure."""
 
 REAL = "_real"
 """Ends the name of the same figure of real images, compared with the same reference."""
+
+FEW = "too_few_images_for"
+"""Field of a protocol: the metrics that mean little for so few images."""
 
 RUN_FIELDS = ("step", "seed")
 """Fields of a protocol that name the run, not the way of measuring."""
@@ -34,6 +39,23 @@ def method(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def add_real_suffix(figures: Mapping[str, float]) -> dict[str, float]:
     """Returns the figures of real images with names that end in `REAL`, without their errors."""
     return {f"{name}{REAL}": value for name, value in figures.items() if not name.endswith(ERROR)}
+
+
+def check_any(metric: str, names: Collection[str], figures: Mapping[str, Any]) -> None:
+    """Raises an InputError if a metric that was asked for gave none of its figures."""
+    if not set(names) & figures.keys():
+        raise InputError(f"metric {metric} has no figure for these images")
+
+
+def describe_few(document: Mapping[str, Any]) -> str:
+    """Returns one line about metrics of an evaluation with too few images for them, or ""."""
+    few = {
+        name: None
+        for content in document.values()
+        if isinstance(content, Mapping)
+        for name in content.get("protocol", {}).get(FEW, ())
+    }
+    return f"so few images mean little for {', '.join(few)}" if few else ""
 
 
 def choose_headlines(

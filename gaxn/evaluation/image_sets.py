@@ -107,7 +107,10 @@ def evaluate_sets(
     if real:
         real_result = scoring.compute(chosen, collect(sets[-1], real), reference_statistics)
         values |= figures.add_real_suffix(real_result.figures)
-    counts = {"metrics": list(chosen), "samples": sets[0].count}
+    for name in metrics:
+        figures.check_any(name, chosen[name].FIGURES, values)
+    unreliable = scoring.select_unreliable(chosen, [statistics.spec, reference_statistics.spec])
+    counts = {"metrics": list(chosen), "samples": sets[0].count, figures.FEW: unreliable}
     return {
         "figures": values,
         "tables": tables,

@@ -70,6 +70,8 @@ def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by
         _draw(workdir / f"{name}.png", draw)
     if multihost.is_first():
         print(figures.format_headlines(document, experiment.evaluation.headlines))
+        if few := figures.describe_few(document):
+            print(few)
         print(f"all figures, and how they were measured: {workdir / 'evaluation.json'}", flush=True)
 
 

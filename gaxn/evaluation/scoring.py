@@ -156,6 +156,24 @@ def select_applicable(metrics: Metrics, specs: Sequence[SetSpec]) -> dict[str, A
     }
 
 
+def select_unreliable(metrics: Metrics, specs: Iterable[SetSpec]) -> list[str]:
+    """Returns the names of the metrics that mean little for sets as small as these.
+
+    A covariance needs more images than features, too.
+    """
+    counts = [(spec.count, spec.features) for spec in specs if spec.count]
+
+    def least(metric: Any, features: int) -> int:
+        features_needed = features + 1 if metric is frechet else 0
+        return max(getattr(metric, "RELIABLE_COUNT", 0), features_needed)
+
+    return [
+        name
+        for name, metric in metrics.items()
+        if any(count < least(metric, features) for count, features in counts)
+    ]
+
+
 def needs_unit_scale(metric: Any) -> bool:
     """Returns whether the figures of a metric mean nothing for features of any size."""
     return getattr(metric, "NEEDS_UNIT_SCALE", False)
@@ -206,7 +224,8 @@ def set_spec(images: ImageSet, extractor: FeatureExtractor) -> SetSpec:
     is_picture = int(len(images.shape) == 3)
     features = output.features.shape[-1]
     sizes = images.count, features, classes, extractor.modes, images.labels, is_picture
-    return SetSpec(*sizes, int(extractor.unit_scale))
+    side = min(images.shape[:2]) if is_picture else 0
+    return SetSpec(*sizes, int(extractor.unit_scale), side)
 
 
 def make_extract(extractor: FeatureExtractor, size: int = BATCH) -> Extract:
@@ -359,7 +378,9 @@ def load(
             try:
                 states[name] = packing.unpack(metric.empty(spec), content, name)
             except (KeyError, ValueError) as error:
-                raise InputError(f"its {name} are damaged ({error})") from None
+                raise InputError(
+                    f"its {name} are damaged, or of another version of gaxn ({error})"
+                ) from None
     return SetStatistics(spec, states), facts
 
 

@@ -35,7 +35,7 @@ class SetSpec(NamedTuple):
     """Numbers of images, features per image, logits, known modes and labels; 0 of what is absent.
 
     `pictures` is 1 for images and 0 for points; `unit_scale` is 1 if features are of the order of
-    1, and 0 if they are of any size.
+    1, and 0 if they are of any size; `side` is the smaller side of the images in pixels.
     """
 
     count: int
@@ -45,6 +45,7 @@ class SetSpec(NamedTuple):
     labels: int = 0
     pictures: int = 1
     unit_scale: int = 1
+    side: int = 0
 
 
 class Result(NamedTuple):
@@ -66,7 +67,8 @@ class Metric(Protocol):
         FIGURES: the names of the figures, without those of their errors.
         MIN_COUNT: the smallest number of images for which the figures are defined.
 
-    A file may set NEEDS_UNIT_SCALE, if its figures mean nothing for features of any size.
+    A file may set NEEDS_UNIT_SCALE, if its figures mean nothing for features of any size, and
+    RELIABLE_COUNT, the number of images below which they mean little.
     """
 
     INPUTS: tuple[str, ...]

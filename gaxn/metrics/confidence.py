@@ -17,6 +17,7 @@ __all__ = ["State", "empty", "merge"]
 INPUTS = ("logits",)
 FIGURES = ("confidence",)
 MIN_COUNT = 1
+RELIABLE_COUNT = 100
 
 
 def update(

@@ -10,6 +10,7 @@ from gaxn.metrics import Result, SetSpec
 INPUTS = ("labels", "modes")
 FIGURES = ("conditional_accuracy", "class_precision_worst", "class_recall_worst", "class_f1_worst")
 MIN_COUNT = 1
+RELIABLE_COUNT = 100
 
 
 class State(NamedTuple):

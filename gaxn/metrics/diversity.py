@@ -12,6 +12,7 @@ __all__ = ["State", "empty", "merge", "update"]
 INPUTS = ("features",)
 FIGURES = ("diversity",)
 MIN_COUNT = 3
+RELIABLE_COUNT = 100
 
 
 def compute(state: State, _: State | None = None) -> Result:

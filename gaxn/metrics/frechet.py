@@ -19,6 +19,7 @@ from gaxn.metrics.statistics.standard_errors import jackknife_error
 INPUTS = ("features",)
 FIGURES = ("frechet_distance",)
 MIN_COUNT = 2
+RELIABLE_COUNT = 1_000
 FOLDS, SEED = 10, 2020
 
 

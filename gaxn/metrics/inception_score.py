@@ -14,8 +14,9 @@ from gaxn.metrics import Result, SetSpec
 
 INPUTS = ("logits",)
 FIGURES = ("inception_score", "inception_score_split_deviation")
-MIN_COUNT = 1
 SPLITS, SEED = 10, 2020
+MIN_COUNT = 2 * SPLITS
+RELIABLE_COUNT = 1_000
 
 
 class State(NamedTuple):

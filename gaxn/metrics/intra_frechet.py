@@ -10,6 +10,7 @@ from gaxn.metrics.statistics.gaussian import Moments, merge_groups
 INPUTS = ("labels", "features")
 FIGURES = ("intra_frechet_distance",)
 MIN_COUNT = 2
+RELIABLE_COUNT = 1_000
 
 State = Moments
 merge = merge_groups

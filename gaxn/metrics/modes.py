@@ -10,6 +10,7 @@ from gaxn.metrics import Result, SetSpec
 INPUTS = ("modes",)
 FIGURES = ("modes", "modes_reverse_kl", "modes_quality")
 MIN_COUNT = 1
+RELIABLE_COUNT = 1_000
 MAX_TABLE = 100
 """The largest number of modes whose shares are listed in a table."""
 

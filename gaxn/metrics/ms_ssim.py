@@ -1,8 +1,8 @@
 """MS-SSIM between pairs of samples (Wang et al., 2003; for GANs: Odena et al., 2017, section 4.1).
 
-A low value means diverse samples. Each block of 100 consecutive images is paired at random, by one
-fixed permutation, regardless of class. Of the five scales only those are used at which the image
-has 11 pixels or more per side; their exponents are divided by their sum.
+A low value means diverse samples. Each block of 100 consecutive images, and the rest of them, is
+paired at random, by one fixed permutation, regardless of class. Of the five scales only those are
+used at which the image has 11 pixels or more per side; their exponents are divided by their sum.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from gaxn.types import HostPixels
 INPUTS = ("images",)
 FIGURES = ("ms_ssim",)
 MIN_COUNT = 2
+RELIABLE_COUNT = 200
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, DEVIATION = 11, 1.5
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -28,33 +29,41 @@ class State(NamedTuple):
     """The values of complete pairs, and the images whose partner is not yet added.
 
     Attributes:
+        count: size of the full set.
         values: MS-SSIM by the number of the pair.
         waiting: images by their position: 2 n or 2 n + 1 for the images of pair n.
     """
 
+    count: np.ndarray
     values: rows.State
     waiting: rows.State
 
 
-def empty(_: SetSpec | None = None) -> State:
-    """Returns a state without pairs."""
-    return State(rows.empty(), rows.empty())
+def empty(spec: SetSpec) -> State:
+    """Returns a state without pairs.
+
+    Raises:
+        ValueError: the images are smaller than a window.
+    """
+    if spec.side:
+        scales(spec.side)
+    return State(np.array(spec.count), rows.empty(), rows.empty())
 
 
 def update(state: State, indices: Int[np.ndarray, "batch"], images: HostPixels) -> State:
     """Adds images, all of one size."""
-    return _pair_up(State(state.values, rows.update(state.waiting, _positions(indices), images)))
+    positions = _positions(indices, int(state.count))
+    return _pair_up(state._replace(waiting=rows.update(state.waiting, positions, images)))
 
 
 def merge(a: State, b: State) -> State:
     """Returns the pairs of both, and those with one image from each."""
-    return _pair_up(State(rows.merge(a.values, b.values), rows.merge(a.waiting, b.waiting)))
+    values, waiting = rows.merge(a.values, b.values), rows.merge(a.waiting, b.waiting)
+    return _pair_up(State(a.count, values, waiting))
 
 
 def compute(state: State, _: State | None = None) -> Result:
-    """Returns the mean over the pairs, in [0, 1]; no figures if images are too small or too few."""
-    if not state.values.indices:
-        return Result({})
+    """Returns the mean over the pairs, in [0, 1]."""
     values = rows.table(state.values)
     return Result({"ms_ssim": float(values.mean()), "ms_ssim_error": standard_error(values)})
 
@@ -87,23 +96,24 @@ def scales(side: int) -> int:
         ValueError: the image is smaller than a window.
     """
     if side < WINDOW:
-        raise ValueError(
-            f"images for MS-SSIM must have {WINDOW} pixels or more per side, got {side}"
-        )
+        raise ValueError(f"needs images of {WINDOW} pixels or more per side, got {side}")
     return sum(side >> halvings >= WINDOW for halvings in range(len(EXPONENTS)))
 
 
-def _positions(indices: np.ndarray) -> np.ndarray:
-    rank = np.argsort(np.random.RandomState(SEED).permutation(PAIRING_BLOCK))
-    return indices // PAIRING_BLOCK * PAIRING_BLOCK + rank[indices % PAIRING_BLOCK]
+def _positions(indices: np.ndarray, count: int) -> np.ndarray:
+    first = indices // PAIRING_BLOCK * PAIRING_BLOCK
+    positions = np.empty_like(indices)
+    for size in (PAIRING_BLOCK, count % PAIRING_BLOCK):
+        rank = np.argsort(np.random.RandomState(SEED).permutation(size))
+        chosen = np.minimum(count - first, PAIRING_BLOCK) == size
+        positions[chosen] = first[chosen] + rank[indices[chosen] % PAIRING_BLOCK]
+    return positions
 
 
 def _pair_up(state: State) -> State:
     if not state.waiting.indices:
         return state
     positions, images = np.concatenate(state.waiting.indices), np.concatenate(state.waiting.values)
-    if min(images.shape[1:3]) < WINDOW:
-        return State(state.values, rows.empty())
     order = np.argsort(positions)
     positions, images = positions[order], images[order]
     pairs = positions // 2
@@ -114,7 +124,7 @@ def _pair_up(state: State) -> State:
         values = rows.update(values, pairs[first], similarity(images[first], images[first + 1]))
     if len(single):
         waiting = rows.update(waiting, positions[single], images[single])
-    return State(values, waiting)
+    return State(state.count, values, waiting)
 
 
 def _structure(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ INPUTS = ("features",)
 FIGURES = ("precision", "recall", "density", "coverage")
 PRECISION_NEIGHBORS, DENSITY_NEIGHBORS = 3, 5
 MIN_COUNT = DENSITY_NEIGHBORS + 1
+RELIABLE_COUNT = 1_000
 
 
 def compute(state: State, reference: State) -> Result:
@@ -38,8 +39,8 @@ def compute(state: State, reference: State) -> Result:
         return (
             (distances <= real_precision_radii[block, None]).any(axis=0),
             (distances <= generated_radii).any(axis=1),
-            (distances < real_density_radii[block, None]).sum(axis=0),
-            distances.min(axis=1) < real_density_radii[block],
+            _is_inside(distances, real_density_radii[block, None]).sum(axis=0),
+            _is_inside(distances.min(axis=1), real_density_radii[block]),
         )
 
     blocks = pairwise.map_blocks(len(real), len(generated), compare)
@@ -51,6 +52,11 @@ def compute(state: State, reference: State) -> Result:
         figures[name] = float(each.mean())
         figures[f"{name}_error"] = standard_error(each.astype(float))
     return Result(figures)
+
+
+def _is_inside(distances: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Returns which distances are below the radii; an image is inside its own ball of radius 0."""
+    return (distances < radii) | (distances == 0)
 
 
 def _squared_radii(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

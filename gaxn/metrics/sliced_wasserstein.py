@@ -14,6 +14,7 @@ __all__ = ["State", "empty", "merge", "update"]
 INPUTS = ("features",)
 FIGURES = ("sliced_wasserstein",)
 MIN_COUNT = 1
+RELIABLE_COUNT = 1_000
 DIRECTIONS, SEED, SLICE = 512, 2020, 16
 
 

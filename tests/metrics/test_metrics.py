@@ -286,8 +286,67 @@ def test_scales_are_those_of_11_pixels_or_more(side, count):
 def test_images_too_small_for_a_window_have_no_ms_ssim():
     with pytest.raises(ValueError, match="got 10"):
         ms_ssim.scales(10)
-    state = ms_ssim.update(ms_ssim.empty(), np.arange(8), np.zeros((8, 10, 10, 1), np.uint8))
-    assert ms_ssim.compute(state).figures == {}
+    with pytest.raises(ValueError, match="needs images of 11 pixels or more per side, got 10"):
+        ms_ssim.empty(SetSpec(8, 1, side=10))
+
+
+@pytest.mark.parametrize("count", [2, 5, 30, 99, 100, 130, 250])
+def test_all_images_have_a_partner_but_the_last_of_an_odd_number(count):
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 12, 12, 1), np.uint8)
+    state = ms_ssim.update(ms_ssim.empty(SetSpec(count, 1)), np.arange(count), pictures)
+    odd = count % 2
+    assert len(rows.table(state.values)) == (count - odd) // 2
+    assert sum(map(len, state.waiting.indices)) == odd
+    values = rows.table(state.values)
+    np.testing.assert_allclose(ms_ssim.compute(state).figures["ms_ssim"], values.mean())
+
+
+COUNT = 60
+DEGENERATE = {
+    # indices of the images of the set, and of the reference
+    "equal sets": (np.arange(COUNT), np.arange(COUNT)),
+    "each image ten times": (np.arange(COUNT) // 10, np.arange(COUNT) // 10),
+    "copies of one image": (np.zeros(COUNT, int), np.zeros(COUNT, int)),
+    "copies of one image, beside others": (np.zeros(COUNT, int), np.arange(COUNT)),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
+def test_figures_of_equal_sets_and_of_copies_are_finite_and_right(file, name):
+    spec, observations = SPEC._replace(count=COUNT), _observations(0, COUNT)
+
+    def state(indices):
+        return file.update(
+            file.empty(spec), np.arange(COUNT), *_inputs(file, observations, indices)
+        )
+
+    generated, real = map(state, DEGENERATE[name])
+    values = file.compute(generated, real).figures
+    assert values and np.isfinite(list(values.values())).all()
+    if name != "copies of one image, beside others":
+        expected = {
+            **dict.fromkeys(("frechet_distance", "intra_frechet_distance"), 0),
+            "sliced_wasserstein": 0,
+            **dict.fromkeys(("precision", "recall", "coverage"), 1),
+        }
+        for figure in expected.keys() & values.keys():
+            np.testing.assert_allclose(values[figure], expected[figure], atol=1e-9, err_msg=figure)
+    elif file is precision_recall:
+        assert values["precision"] == 1 and values["recall"] == 1 / COUNT
+        assert 1 / COUNT <= values["coverage"] < 0.5
+    if name == "copies of one image":
+        assert values.get("ms_ssim", 1) == pytest.approx(1) and values.get("diversity", 0) == 0
+        assert values.get("inception_score", 1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
+def test_a_single_image_is_refused_or_has_finite_figures(file):
+    spec, observations = SPEC._replace(count=1), _observations(0, 1)
+    state = file.update(file.empty(spec), np.arange(1), *_inputs(file, observations, [0]))
+    if file.MIN_COUNT > 1:
+        return
+    assert np.isfinite(list(file.compute(state, state).figures.values())).all()
 
 
 # Classes

@@ -196,6 +196,10 @@ class Evaluator:
         return {
             **self.reference.extractor.card,
             "metrics": list(self._computed),
+            figures.FEW: scoring.select_unreliable(
+                self._computed,
+                [self.reference.spec, self.reference.spec._replace(count=self.samples)],
+            ),
             "samples": self.samples,
             "labels": "every class equally often" if self.reference.conditional else "none",
             "reference": f"{self._test.identity}, test split",

@@ -11,6 +11,9 @@ from jaxtyping import Float
 BLOCK = 1 << 22
 """Entries of a block, 32 MB in float64."""
 
+ROUNDING = 1e-12
+"""Largest rounding of a squared distance, relative to the longest squared rows."""
+
 Rows = Float[np.ndarray, "rows features"]
 
 
@@ -29,12 +32,18 @@ def map_blocks(size: int, columns: int, function: Callable[[slice], Any]) -> lis
 
 
 def squared_distances(a: Rows, b: Rows) -> Float[np.ndarray, "a b"]:
-    """Returns |x - y|^2, 0 or more, for each row x of `a` and y of `b`."""
+    """Returns |x - y|^2 for each row x of `a` and y of `b`; exactly 0 for equal rows.
+
+    Distances below a millionth of the longest rows are rounding, and count as 0.
+    """
     product = a @ b.T
     product *= -2
-    product += np.einsum("ij,ij->i", a, a)[:, None]
-    product += np.einsum("ij,ij->i", b, b)
-    return np.maximum(product, 0, out=product)
+    squares = [np.einsum("ij,ij->i", each, each) for each in (a, b)]
+    product += squares[0][:, None]
+    product += squares[1]
+    rounding = ROUNDING * sum(each.max(initial=0) for each in squares)
+    product[product < rounding] = 0
+    return product
 
 
 def centered(a: Rows, b: Rows) -> tuple[Rows, Rows]:
