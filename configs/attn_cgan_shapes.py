@@ -4,7 +4,8 @@
 
 Results (seed 0, 2 CPU cores, evaluation and pictures included; distance of real images: 0.75):
 
-    as it stands                     16.7 min  accuracy 0.981  F1 0.972  distance 1.18 +- 0.37
+    as it stands (cores shared)      22.5 min  accuracy 0.984  F1 0.976  distance 1.34 +- 0.22
+    the same by version 0.1          16.7 min  accuracy 0.981  F1 0.972  distance 1.18 +- 0.37
     the same on one H100             2.8 min   accuracy 0.986  F1 0.979  distance 1.31 +- 0.21
     :long (one core, other busy)     64 min    accuracy 0.982  F1 0.974  distance 0.77 +- 0.18
     attention_at=() in both players  20 min    accuracy 0.986  F1 0.980  distance 2.00

@@ -1,4 +1,4 @@
-"""The README and docs/architecture.md name what exists, and all that a config can name."""
+"""The README and docs name what exists, and all that a config can name."""
 
 import ast
 import importlib
@@ -17,7 +17,12 @@ from gaxn import commands
 from gaxn.evaluation.plan import make_plan
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/architecture.md")
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+    if path.name != "results.in.md"
+)
+PICTURES = sorted({*(ROOT / "docs").rglob("*.*"), *(ROOT / "benchmarks" / "results").glob("*.*")})
 
 
 def _defined_names(file: Path) -> set[str]:
@@ -35,11 +40,26 @@ def _defined_names(file: Path) -> set[str]:
 def test_every_path_exists(document):
     file = ROOT / document
     text = file.read_text()
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
     assert not [link for link in links if not (file.parent / link).exists()]
     paths = re.findall(r"(?<![\w/.])(?:gaxn|tests|docs|configs|launch|benchmarks)/[\w./]+", text)
     paths = {path.rstrip(".") for path in paths} - {"configs/NAME.py"}
     assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_the_readme_is_short_and_links_every_page():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+    assert not [page for page in pages - {"docs/results.in.md"} if f"({page})" not in text]
+    commands = re.findall(r"(?m)^(?:pip|python) .*", text)
+    assert commands[0].startswith("pip install -e . && python -m gaxn.main --config configs/")
+
+
+def test_pictures_are_small():
+    pictures = [path for path in PICTURES if path.suffix in (".png", ".gif")]
+    assert len(pictures) >= 5
+    assert not [path for path in pictures if path.stat().st_size >= 1_000_000]
 
 
 def test_every_function_that_the_architecture_names_exists():
@@ -51,7 +71,7 @@ def test_every_function_that_the_architecture_names_exists():
         paths = [ROOT / file for file in re.findall("`(.+?)`", files)]
         assert set(re.findall(r"`(\w+)`", names)) <= set().union(*map(_defined_names, paths))
     everywhere = set().union(*map(_defined_names, (ROOT / "gaxn").rglob("*.py")))
-    libraries = {"jit", "pmap"}
+    libraries = {"jit", "pmap", "JAX_NUM_CPU_DEVICES"}
     assert not set(re.findall(r"`([A-Za-z_]\w*)`", text)) - everywhere - libraries
 
 
@@ -81,7 +101,7 @@ def test_the_picture_of_the_floors_can_be_drawn(tmp_path):
         ("training.update_rules", "UpdateRule"),
     ],
 )
-def test_the_readme_names_every_part_of_a_gan(module, result):
+def test_the_documents_name_every_part_of_a_gan(module, result):
     file = ROOT / "gaxn" / f"{module.replace('.', '/')}.py"
     parts = [
         node.name
@@ -96,21 +116,23 @@ def test_the_readme_names_every_part_of_a_gan(module, result):
 
 
 @pytest.mark.parametrize("folder", ["data", "metrics"])
-def test_the_readme_names_every_file_of_a_folder(folder):
+def test_the_documents_name_every_file_of_a_folder(folder):
     package = importlib.import_module(f"gaxn.{folder}")
     no_parts = {"image_preparation", "pipeline", "pixels"}
     modules = {item.name for item in pkgutil.iter_modules(package.__path__) if not item.ispkg}
     _assert_named(modules - no_parts)
 
 
-def test_the_readme_names_configs_modes_and_fields_of_an_evaluation():
+def test_configs_modes_and_fields_of_an_evaluation_are_named():
     configs = {path.name for path in (ROOT / "configs").glob("*.py")} - {"common.py"}
+    text = (ROOT / "README.md").read_text()
+    assert not [name for name in configs if f"`{name}`" not in text]
     parameters = inspect.signature(make_plan).parameters.values()
     fields = {item.name for item in parameters if item.kind is item.KEYWORD_ONLY}
     modes = {*commands.COMMANDS, "interpolate", "translate", "compare"}
-    _assert_named(configs | fields | modes)
+    _assert_named(fields | modes)
 
 
 def _assert_named(names):
-    text = (ROOT / "README.md").read_text()
+    text = "".join((ROOT / document).read_text() for document in DOCUMENTS)
     assert not [name for name in names if f"`{name}`" not in text]
