@@ -335,6 +335,7 @@ def test_an_info_gan_trains_three_players(tmp_path):
         "--config.discriminator.widths=(8,)",
         "--config.networks.encoder.widths=(8,)",
         "--config.evaluation.classifier=False",
+        "--config.evaluation.metrics=()",
     ]
     flags = f"--workdir={tmp_path}", *small, *BRIEF
     assert main(["gaxn", _config("info_gan"), *flags]) == 0

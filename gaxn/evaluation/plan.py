@@ -104,6 +104,11 @@ class TargetEvaluator:
         """Names of the figures, without those of errors and of real images."""
         return self.evaluator.figures
 
+    @property
+    def computed(self) -> Collection[str]:
+        """Names of its metrics in gaxn/metrics; none of an evaluator without any."""
+        return getattr(self.evaluator, "computed", ())
+
     def __call__(self, sampler: Any) -> Report:
         report = self.evaluator(self.target.select(sampler))
         folder = f"{self.target.name}/" if self.target.name else ""
@@ -212,6 +217,7 @@ def make_plan(
     def full() -> Mapping[str, Evaluator]:
         has_images = len(test.image_shape) > 1
         evaluators = make_evaluators(samples, full_metrics, metrics, memorization and has_images)
+        check_all_computed(metrics, evaluators.values(), bool(references()))
         for target in hooks.targets if has_images else ():
             evaluator = attention.Evaluator(target.test, conditional)
             evaluators[_part_name("attention", target)] = TargetEvaluator(target, evaluator)
@@ -224,6 +230,17 @@ def make_plan(
     return EvaluationPlan(
         sampler, full, interim, every, best, checkpoint, hooks.labeled, hooks.headlines
     )
+
+
+def check_all_computed(
+    names: Collection[str], evaluators: Iterable[Evaluator], has_features: bool
+) -> None:
+    """Raises an InputError if no evaluator computes a metric that the config names."""
+    computed = {name for each in evaluators for name in getattr(each, "computed", ())}
+    missing = tuple(name for name in names if name not in computed)
+    reason = "" if has_features else " (a classifier needs classes; or set inception)"
+    expected = f"metrics that can be computed from these data{reason}"
+    check("config.evaluation.metrics", missing, not missing, expected)
 
 
 def _part_name(name: str, target: Target) -> str:

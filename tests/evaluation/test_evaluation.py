@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -21,9 +22,11 @@ from gaxn.io import downloads, files, progress
 from gaxn.main import main
 from gaxn.types import InputError
 
+CONFIG = f"{Path(__file__).parents[2] / 'configs' / 'sagan_folder.py'}:tiny"
+
 QUICK = (
     "evaluation.samples=20",
-    "evaluation.metrics=('frechet', 'confusion')",
+    "evaluation.metrics=('frechet', 'modes')",
     "evaluation.memorization=False",
     "evaluation.interim_samples=20",
 )
@@ -303,6 +306,24 @@ def test_a_figure_is_formatted_with_its_error_and_the_value_of_real_images():
         {"fd": 4.30144, "fd_error": 0.1, "fd_real": 0.3, "kid": None, "lonely_error": 2.0}
     )
     assert texts == {"fd": "4.3014 +- 0.1000 (real 0.3000)", "lonely_error": "2.0000"}
+
+
+@pytest.mark.parametrize("metrics", ["('confusion',)", "('modes', 'confusion')", "('ms_ssim',)"])
+def test_a_metric_that_cannot_be_computed_is_refused_before_training(points, tmp_path, metrics):
+    message = r"config.evaluation.metrics must be metrics that .* these data, got \('[a-z_]+',\)$"
+    with pytest.raises(InputError, match=message):
+        commands.train(points(f"evaluation.metrics={metrics}", "population=1"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_of_unlabeled_images_need_features(tmp_path, photos, capsys):
+    """A folder without classes has no classifier."""
+    command = [f"--config={CONFIG}", f"--config.data.path={photos}", f"--workdir={tmp_path / 'r'}"]
+    assert main(["gaxn", *command, "--config.evaluation.metrics=('frechet',)"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("gaxn: config.evaluation.metrics must be metrics that can be computed ")
+    assert line.endswith("(a classifier needs classes; or set inception), got ('frechet',)\n")
+    assert not (tmp_path / "r").exists()
 
 
 EVALUATION = {

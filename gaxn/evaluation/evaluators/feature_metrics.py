@@ -100,6 +100,11 @@ class Evaluator:
         _ = self._computed
 
     @property
+    def computed(self) -> Collection[str]:
+        """Names of the metrics that are computed."""
+        return self._computed.keys()
+
+    @property
     def figures(self) -> set[str]:
         """Names of the figures, without those of errors and of real images."""
         return {name for metric in self._computed.values() for name in metric.FIGURES}
