@@ -119,19 +119,30 @@ def load(weights: str = "") -> FeatureExtractor:
 
 
 def load_or_train(train_source: Source, test_source: Source) -> FeatureExtractor:
-    """Loads the shipped or the cached classifier of a data set; else trains one and caches it."""
-    cache = downloads.directory("classifiers")
-    for directory in (SHIPPED, cache):
-        paths = directory.iterdir() if directory.is_dir() else ()
-        for card_path in sorted(paths, key=lambda path: path.name):
-            if not card_path.name.endswith(".json"):
-                continue
-            if json.loads(card_path.read_text())["trained_on"] == train_source.identity:
-                return _read(directory / card_path.name.replace(".json", ".npz"), card_path)
+    """Loads the shipped or the cached classifier of a data set; else trains one and caches it.
+
+    Raises:
+        InputError: the cache is needed and cannot be written.
+    """
+    for card_path in sorted(SHIPPED.iterdir(), key=lambda path: path.name):
+        if card_path.name.endswith(".json") and _is_trained_on(card_path, train_source):
+            return _read(SHIPPED / card_path.name.replace(".json", ".npz"), card_path)
+    name = hashlib.sha256(train_source.identity.encode()).hexdigest()[:12]
+    path = downloads.directory("classifiers") / f"{name}.npz"
+    if path.is_file() and _is_trained_on(path.with_suffix(".json"), train_source):
+        return _read(path, path.with_suffix(".json"))
+    files.check_writable(path, "the classifier in GAXN_CACHE")
     print(f"no classifier for {train_source.identity} yet: training one", flush=True)
     params, accuracy = train(train_source, test_source)
-    name = hashlib.sha256(train_source.identity.encode()).hexdigest()[:12]
-    return _extractor(params, save(cache / f"{name}.npz", train_source, params, accuracy))
+    return _extractor(params, save(path, train_source, params, accuracy))
+
+
+def _is_trained_on(card_path: Traversable, source: Source) -> bool:
+    """Returns whether a card names this data set; a damaged one names none."""
+    try:
+        return json.loads(card_path.read_text())["trained_on"] == source.identity
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _read(path: Traversable, card_path: Traversable) -> FeatureExtractor:

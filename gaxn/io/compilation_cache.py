@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 
 from gaxn.io import downloads
+from gaxn.types import InputError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,11 @@ def enable() -> None:
     if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
         return
     # XLA optimizes for the processor, and a home directory may be shared by several kinds.
-    folder = downloads.directory("xla") / _processor()
+    try:
+        folder = downloads.directory("xla") / _processor()
+    except InputError as error:
+        log.warning("warning: compiled programs cannot be kept (%s)", error)
+        return
     # Even programs that compile in an instant: there are hundreds of them.
     min_seconds = 0.0
     try:

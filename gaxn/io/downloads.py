@@ -7,6 +7,7 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
+from gaxn.io import files
 from gaxn.types import InputError
 
 TIMEOUT = 30
@@ -17,8 +18,17 @@ CHUNK = 1 << 16
 
 
 def directory(name: str) -> Path:
-    """Returns the directory for files of one kind, in `GAXN_CACHE` or else ~/.cache/gaxn."""
-    root = os.environ.get("GAXN_CACHE") or Path.home() / ".cache" / "gaxn"
+    """Returns the directory for files of one kind, in `GAXN_CACHE` or else ~/.cache/gaxn.
+
+    Raises:
+        InputError: there is neither `GAXN_CACHE` nor a home directory.
+    """
+    try:
+        root = os.environ.get("GAXN_CACHE") or Path.home() / ".cache" / "gaxn"
+    except RuntimeError:
+        raise InputError(
+            f"GAXN_CACHE must name a directory for {name}, since there is no home directory"
+        ) from None
     return Path(root) / name
 
 
@@ -37,6 +47,7 @@ def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None])
     """
     if path.exists():
         return path
+    files.check_writable(path, "the file in GAXN_CACHE")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     problems = []

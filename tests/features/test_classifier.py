@@ -57,3 +57,11 @@ def test_a_shipped_classifier_is_not_trained(monkeypatch):
     monkeypatch.setattr(classifier, "train", None)
     source = shapes.Source()
     assert classifier.load_or_train(source, source).card["trained_on"] == source.identity
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_the_training(sources, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GAXN_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(classifier, "train", None)
+    with pytest.raises(InputError, match="the classifier in GAXN_CACHE must be the path of a file"):
+        classifier.load_or_train(*sources)

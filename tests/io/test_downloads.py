@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from file_server import Server
 
-from gaxn.io import downloads
+from gaxn.io import compilation_cache, downloads
 from gaxn.types import InputError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -88,3 +89,41 @@ def test_the_next_mirror_is_tried(server, path):
 def test_a_missing_server_is_reported_in_one_line(path):
     with pytest.raises(InputError, match=r"could not be downloaded: .*\(ConnectionError\)"):
         downloads.fetch(["http://127.0.0.1:9/file"], path, _verify)
+
+
+def _without_home(monkeypatch):
+    monkeypatch.delenv("GAXN_CACHE", raising=False)
+
+    def fail():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", fail)
+
+
+def test_without_a_home_directory_the_variable_is_asked_for(monkeypatch):
+    _without_home(monkeypatch)
+    message = "GAXN_CACHE must name a directory for inception, since there is no home directory"
+    with pytest.raises(InputError, match=message):
+        downloads.directory("inception")
+    monkeypatch.setenv("GAXN_CACHE", "somewhere")
+    assert downloads.directory("inception") == Path("somewhere/inception")
+
+
+def test_programs_are_not_kept_without_a_home_directory(monkeypatch, caplog):
+    _without_home(monkeypatch)
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        compilation_cache.enable()
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("warning: compiled programs cannot be kept (GAXN_CACHE ")
+
+
+def test_a_directory_that_cannot_be_made_is_told_before_the_download(server, tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(InputError, match="the file in GAXN_CACHE must be the path of a file in a"):
+        downloads.fetch([f"{server.url}/file"], tmp_path / "cache" / "x" / "file", _verify)
+    assert server.requests == []
