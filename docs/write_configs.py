@@ -129,8 +129,7 @@ The order of the players' updates; its `name` is one of these headings.
 
 A dict of fields by player: PLAYER is `generator` or `discriminator`. Its `name` is an optimizer of
 [optax](https://optax.readthedocs.io/en/latest/api/optimizers.html), whose parameters are fields
-too, such as `b1` and `b2` of `adam`. On the command line, fields that the file leaves out are set
-with all others of the player: `--config.optimizers.generator="{{'name': 'adam', ...}}"`.
+too, such as `b1` and `b2` of `adam`.
 
 {format_table(OPTIMIZER + make_rows(with_constraints, "optimizers.PLAYER"))}
 The fields of `decay`:

@@ -543,6 +543,17 @@ def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
             return defaults(
                 resolve(home, config[field].get("name"), f"config.{field}.name", attribute)
             )
+        case ["data", "a" | "b" as domain]:
+            spec = config.data[domain]
+            return defaults(
+                resolve("data", spec.get("name"), f"config.data.{domain}.name", "Source")
+            )
+        case ["optimizers", player]:
+            make = getattr(optax, str(config.optimizers[player].get("name")), None)
+            options = defaults(make) if callable(make) else {}
+            numbers = {k: v for k, v in options.items() if isinstance(v, int | float)}
+            # Zeros stand for their type; an optimizer without them has neither.
+            return {"clip": 0.0, "orthogonal": 0.0, **numbers}
         case ["networks", name]:
             return defaults(
                 resolve("models", config.networks[name].get("name"), f"config.networks.{name}.name")

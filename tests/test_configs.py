@@ -132,6 +132,24 @@ def test_grid_differs_from_ring_only_in_its_modes():
         assert grid == ring
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("attn_cgan_shapes", "optimizers.generator.clip", 0.5),
+        ("attn_cgan_shapes", "optimizers.discriminator.orthogonal", 1e-4),
+        ("attn_cgan_shapes", "optimizers.generator.eps", 1e-6),
+        ("attn_cyclegan_shapes", "data.a.examples", 300),
+    ],
+)
+def test_a_flag_sets_what_the_file_leaves_out_of_a_nested_field(name, field, value):
+    file = f"--config={FOLDER / name}.py:tiny"
+    config = configs.parse(["gaxn", file, f"--config.{field}={value}"], defaults_of).config
+    *parents, last = field.split(".")
+    for parent in parents:
+        config = config[parent]
+    assert config[last] == value
+
+
 def test_a_flag_for_one_optimizer_does_not_change_the_other():
     file = f"--config={FOLDER / 'attn_cgan_shapes.py'}:tiny"
     flag = "--config.optimizers.generator.decay.to=0.5"
