@@ -61,9 +61,8 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.loss = {"name": "relativistic"}
     config.penalties = {"r1": {"weight": 0.5}}
-    decay = {"begin": 2_000, "end": 8_000, "to": 0.05}
     config.optimizers = common.adam(
-        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=decay
+        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.25, 0.05)
     )
     config.evaluation = {"samples": 10_000}
     config.run = common.run(every=500)
@@ -74,6 +73,5 @@ def get_config(variant: str = "") -> ConfigDict:
         discriminator={"widths": (8, 8, 16), "hidden": 16},
         evaluation={"reference_count": 200},
     )
-    later = {"decay": {"begin": 4_000, "end": 16_000}}
-    long = {"num_train_steps": 16_000, "optimizers": {"generator": later, "discriminator": later}}
+    long = {"num_train_steps": 16_000}
     return common.with_variant(config, variant, tiny=tiny, long=long)

@@ -55,11 +55,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.penalties = {}
     else:
         config.discriminator_steps = 2
-    config.optimizers = common.adam(generator=2e-4, discriminator=2e-4, b1=0.5, b2=0.999)
-    for player in config.optimizers:
-        # In a line to 0 over the second half of the player's updates.
-        updates = steps * (config.get("discriminator_steps", 1) if player == "discriminator" else 1)
-        config.optimizers[player].decay = {"begin": updates // 2, "end": updates, "to": 0.0}
+    config.optimizers = common.adam(
+        generator=2e-4, discriminator=2e-4, b1=0.5, b2=0.999, decay=(0.5, 0.0)
+    )
     # Paintings and photographs are for Inception, where its weights are at hand.
     config.evaluation = {"samples": 5_000, "classifier": "leaves" in parts}
     config.run = common.run(every=2_000)

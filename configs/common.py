@@ -4,7 +4,6 @@ A config starts from `gan` or `cyclegan`, adds what is special about its experim
 `with_variant`.
 """
 
-import copy
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -49,21 +48,33 @@ def cyclegan(*, num_train_steps: int, batch_size: int, ema_decay: float = 0.999)
     )
 
 
-def adam(*, generator: float, discriminator: float, **options: Any) -> dict[str, dict[str, Any]]:
+def adam(
+    *,
+    generator: float,
+    discriminator: float,
+    decay: tuple[float, float] | None = None,
+    **options: float,
+) -> dict[str, dict[str, Any]]:
     """Returns the optimizers of both players: Adam with a learning rate each, and options.
 
     Args:
         generator: learning rate.
         discriminator: learning rate.
-        options: `b1`, `b2`, and `decay`: the rate falls in a line from update `begin` to update
-            `end`, to the share `to` of itself.
+        decay: (begin, share): from the share `begin` of the run to its end, the rates fall in a
+            line to a share of themselves; None for constant rates.
+        options: `b1` and `b2`.
     """
     rates = {"generator": generator, "discriminator": discriminator}
-    # With one `decay` for both, a flag that sets the generator's would set the discriminator's.
     return {
-        player: {"name": "adam", "learning_rate": rate, **copy.deepcopy(options)}
+        player: {"name": "adam", "learning_rate": rate if decay is None else fall(rate, *decay)}
+        | options
         for player, rate in rates.items()
     }
+
+
+def fall(value: float, begin: float, share: float) -> dict[str, Any]:
+    """Returns a schedule: from a share of the run to its end, a line to a share of the value."""
+    return {"name": "linear", "points": ((begin, value), (1.0, share * value))}
 
 
 def run(*, every: int, log_every: int = 50, columns: int = 8) -> dict[str, int]:

@@ -7,9 +7,9 @@ Variants, joined by "+": `conditional` (one folder per class), `resnet64` and `r
 residual networks and learning rates of the paper), `bfloat16`, `tiny`.
 
 Results on 3,164 apple leaves (seed 0, one H100, float32 with TF32 products): 1 min 40 s, 15,000 to
-18,000 images a second, after 35 s for the classifier; by that classifier's features Frechet distance
-109.3 +- 3.4 (real images 13.8), precision 0.895 and recall 0.688 (real images 0.905 and 0.826),
-copies 0.1%. Leaves have an outline after 8,000 steps,
+18,000 images a second, after 35 s for the classifier; by that classifier's features Frechet
+distance 109.3 +- 3.4 (real images 13.8), precision 0.895 and recall 0.688 (real images 0.905 and
+0.826), copies 0.1%. Leaves have an outline after 8,000 steps,
 stalks and veins after 20,000. Training longer helps: at 35,000 steps veins are sharper, by eye (a
 run that was stopped, beside another, and not measured). `conditional` was trained to 27,600 steps;
 by eye it is as good, and it was not measured either. The recipe worked at once; augmentations of

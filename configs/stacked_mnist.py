@@ -17,7 +17,7 @@ LeakyReLU 0.2 (there 0.3 with small players), no BatchNorm after the first convo
 with small players), fresh latents in each update (there the same ones) and only digits of the
 training set; 1,280,000 triples with small players (there drawn without end).
 
-No row has been trained to the end: ten seeds take days on a CPU. On one CPU core, one seed, a step of
+No row has been trained to the end: ten seeds take days on a CPU. On one core, one seed, a step of
 quarter+dcgan takes about 0.09 s, one of dcgan 5 s. After 2,000 steps of quarter+dcgan 204 modes
 were counted (reverse KL 3.9) and no digit could be read: a classifier names any image a digit.
 """

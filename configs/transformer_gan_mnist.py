@@ -43,9 +43,8 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.loss = {"name": "relativistic"}
     config.penalties = {"r1": {"weight": 0.5}}
-    decay = {"begin": 8_000, "end": 24_000, "to": 0.05}
     config.optimizers = common.adam(
-        generator=1e-3, discriminator=5e-4, b1=0.0, b2=0.99, decay=decay
+        generator=1e-3, discriminator=5e-4, b1=0.0, b2=0.99, decay=(1 / 3, 0.05)
     )
     config.evaluation = {"samples": 10_000}
     config.run = common.run(every=1_000, log_every=100, columns=10)

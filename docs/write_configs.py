@@ -23,9 +23,8 @@ from gaxn.config import _FLAX_FIELDS, _definitions, defaults
 from gaxn.evaluation.plan import make_plan
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.experiment import RunOptions, Settings
-from gaxn.objectives import augmentations, losses, penalties, regularizers
+from gaxn.objectives import augmentations, losses, penalties, regularizers, schedules
 from gaxn.objectives.objective import Objective, make_objective
-from gaxn.objectives.schedules import linear_decay
 from gaxn.training import update_rules
 from gaxn.training.optimizers import with_constraints
 
@@ -37,18 +36,22 @@ DERIVED = {
     "gaxn.models": {"size", "channels", "classes", "features", "dtype"},
     "gaxn.objectives.objective": {"loss", "penalties", "regularizers", "augmentations"},
     "gaxn.evaluation.plan": {"train", "test", "conditional", "hooks", "initial_state"},
-    "gaxn.objectives.schedules": {"value"},
     "gaxn.training.optimizers": {"optimizer"},
 }
 """Parameters, by module or folder, that follow from other fields of a config or from the data."""
 
 TYPES = {bool: "true or false", dict: "dict", float: "number", int: "whole number", str: "text"}
 TYPES |= {types.NoneType: "None", Sequence[augmentations.Augmentation]: "dict"}
+TYPES |= {schedules.Schedule: "schedule", tuple[float, float]: "number pair"}
 
 OPTIMIZER = [
     ("`optimizers.PLAYER.name`", "text", "*required*", "an optimizer of optax."),
-    ("`optimizers.PLAYER.learning_rate`", "number", "*required*", "its learning rate, above 0."),
-    ("`optimizers.PLAYER.decay`", "dict", "`None`", "a linear decay of the learning rate."),
+    (
+        "`optimizers.PLAYER.learning_rate`",
+        "number or schedule",
+        "*required*",
+        "its learning rate, above 0; the last value of a schedule may be 0.",
+    ),
 ]
 """Fields that `make_optimizer` in gaxn/experiment.py takes for any optimizer."""
 
@@ -129,12 +132,19 @@ The order of the players' updates; its `name` is one of these headings.
 
 A dict of fields by player: PLAYER is `generator` or `discriminator`. Its `name` is an optimizer of
 [optax](https://optax.readthedocs.io/en/latest/api/optimizers.html), whose parameters are fields
-too, such as `b1` and `b2` of `adam`.
+too, such as `b1` and `b2` of `adam`; each number may be a schedule.
 
 {format_table(OPTIMIZER + make_rows(with_constraints, "optimizers.PLAYER"))}
-The fields of `decay`:
+## Schedules
 
-{format_table(make_rows(linear_decay, "optimizers.PLAYER.decay"))}
+A learning rate, Adam's `b1` and `b2`, the weight of a penalty or of a term of a CycleGAN,
+`ema_decay` and `objective.augmentation_probability` may be a dict in place of a number, such as
+`{{"name": "linear", "points": ((0.25, 2e-3), (1.0, 1e-4))}}`: 0.002 for the first quarter of the
+run, then a line to 0.0001 at its end. A value does not change before the first point and after the
+last one. A schedule in shares of the run fixes its length: `num_train_steps` may then not be
+changed when a run goes on. One in `kimg` counts real images of one player's updates, and does not.
+A flag may put a number in place of a schedule, and a schedule in place of a number.
+{subsections(functions(schedules, schedules.Curve), "SCHEDULE")}
 ## `config.evaluation`
 
 What is evaluated, and when.

@@ -19,6 +19,7 @@ from gaxn.features import classifier
 from gaxn.io import files, provenance, run_directory
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.labs import LabRun
+from gaxn.objectives import schedules
 from gaxn.training import loop
 from gaxn.training.state import TrainState, steps_done
 from gaxn.types import InputError, check
@@ -32,10 +33,13 @@ FREE_FIELDS = {
     *(
         f"{data}.{field}"
         for data in ("data", "data.a", "data.b")
-        for field in ("directory", "workers")
+        for field in ("directory", "path", "workers")
     ),
 }
-"""Config fields that do not change the trajectory: a run may be resumed with other values."""
+"""Config fields that do not change the trajectory: a run may be resumed with other values.
+
+The content behind a path is compared by itself.
+"""
 
 CHECKPOINTS = "checkpoints"
 
@@ -43,12 +47,27 @@ STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
 """Exit status of a run that a signal stopped, after it saved."""
 
 
+def free_fields(experiment: Experiment, workdir: Path) -> set[str]:
+    """Returns the fields with which a run may be resumed in a directory.
+
+    Raises:
+        InputError: it has another length, on which a schedule depends.
+    """
+    fixed = schedules.shared_fields(experiment.config)
+    if fixed and (workdir / "config.json").exists():
+        before = run_directory.read_run_record(workdir)["config"].get("num_train_steps")
+        length = experiment.settings.num_train_steps
+        expected = f"{before} in {workdir}, as {fixed[0]} is a schedule over the run (not in kimg)"
+        check("config.num_train_steps", length, length == before, expected)
+    return FREE_FIELDS
+
+
 def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, from the last good checkpoint if there is one; evaluates and draws."""
     experiment.evaluation.check()
     record = {"name": experiment.name, "data": experiment.data_record, **provenance.record()}
-    accepts = experiment.run.accept_new_data
-    with run_directory.open_run(workdir, experiment.config, FREE_FIELDS, record, accepts):
+    free, accepts = free_fields(experiment, workdir), experiment.run.accept_new_data
+    with run_directory.open_run(workdir, experiment.config, free, record, accepts):
         return _train(experiment, workdir)
 
 
@@ -93,7 +112,7 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
         state = restore_state(experiment, workdir, which)
         reports.evaluate(experiment, workdir, state, chosen_by)
         return 0
-    run_directory.check_same_config(workdir, experiment.config, FREE_FIELDS)
+    run_directory.check_same_config(workdir, experiment.config, free_fields(experiment, workdir))
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         steps = checkpoints.steps()
     for step in steps:
@@ -219,7 +238,7 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
     Raises:
         InputError: there is no run, another run, or no such checkpoint.
     """
-    run_directory.check_same_config(workdir, experiment.config, FREE_FIELDS)
+    run_directory.check_same_config(workdir, experiment.config, free_fields(experiment, workdir))
     accepts = experiment.run.accept_new_data
     run_directory.check_same_data(workdir, experiment.data_record, accepts)
     step = int(which) if which.isdecimal() else None

@@ -4,6 +4,7 @@ A name in a config is a name in a module, and the signature of the constructor t
 schema of the fields beside it.
 """
 
+import ast
 import contextlib
 import dataclasses
 import difflib
@@ -453,6 +454,8 @@ def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf)
             raise InputError(f"config.{path} is unknown; {place} has {nearest(name, known)}")
         if index < len(parents):
             config = config[name]
+    if _switches_schedule(config, last, text):
+        return
     values = flags.FlagValues()
     argv = ["gaxn", f"--value.{last}={text}"]
     # Locked, the config would take no further optional field.
@@ -464,3 +467,21 @@ def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf)
     except (flags.Error, TypeError, ValueError):
         expected = f"a value of type {type(config[last]).__name__}"
         raise InputError(f"config.{path} must be {expected}, got {text!r}") from None
+
+
+def _switches_schedule(config: ConfigDict, name: str, text: str) -> bool:
+    """Sets a number where the config has a schedule, or the reverse; returns whether it did."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return False
+    before = config[name]
+    is_number, was_number = (
+        isinstance(each, int | float) and not isinstance(each, bool) for each in (value, before)
+    )
+    to_number = is_number and isinstance(before, ConfigDict) and "points" in before
+    to_schedule = was_number and isinstance(value, dict)
+    if to_number or to_schedule:
+        with config.ignore_type():
+            config[name] = ConfigDict(value) if to_schedule else float(value)
+    return to_number or to_schedule

@@ -21,12 +21,12 @@ from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.io.plots import Picture
 from gaxn.labs import LabRun
+from gaxn.objectives import schedules
 from gaxn.objectives.augmentations import Augmentation
 from gaxn.objectives.losses import Loss
 from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import Regularizer
-from gaxn.objectives.schedules import linear_decay
 from gaxn.training import cost
 from gaxn.training.optimizers import with_constraints
 from gaxn.training.population import Member, make_members, root_key
@@ -92,7 +92,7 @@ class Settings:
     seed: int
     num_train_steps: int
     batch_size: int
-    ema_decay: float
+    ema_decay: float | dict
     data: dict
     gan: dict
     generator: dict
@@ -123,7 +123,6 @@ class Settings:
             "population",
         ):
             check(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
-        check("ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
         divides = self.accumulation_steps >= 1 and self.batch_size % self.accumulation_steps == 0
         expected = f"a divisor of config.batch_size, {self.batch_size}"
         check("accumulation_steps", self.accumulation_steps, divides, expected)
@@ -264,6 +263,7 @@ def make_experiment(
     """
     settings = bind(Settings, config.to_dict(), "config")
     run = bind(RunOptions, settings.run, "config.run")
+    clock = schedules.Clock(settings.num_train_steps, settings.batch_size)
 
     # Data.
     train, test = (
@@ -290,10 +290,12 @@ def make_experiment(
     loss = instantiate("objectives.losses", settings.loss, "config.loss", returns=Loss)
     objective = bind(
         make_objective,
-        settings.objective,
+        with_schedules(settings.objective, "config.objective", clock),
         "config.objective",
         loss=loss,
-        penalties=make_parts("penalties", settings.penalties, Penalty),
+        penalties=make_parts(
+            "penalties", with_schedules(settings.penalties, "config.penalties", clock), Penalty
+        ),
         regularizers=make_regularizers(settings.regularizers),
         augmentations=tuple(
             make_parts("augmentations", settings.augmentations, Augmentation).values()
@@ -301,7 +303,7 @@ def make_experiment(
     )
     gan = instantiate(
         "gans",
-        settings.gan,
+        with_schedules(settings.gan, "config.gan", clock),
         "config.gan",
         objective=objective,
         conditional=settings.conditional,
@@ -316,17 +318,21 @@ def make_experiment(
     expected = "alternating or simultaneous with a history of images"
     valid = rule.evaluates_once or not gan.history
     check("config.update_rule.name", settings.update_rule["name"], valid, expected)
-    optimizers = make_optimizers(settings.optimizers, tuple(gan.losses()))
     counts = {
+        **dict.fromkeys(gan.losses(), 1),
         "discriminator": settings.discriminator_steps,
         "generator": settings.generator_steps,
     }
+    optimizers = make_optimizers(settings.optimizers, tuple(gan.losses()), clock, counts)
     updates = tuple(
         PlayerUpdate(player, player_loss, optimizers[player], settings.accumulation_steps)
         for player, player_loss in gan.losses().items()
-        for _ in range(counts.get(player, 1))
+        for _ in range(counts[player])
     )
-    train_step = make_train_step(gan, updates, settings.ema_decay, rule.step)
+    decay = with_schedules({"ema_decay": settings.ema_decay}, "config", clock)["ema_decay"]
+    valid, expected = lambda value: 0 <= value < 1, "at least 0 and below 1"
+    schedules.check_weight("ema_decay", decay, valid, expected)
+    train_step = make_train_step(gan, updates, decay, rule.step)
 
     # State and batches, on the devices.
     members = make_members(settings.seed, settings.population)
@@ -435,6 +441,30 @@ def make_network(
     return network
 
 
+def with_schedules(
+    spec: Mapping[str, Any], field: str, clock: schedules.Clock, updates_per_step: int = 1
+) -> dict[str, Any]:
+    """Returns fields with a schedule in place of each dict that describes one.
+
+    Args:
+        spec: the fields, or dicts of fields.
+        field: their place in the config.
+        clock: of the run.
+        updates_per_step: if the schedule counts a player's updates, how many a step has.
+    """
+    fields = {}
+    for name, value in spec.items():
+        path = f"{field}.{name}"
+        if schedules.is_spec(value):
+            curve = instantiate("objectives.schedules", value, path, returns=schedules.Curve)
+            with error_path(path, ["points"]):
+                value = schedules.start(curve, clock, updates_per_step)
+        elif isinstance(value, Mapping):
+            value = with_schedules(value, path, clock, updates_per_step)
+        fields[name] = value
+    return fields
+
+
 def make_parts(
     kind: str, specs: Mapping[str, Any], returns: Any, field: str = ""
 ) -> dict[str, Any]:
@@ -469,31 +499,65 @@ def make_regularizers(specs: Mapping[str, Any]) -> dict[str, Callable[[], Regula
 
 
 def make_optimizers(
-    specs: Mapping[str, Any], players: Sequence[str]
+    specs: Mapping[str, Any],
+    players: Sequence[str],
+    clock: schedules.Clock,
+    counts: Mapping[str, int],
 ) -> dict[str, optax.GradientTransformation]:
-    """Returns the optimizer of each player, by its name in optax."""
+    """Returns the optimizer of each player, by its name in optax.
+
+    Args:
+        specs: the fields of each.
+        players: all players.
+        clock: of the run.
+        counts: updates of each player per training step.
+    """
     for player in specs:
         check("a player of config.optimizers", player, player in players, " or ".join(players))
-    return {player: make_optimizer(specs.get(player, {}), player) for player in players}
+    return {
+        player: make_optimizer(specs.get(player, {}), player, clock, counts[player])
+        for player in players
+    }
 
 
-def make_optimizer(spec: Mapping[str, Any], player: str) -> optax.GradientTransformation:
+def make_optimizer(
+    spec: Mapping[str, Any], player: str, clock: schedules.Clock, updates_per_step: int = 1
+) -> optax.GradientTransformation:
     """Returns the optimizer of one player; see `Settings.optimizers`."""
-    field, options = f"config.optimizers.{player}", dict(spec)
+    field = f"config.optimizers.{player}"
+    options = with_schedules(spec, field, clock, updates_per_step)
     make = getattr(optax, str(options.pop("name", "")), None)
     check(f"{field}.name", spec.get("name"), callable(make), "the name of an optimizer of optax")
+    if "decay" in options:
+        raise InputError(
+            f"{field}.decay is a part of {field}.learning_rate since gaxn 0.3: a schedule, such as "
+            "{'name': 'linear', 'points': ((0.5, 1e-3), (1.0, 0.0))}"
+        )
     rate = options.pop("learning_rate", None)
-    valid = isinstance(rate, int | float) and rate > 0
-    check(f"{field}.learning_rate", rate, valid, "a number above 0")
+    _check_numbers(f"{field}.learning_rate", rate, lambda value: value > 0, "a number above 0")
     for beta in options.keys() & {"b1", "b2"}:
-        valid = isinstance(options[beta], int | float) and 0 <= options[beta] < 1
-        check(f"{field}.{beta}", options[beta], valid, "at least 0 and below 1")
-    decay = options.pop("decay", None)
-    if decay is not None:
-        rate = bind(linear_decay, decay, f"{field}.decay", value=rate)
+        valid, expected = lambda value: 0 <= value < 1, "at least 0 and below 1"
+        _check_numbers(f"{field}.{beta}", options[beta], valid, expected)
     constraints = {name: options.pop(name, None) for name in ("clip", "orthogonal")}
-    optimizer = bind(make, options, field, learning_rate=rate)
+    scheduled = {k: v for k, v in options.items() if isinstance(v, schedules.Schedule)}
+    if scheduled:
+        # The optimizer is then made anew at every update, with the values of that update.
+        first = {name: schedule.points[0][1] for name, schedule in scheduled.items()}
+        bind(make, {**options, **first}, field, learning_rate=rate)
+        optimizer = optax.inject_hyperparams(make)(learning_rate=rate, **options)
+    else:
+        optimizer = bind(make, options, field, learning_rate=rate)
     return bind(with_constraints, constraints, field, optimizer=optimizer)
+
+
+def _check_numbers(field: str, value: Any, valid: Callable[[float], bool], expected: str) -> None:
+    """Raises an InputError unless a number, or all of a schedule but a last 0, are valid."""
+    if isinstance(value, schedules.Schedule):
+        *values, last = (number for _, number in value.points)
+        values += [last] * (last != 0)
+        check(field, values, all(map(valid, values)), expected)
+    else:
+        check(field, value, isinstance(value, int | float) and valid(value), expected)
 
 
 def make_create_state(

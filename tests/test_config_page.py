@@ -112,7 +112,9 @@ def _names_and_fields(config, place=""):
 
 def test_every_field_has_a_type_in_plain_words():
     kinds = {kind for _, kind, _, _ in ROW.findall(PAGE)}
-    words = "tuples? of|whole numbers?|numbers?|texts?|true or false|dict|None|or"
+    words = (
+        "tuples? of|whole numbers?|number pairs|numbers?|texts?|true or false|dict|None|schedule|or"
+    )
     assert "tuple of tuples of numbers" in kinds
     assert not [kind for kind in kinds if not re.fullmatch(rf"(({words})( |$))+", kind)]
 

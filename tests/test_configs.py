@@ -152,7 +152,14 @@ def test_a_flag_sets_what_the_file_leaves_out_of_a_nested_field(name, field, val
 
 def test_a_flag_for_one_optimizer_does_not_change_the_other():
     file = f"--config={FOLDER / 'attn_cgan_shapes.py'}:tiny"
-    flag = "--config.optimizers.generator.decay.to=0.5"
+    flag = "--config.optimizers.generator.learning_rate=0.5"
     config = configs.parse(["gaxn", file, flag], defaults_of).config
-    assert config.optimizers.generator.decay.to == 0.5
-    assert config.optimizers.discriminator.decay.to == 0.05
+    assert config.optimizers.generator.learning_rate == 0.5
+    assert config.optimizers.discriminator.learning_rate.points == ((0.25, 1e-3), (1.0, 5e-5))
+
+
+def test_a_flag_puts_a_schedule_in_place_of_a_number():
+    file = f"--config={FOLDER / 'dcgan_mnist.py'}:tiny"
+    flag = "--config.ema_decay={'name': 'cosine', 'points': ((0, 0.5), (1, 0.9))}"
+    config = configs.parse(["gaxn", file, flag], defaults_of).config
+    assert config.ema_decay.to_dict() == {"name": "cosine", "points": ((0, 0.5), (1, 0.9))}

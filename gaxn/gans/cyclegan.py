@@ -1,6 +1,5 @@
 """Two generators and two discriminators: translation between two sets of unpaired images."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar
@@ -14,8 +13,8 @@ from gaxn.data import pixels
 from gaxn.gans import BaseGAN
 from gaxn.nn.history import ImageHistory
 from gaxn.objectives.objective import LossInputs, Objective
-from gaxn.objectives.schedules import linear_decay
-from gaxn.types import Batch, Images, Indices, InputError, Logits, PRNGKey, Scalars, check
+from gaxn.objectives.schedules import Weight, check_weight, value_at
+from gaxn.types import Batch, Images, Indices, Logits, PRNGKey, Scalars, check
 
 WEIGHTS = ("adversarial", "cycle", "identity")
 
@@ -46,7 +45,8 @@ class CycleGAN(BaseGAN):
         objective: discriminator -> the objective of it and of the generator of its domain.
         conditional: must be False.
         size: height and width of the networks' inputs in training.
-        adversarial: weight of the adversarial term of the generators' loss, 0 or more.
+        adversarial: weight of the adversarial term of the generators' loss, 0 or more; like the
+            next two, or a schedule of it.
         cycle: weight of the cycle term, the mean absolute difference between an image and its
             translation to the other domain and back, of pixels in [-1, 1]; 0 or more.
         identity: weight of the identity term, the mean absolute difference between an image and
@@ -54,8 +54,6 @@ class CycleGAN(BaseGAN):
         history: how many generated images are kept for each discriminator, which sees a kept one
             instead of a new one half of the time; 0 for none.
         mirror: whether training images are mirrored half of the time.
-        decays: by "adversarial", "cycle" or "identity", {"begin": step, "end": step, "to": share}:
-            from step `begin` to step `end` the weight falls linearly to that share of itself.
     """
 
     generator: nn.Module
@@ -63,12 +61,11 @@ class CycleGAN(BaseGAN):
     objective: Callable[[nn.Module], Objective]
     conditional: bool
     size: int
-    adversarial: float = 1.0
-    cycle: float = 10.0
-    identity: float = 5.0
+    adversarial: Weight = 1.0
+    cycle: Weight = 10.0
+    identity: Weight = 5.0
     history: int = 50
     mirror: bool = True
-    decays: dict = dataclasses.field(default_factory=dict)
 
     HOOKS: ClassVar[str] = "cyclegan"
 
@@ -80,17 +77,8 @@ class CycleGAN(BaseGAN):
         check("conditional", self.conditional, not self.conditional, "False with a CycleGAN")
         check("history", self.history, self.history >= 0, "0 (for none) or more")
         for name in WEIGHTS:
-            check(name, getattr(self, name), getattr(self, name) >= 0, "a weight, 0 or more")
-        for name, decay in self.decays.items():
-            valid = name in WEIGHTS and isinstance(decay, Mapping)
-            valid = valid and decay.keys() == {"begin", "end", "to"}
-            valid = valid and all(isinstance(value, int | float) for value in decay.values())
-            expected = f"numbers begin, end and to for some of {', '.join(WEIGHTS)}"
-            check("decays", dict(self.decays), valid, expected)
-            try:
-                linear_decay(getattr(self, name), **decay)
-            except InputError as error:
-                raise InputError(f"decays.{name}.{error}") from None
+            weight = getattr(self, name)
+            check_weight(name, weight, lambda value: value >= 0, "a weight, 0 or more")
         super().__post_init__()
 
     def setup(self):
@@ -167,7 +155,8 @@ class CycleGAN(BaseGAN):
         if self.identity:
             terms["identity"] = {"a": _distance(to_a(a), a), "b": _distance(to_b(b), b)}
         total = sum(
-            self._weight(name, step) * (term["a"] + term["b"]) for name, term in terms.items()
+            value_at(getattr(self, name), step) * (term["a"] + term["b"])
+            for name, term in terms.items()
         )
         scalars = {
             f"{name}_{domain}": value
@@ -202,10 +191,6 @@ class CycleGAN(BaseGAN):
 
     def _generators(self) -> tuple[nn.Module, nn.Module]:
         return self.generator.a, self.generator.b
-
-    def _weight(self, name: str, step: jax.Array) -> jax.Array | float:
-        weight = getattr(self, name)
-        return linear_decay(weight, **self.decays[name])(step) if name in self.decays else weight
 
     def _crops(self, batch: Batch, examples: Indices, key: PRNGKey) -> tuple[Images, Images]:
         """Returns random squares of the real images of A and of B."""

@@ -21,6 +21,7 @@ from gaxn.objectives.augmentations import Augmentation
 from gaxn.objectives.losses import Loss, check_loss
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import Regularizer, RegularizerInputs
+from gaxn.objectives.schedules import Weight, check_weight, value_at
 from gaxn.types import (
     DiscriminatorOutput,
     Images,
@@ -72,6 +73,7 @@ def make_objective(
     top_until: int = 1,
     ada_target: float = 0.0,
     ada_images: int = 500_000,
+    augmentation_probability: Weight = 1.0,
 ) -> Callable[[nn.Module], "Objective"]:
     """Returns a function from a discriminator to its `Objective`; the arguments are its fields."""
     check_loss(loss)
@@ -80,6 +82,9 @@ def make_objective(
     check("top_until", top_until, top_until >= 1, "1 step or more")
     check("ada_target", ada_target, 0 <= ada_target < 1, "at least 0 and below 1")
     check("ada_images", ada_images, ada_images >= 1, "1 or more")
+    name, probability = "augmentation_probability", augmentation_probability
+    check_weight(name, probability, lambda value: 0 <= value <= 1, "0 to 1")
+    check(name, probability, not ada_target or probability == 1.0, "1 with ada_target")
     return functools.partial(
         Objective,
         loss=loss,
@@ -91,6 +96,7 @@ def make_objective(
         top_until=top_until,
         ada_target=ada_target,
         ada_images=ada_images,
+        augmentation_probability=augmentation_probability,
     )
 
 
@@ -113,6 +119,8 @@ class Objective(nn.Module):
             ones if the loss is of differences; each augmentation is applied with a probability
             that adapts to it (ADA; Karras et al., 2020a). 0 applies them always.
         ada_images: real images in which that probability can rise from 0 to 1.
+        augmentation_probability: probability of each augmentation at each image, or a schedule of
+            it; 1 applies them always.
     """
 
     discriminator: nn.Module
@@ -125,6 +133,7 @@ class Objective(nn.Module):
     top_until: int = 1
     ada_target: float = 0.0
     ada_images: int = 500_000
+    augmentation_probability: Weight = 1.0
 
     def setup(self):
         self.terms = {name: make() for name, make in self.regularizers.items()}
@@ -172,7 +181,8 @@ class Objective(nn.Module):
         }
         for name, penalty in self.penalties.items():
             penalty_values = self._penalty_values(penalty, batch, inputs)
-            values += penalty.weight * penalty.interval * penalty_values
+            weight = value_at(penalty.weight, inputs.step)
+            values += weight * penalty.interval * penalty_values
             scalars[name] = self._last_mean(name, penalty_values, inputs.step)
         terms = self._regularize("discriminator", batch, inputs)
         if self.ada_target:
@@ -281,11 +291,13 @@ class Objective(nn.Module):
     def _augment(self, images: Images, key: PRNGKey, examples: Indices, step: jax.Array) -> Images:
         for place, augmentation in enumerate(self.augmentations):
             example_keys = keys.per_example(jax.random.fold_in(key, place), examples)
-            if not self.ada_target:
+            if not self.ada_target and self.augmentation_probability == 1.0:
                 images = augmentation(images, example_keys, step)
                 continue
+            fixed = value_at(self.augmentation_probability, step)
+            probability = self.ada() if self.ada_target else fixed
             pairs = jax.vmap(jax.random.split)(example_keys)
-            applies = jax.vmap(jax.random.uniform)(pairs[:, 1]) < self.ada()
+            applies = jax.vmap(jax.random.uniform)(pairs[:, 1]) < probability
             applies = applies.reshape(-1, *[1] * (images.ndim - 1))
             images = jnp.where(applies, augmentation(images, pairs[:, 0], step), images)
         return images

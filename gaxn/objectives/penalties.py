@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gaxn.objectives.schedules import Weight, check_weight
 from gaxn.types import Images, Logits, check
 
 Discriminator = Callable[[Images], Logits]
@@ -32,25 +33,25 @@ class Penalty(NamedTuple):
     """
 
     values: Callable[[Discriminator, Images, Images, jax.Array], Values]
-    weight: float
+    weight: Weight
     interval: int = 1
 
 
-def r1(weight: float, interval: int = 1) -> Penalty:
+def r1(weight: Weight, interval: int = 1) -> Penalty:
     """1/2 |grad D(x)|^2 at real images (Mescheder et al., 2018, eq. 9)."""
     return _penalty(
         lambda D, real, fake, keys: square_norm(input_gradient(D, real)) / 2, weight, interval
     )
 
 
-def r2(weight: float, interval: int = 1) -> Penalty:
+def r2(weight: Weight, interval: int = 1) -> Penalty:
     """1/2 |grad D(G(z))|^2 at generated images (Mescheder et al., 2018, eq. 10)."""
     return _penalty(
         lambda D, real, fake, keys: square_norm(input_gradient(D, fake)) / 2, weight, interval
     )
 
 
-def zero_centered(weight: float, interval: int = 1) -> Penalty:
+def zero_centered(weight: Weight, interval: int = 1) -> Penalty:
     """|grad D(y)|^2 between real and generated images (0-GP; Thanh-Tung et al., 2019, section 5).
 
     y = e x + (1 - e) G(z) of each pair, with e ~ U(0, 1).
@@ -62,7 +63,7 @@ def zero_centered(weight: float, interval: int = 1) -> Penalty:
     return _penalty(values, weight, interval)
 
 
-def wgan_gp(weight: float, interval: int = 1) -> Penalty:
+def wgan_gp(weight: Weight, interval: int = 1) -> Penalty:
     """(|grad D(y)| - 1)^2 between real and generated images (Gulrajani et al., 2017, eq. 3).
 
     y = e x + (1 - e) G(z) of each pair, with e ~ U(0, 1).
@@ -74,7 +75,7 @@ def wgan_gp(weight: float, interval: int = 1) -> Penalty:
     return _penalty(values, weight, interval)
 
 
-def wgan_lp(weight: float, interval: int = 1) -> Penalty:
+def wgan_lp(weight: Weight, interval: int = 1) -> Penalty:
     """relu(|grad D(y)| - 1)^2 between real and generated images (Petzka et al., 2018).
 
     y = e x + (1 - e) G(z) of each pair, with e ~ U(0, 1).
@@ -86,7 +87,7 @@ def wgan_lp(weight: float, interval: int = 1) -> Penalty:
     return _penalty(values, weight, interval)
 
 
-def dragan(weight: float, interval: int = 1, deviation: float = 0.5) -> Penalty:
+def dragan(weight: Weight, interval: int = 1, deviation: float = 0.5) -> Penalty:
     """(|grad D(x + d)| - 1)^2 around real images (DRAGAN; Kodali et al., 2017, section 2.3).
 
     Args:
@@ -102,8 +103,8 @@ def dragan(weight: float, interval: int = 1, deviation: float = 0.5) -> Penalty:
     return _penalty(values, weight, interval)
 
 
-def _penalty(values: Callable, weight: float, interval: int) -> Penalty:
-    check("weight", weight, weight >= 0, "0 or more")
+def _penalty(values: Callable, weight: Weight, interval: int) -> Penalty:
+    check_weight("weight", weight, lambda value: value >= 0, "0 or more")
     check("interval", interval, interval >= 1, "1 step or more")
     return Penalty(values, weight, interval)
 

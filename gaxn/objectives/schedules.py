@@ -1,23 +1,173 @@
-"""Schedules of weights and learning rates."""
+"""Schedules of learning rates, weights and probabilities: values at points, and lines between them.
 
+A config gives a number, or a dict: the name of a function of this file, and its parameters. Its
+points are (when, value), `when` as a share of the run or in thousands of real images:
+
+    {"name": "linear", "points": ((0.25, 2e-3), (1.0, 1e-4))}
+    {"name": "cosine", "points": ((0, 0.9), (10_000, 0.99)), "unit": "kimg"}
+
+Before the first point and after the last one the value does not change.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 import optax
 
 from gaxn.types import check
 
+SHARE, KIMG = "share", "kimg"
+Points = tuple[tuple[float, float], ...]
 
-def linear_decay(value: float, *, begin: int, end: int, to: float) -> optax.Schedule:
-    """Returns `value` until step `begin`, then a line down to `to * value` at step `end`.
 
-    Steps count a player's own updates and are absolute: a longer run begins as a shorter one.
+class Curve(NamedTuple):
+    """A schedule before it is known how many steps a run has.
+
+    Attributes:
+        segment: (value, next value, steps between them, first step) -> a schedule of optax.
+        points: (when, value), `when` ascending.
+        unit: of `when`, "share" (of the run) or "kimg" (thousands of real images).
+    """
+
+    segment: Callable[[float, float, int, int], optax.Schedule]
+    points: Points
+    unit: str
+
+
+class Clock(NamedTuple):
+    """The length of a run, which turns the points of schedules into steps.
+
+    Attributes:
+        num_train_steps: of the run.
+        batch_size: real images per player update.
+    """
+
+    num_train_steps: int
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """A function from a step to a value.
+
+    Attributes:
+        segment: see `Curve`.
+        points: (step, value), ascending.
+    """
+
+    segment: Callable[[float, float, int, int], optax.Schedule]
+    points: tuple[tuple[int, float], ...]
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Returns the value at a step."""
+        value = jnp.float32(self.points[0][1])
+        for index, ((start, first), (end, last)) in enumerate(pairwise(self.points)):
+            segment = self.segment(first, last, end - start, start)(step)
+            # Within its bounds and beyond them a segment is constant, so the first covers all.
+            value = segment if index == 0 else jnp.where(step >= start, segment, value)
+        return value
+
+
+Weight = float | Schedule
+"""A number, or a schedule of it."""
+
+
+def constant(points: Points, unit: str = SHARE) -> Curve:
+    """Jumps from value to value, at each point.
 
     Args:
-        value: the first value.
-        begin: the step at which the value begins to fall, 0 or more; a step of an optimizer is an
-            update of its player.
-        end: the step from which the value is constant, above begin.
-        to: the last value as a share of the first, 0 to 1.
+        points: (when, value), `when` ascending.
+        unit: of `when`: "share" of the run, or "kimg", thousands of real images.
     """
-    check("begin", begin, begin >= 0, "0 or more")
-    check("end", end, end > begin, f"above begin, {begin}")
-    check("to", to, 0 <= to <= 1, "0 to 1")
-    return optax.linear_schedule(value, to * value, end - begin, begin)
+    return _curve(_jump, points, unit)
+
+
+def linear(points: Points, unit: str = SHARE) -> Curve:
+    """Goes from value to value in lines.
+
+    Args:
+        points: (when, value), `when` ascending.
+        unit: of `when`: "share" of the run, or "kimg", thousands of real images.
+    """
+    return _curve(optax.linear_schedule, points, unit)
+
+
+def cosine(points: Points, unit: str = SHARE) -> Curve:
+    """Goes from value to value in halves of a cosine (Loshchilov & Hutter, 2017, eq. 5).
+
+    Args:
+        points: (when, value), `when` ascending.
+        unit: of `when`: "share" of the run, or "kimg", thousands of real images.
+    """
+    return _curve(_half_cosine, points, unit)
+
+
+def start(curve: Curve, clock: Clock, updates_per_step: int = 1) -> Schedule:
+    """Returns the schedule of a run.
+
+    Args:
+        curve: the schedule.
+        clock: of the run.
+        updates_per_step: updates of a player per training step, if its updates are counted.
+    """
+    steps = clock.num_train_steps if curve.unit == SHARE else 1_000 / clock.batch_size
+    points = [(round(when * steps) * updates_per_step, value) for when, value in curve.points]
+    valid = all(first < second for (first, _), (second, _) in pairwise(points))
+    check("points", curve.points, valid, f"at different steps of the run, got {points}")
+    return Schedule(curve.segment, tuple(points))
+
+
+def is_spec(value: Any) -> bool:
+    """Returns whether a field of a config has a schedule."""
+    return isinstance(value, Mapping) and "points" in value
+
+
+def shared_fields(config: Any, path: str = "config") -> list[str]:
+    """Returns the fields whose schedule is in shares of the run, which fixes its length."""
+    if is_spec(config):
+        return [path] if config.get("unit", SHARE) == SHARE else []
+    if not isinstance(config, Mapping):
+        return []
+    return [
+        field for name, each in config.items() for field in shared_fields(each, f"{path}.{name}")
+    ]
+
+
+def value_at(weight: Weight, step: jax.Array) -> jax.Array | float:
+    """Returns a number as it is, or the value of a schedule at a step."""
+    return weight(step) if isinstance(weight, Schedule) else weight
+
+
+def check_weight(name: str, weight: Weight, valid: Callable[[float], bool], expected: str) -> None:
+    """Raises an InputError unless a number, or every value of a schedule, is valid."""
+    values = [value for _, value in weight.points] if isinstance(weight, Schedule) else [weight]
+    for value in values:
+        check(name, value, valid(value), expected)
+
+
+def _curve(segment: Callable, points: Sequence[Sequence[float]], unit: str) -> Curve:
+    check("unit", unit, unit in (SHARE, KIMG), f"{SHARE} or {KIMG}")
+    valid = len(points) > 0 and all(len(point) == 2 for point in points)
+    check("points", points, valid, "pairs (when, value)")
+    times = [when for when, _ in points]
+    valid = all(first < second for first, second in pairwise(times)) and times[0] >= 0
+    valid = valid and (unit == KIMG or times[-1] <= 1)
+    expected = "in ascending order, from 0" + (" to 1, the share of the run" * (unit == SHARE))
+    check("points", points, valid, expected)
+    return Curve(segment, tuple((when, value) for when, value in points), unit)
+
+
+def _jump(first: float, last: float, steps: int, start: int) -> optax.Schedule:
+    return lambda step: jnp.where(step >= start + steps, last, first)
+
+
+def _half_cosine(first: float, last: float, steps: int, start: int) -> optax.Schedule:
+    def schedule(step: jax.Array) -> jax.Array:
+        share = jnp.clip((step - start) / steps, 0, 1)
+        return last + (first - last) * (1 + jnp.cos(jnp.pi * share)) / 2
+
+    return schedule

@@ -14,6 +14,7 @@ import optax
 
 from gaxn import keys
 from gaxn.distributed import axis
+from gaxn.objectives.schedules import Weight, value_at
 from gaxn.training.state import TrainState, owner
 from gaxn.types import Batch, Indices, PRNGKey, PyTree, Scalars
 
@@ -48,7 +49,7 @@ PREFIXES = {"discriminator": "d", "generator": "g"}
 
 
 def make_train_step(
-    gan: nn.Module, updates: Sequence[PlayerUpdate], ema_decay: float, update_step: Callable
+    gan: nn.Module, updates: Sequence[PlayerUpdate], ema_decay: Weight, update_step: Callable
 ) -> Callable[[TrainState, Batch, PRNGKey], tuple[TrainState, Scalars]]:
     """Returns the training step, (state, batches, root key) -> (state, scalars).
 
@@ -58,7 +59,7 @@ def make_train_step(
     Args:
         gan: the networks and their losses.
         updates: the player updates of a step, in order.
-        ema_decay: of the moving average of the generator's parameters.
+        ema_decay: of the moving average of the generator's parameters, or a schedule of it.
         update_step: of an update rule (gaxn/training/update_rules.py).
     """
 
@@ -66,7 +67,7 @@ def make_train_step(
         chex.assert_tree_shape_prefix(batches, (len(updates),))
         step_key = jax.random.fold_in(key, state.step)
         new_state, scalars = update_step(gan, updates, state, batches, step_key)
-        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        decay = jnp.minimum(value_at(ema_decay, state.step), (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(new_state.params["generator"], state.ema, 1 - decay)
         new_state = new_state.replace(step=state.step + 1, ema=ema)
         chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)

@@ -117,8 +117,7 @@ def unrolled(steps: int = 5) -> UpdateRule:
                 ahead, _ = update_player(gan, discriminator, ahead, *_inputs(batches, key, 0))
             return compute_loss(gan, update, ahead, params, *inputs)
 
-        inputs = _inputs(batches, key, 1)
-        gradients = compute_gradients(gan, generator, state, *inputs, loss_ahead)
+        gradients = compute_gradients(gan, generator, state, *_inputs(batches, key, 1), loss_ahead)
         state, scalars = update_player(gan, discriminator, state, *_inputs(batches, key, 0))
         return apply_gradients(generator, state, gradients), {**scalars, **gradients.scalars}
 

@@ -18,6 +18,7 @@ from gaxn.models import cyclegan as networks
 from gaxn.objectives.losses import wasserstein
 from gaxn.objectives.objective import make_objective
 from gaxn.objectives.regularizers import Regularizer
+from gaxn.objectives.schedules import Clock, linear, start
 from gaxn.training.state import create_state
 from gaxn.training.step import PlayerUpdate, compute_loss, make_train_step, update_player
 from gaxn.training.update_rules import alternating
@@ -226,8 +227,8 @@ def test_a_saved_run_goes_on_bit_for_bit(run, tmp_path):
     assert uninterrupted.collections["history"]["discriminator_history_a"]["images"].any()
 
 
-def test_a_weight_with_a_decay_falls_in_a_line(run):
-    gan = _gan(decays={"identity": {"begin": 10, "end": 20, "to": 0.0}})
+def test_a_weight_with_a_schedule_falls_in_a_line(run):
+    gan = _gan(identity=start(linear(((0.5, 5.0), (1.0, 0.0))), Clock(20, BATCH)))
     terms_at = jax.jit(lambda step: _generator_terms(gan, run, step))
     for step, identity in ((0, 5), (10, 5), (15, 2.5), (30, 0)):
         loss, terms = terms_at(step)
@@ -246,23 +247,14 @@ def test_an_identity_term_of_weight_0_is_not_computed(run):
         assert {name for name in terms if name.startswith("identity")} == names
 
 
-DECAYS = "decays must be numbers begin, end and to for some of adversarial, cycle, identity, got"
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"cycle": -1.0}, "cycle must be a weight, 0 or more, got -1.0"),
         ({"history": -1}, r"history must be 0 \(for none\) or more, got -1"),
-        ({"decays": {"cycl": {}}}, f"{DECAYS} {{'cycl': {{}}}}"),
-        ({"decays": {"cycle": {"begin": 0}}}, f"{DECAYS} {{'cycle': {{'begin': 0}}}}"),
         (
-            {"decays": {"cycle": {"begin": "x", "end": 3, "to": 0.0}}},
-            f"{DECAYS} {{'cycle': {{'begin': 'x', 'end': 3, 'to': 0.0}}}}",
-        ),
-        (
-            {"decays": {"cycle": {"begin": 5, "end": 3, "to": 0.0}}},
-            "decays.cycle.end must be above begin, 5, got 3",
+            {"cycle": start(linear(((0.0, 1.0), (1.0, -1.0))), Clock(20, BATCH))},
+            "cycle must be a weight, 0 or more, got -1.0",
         ),
         ({"conditional": True}, "conditional must be False with a CycleGAN, got True"),
     ],
