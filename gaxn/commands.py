@@ -33,7 +33,7 @@ FREE_FIELDS = {
     *(
         f"{data}.{field}"
         for data in ("data", "data.a", "data.b")
-        for field in ("directory", "path", "workers")
+        for field in ("directory", "path", "resident_bytes", "skip_damaged", "workers")
     ),
 }
 """Config fields that do not change the trajectory: a run may be resumed with other values.

@@ -5,10 +5,10 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -19,6 +19,21 @@ from gaxn.types import Batch, Indices, InputError, PyTree, check
 SPLITS = ("train", "test")
 CHUNK = 256
 """Examples that one thread reads at a time."""
+
+NAMED_PROBLEMS = 10
+"""Files that an error names; it counts the others."""
+
+
+class Problem(NamedTuple):
+    """An example that cannot be used.
+
+    Attributes:
+        name: of its file.
+        reason: why, as part of a line.
+    """
+
+    name: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +46,14 @@ class Source(abc.ABC):
         split: one of `splits`.
         splits: the splits of the data set.
         class_names: one name per label; empty if there are no labels.
+        notes: what was decided about the files and passed over, each a part of a line.
         workers: processes that `read` ahead; 0 for threads of this process.
     """
 
     split: str = "train"
     splits: ClassVar[tuple[str, ...]] = SPLITS
     class_names: ClassVar[tuple[str, ...]] = ()
+    notes: ClassVar[tuple[str, ...]] = ()
     workers: ClassVar[int] = 0
 
     def __post_init__(self):
@@ -104,30 +121,62 @@ class ImageFiles(Source):
         """All images and labels, read from their files; None if they exceed `resident_bytes`.
 
         Raises:
-            InputError: an image cannot be read; names the first one.
+            InputError: images cannot be used; names the first ones and counts them.
         """
         size = len(self)
-        if size * math.prod(self.image_shape) > self.resident_bytes:
-            return None
-        chunks = np.split(np.arange(size), range(CHUNK, size, CHUNK))
-        with ThreadPoolExecutor() as threads:
-            parts = list(threads.map(self.read, chunks))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        is_resident = size * math.prod(self.image_shape) <= self.resident_bytes
+        parts, problems = [], []
+        if is_resident:
+            chunks = np.split(np.arange(size), range(CHUNK, size, CHUNK))
+            with ThreadPoolExecutor() as threads:
+                for batch, chunk_problems in threads.map(self._try_to_read, chunks):
+                    parts.append(batch)
+                    problems += chunk_problems
+        self._raise_problems([*problems, *self.find_other_problems(is_resident)])
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else None
 
     def read(self, indices: np.ndarray) -> Batch:
+        batch, problems = self._try_to_read(indices)
+        self._raise_problems(problems)
+        return batch
+
+    def _try_to_read(self, indices: np.ndarray) -> tuple[Batch, list[Problem]]:
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         labels = np.empty(len(indices), np.int32)
+        problems = []
         for row, index in enumerate(indices):
-            images[row], labels[row] = self.read_example(int(index))
-        return Batch(images, labels if self.class_names else None)
+            try:
+                images[row], labels[row] = self.read_example(int(index))
+            except InputError as error:
+                problems.append(Problem(self.name_example(int(index)), str(error)))
+        return Batch(images, labels if self.class_names else None), problems
+
+    def _raise_problems(self, problems: Sequence[Problem]) -> None:
+        if problems:
+            raise InputError(f"{self.place}: {describe_problems(problems)}; {self.remedy}")
+
+    @property
+    @abc.abstractmethod
+    def place(self) -> str:
+        """Names the data set, for errors."""
+
+    remedy: ClassVar[str] = "repair or remove them"
+
+    @abc.abstractmethod
+    def name_example(self, index: int) -> str:
+        """Names an example within the data set, for errors."""
 
     @abc.abstractmethod
     def read_example(self, index: int) -> tuple[UInt8[np.ndarray, "height width channels"], int]:
         """Reads an image and its label, 0 if there are no labels.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: it cannot be read; gives the reason only.
         """
+
+    def find_other_problems(self, is_resident: bool) -> list[Problem]:
+        """Finds files that cannot be used, before training, beside those that `table` reads."""
+        return []
 
 
 @runtime_checkable
@@ -145,6 +194,8 @@ class KnownModes(Protocol):
 @runtime_checkable
 class Counted(Protocol):
     """A source that counts its classes without reading an image."""
+
+    notes: tuple[str, ...]
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -207,7 +258,27 @@ def find_path(path: str) -> Path:
 
 def one_line(error: Exception) -> str:
     """Returns the message of an error in one line; its type if there is no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def describe_problems(problems: Sequence[Problem]) -> str:
+    """Returns how many images cannot be used, and which: a part of a line."""
+    names = ", ".join(f"{name} ({reason})" for name, reason in problems[:NAMED_PROBLEMS])
+    others = len(problems) - NAMED_PROBLEMS
+    return (
+        f"{len(problems):,} {'image' if len(problems) == 1 else 'images'} cannot be used: {names}"
+        + (f" and {others:,} more" if others > 0 else "")
+    )
+
+
+def printable(text: str) -> str:
+    """Returns the name of a file as part of a line: bytes that are no text become `\\xe9`."""
+    return "".join(
+        letter
+        if letter.isprintable()
+        else letter.encode("unicode_escape").decode().replace("\\udc", "\\x")
+        for letter in text
+    )
 
 
 def batch_spec(source: Source, shape: tuple[int, ...]) -> Batch:
@@ -218,8 +289,9 @@ def batch_spec(source: Source, shape: tuple[int, ...]) -> Batch:
 
 
 def describe_counts(train: Counted, test: Counted) -> str:
-    """Returns one line with the number of examples of each class in both splits."""
+    """Returns one line: examples of each class in both splits, and the notes of the source."""
     train_counts, test_counts = train.counts, test.counts
     classes = (f"{name} {n:,} + {test_counts[name]:,}" for name, n in train_counts.items())
     totals = (sum(counts.values()) for counts in (train_counts, test_counts))
-    return "{:,} images for training + {:,} for tests: ".format(*totals) + ", ".join(classes)
+    line = "{:,} images for training + {:,} for tests: ".format(*totals) + ", ".join(classes)
+    return "; ".join((line, *train.notes))

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from gaxn.types import InputError, check
 
@@ -13,21 +13,23 @@ WHITE = (255, 255, 255, 255)
 def prepare(
     image: Image.Image, size: int, crop: int, channels: int
 ) -> UInt8[np.ndarray, "height width channels"]:
-    """Rotates an image upright, converts it to gray or RGB, crops its center and resizes it.
+    """Converts an image to gray or RGB on white, crops its center and resizes it.
 
-    PIL's bicubic filter widens when it shrinks an image (antialiasing). Transparent parts become
-    white; of 16-bit values the upper 8 bits remain.
+    PIL's bicubic filter widens when it shrinks an image (antialiasing).
 
     Args:
-        image: of any mode except 32-bit floating point.
+        image: of any mode with 8 bits a value.
         size: height and width of the result, in pixels; 0 to neither crop nor resize.
         crop: side of the centered square, in pixels of the image; 0 for the largest one.
         channels: 3 for RGB, 1 for gray (Rec. 601 luma).
 
     Raises:
-        InputError: the image is smaller than `crop`, or its mode has no known range.
+        InputError: the image is smaller than `crop`.
     """
-    image = _convert(ImageOps.exif_transpose(image), channels)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    image = image.convert("RGB" if channels == 3 else "L")
     width, height = image.size
     if not size:
         return np.asarray(image).reshape(height, width, channels)
@@ -50,15 +52,3 @@ def describe(size: int, crop: int) -> str:
     if not size:
         return "as they are"
     return f"size={size} crop={crop} {FILTER.name.lower()}"
-
-
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode == "F":
-        raise InputError("its pixels must have 8 or 16 bits, got mode F, 32-bit floating point")
-    if image.mode.startswith("I"):
-        upper = np.clip(np.asarray(image, np.int32), 0, 2**16 - 1) >> 8
-        image = Image.fromarray(upper.astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    return image.convert("RGB" if channels == 3 else "L")

@@ -8,24 +8,40 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from gaxn import data
 from gaxn.data import find_path
-from gaxn.types import Batch, InputError, check
+from gaxn.data.classes import choose_tests, describe_untested, number_classes
+from gaxn.types import Batch, HostLabels, HostPixels, InputError, check
 
 IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
 ORDER_SEED = 2020
-MAX_CLASSES = 100_000
+
+
+class _Arrays(NamedTuple):
+    """The arrays of a file.
+
+    Attributes:
+        images: uint8 [n, height, width, channels].
+        labels: int32 [n], classes from 0; None if there are none.
+        class_names: the labels in the file, by class.
+    """
+
+    images: HostPixels
+    labels: HostLabels | None
+    class_names: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Source(data.Source):
     """Images from `images` (or `arr_0`), uint8 [n, height, width, channels].
 
-    Labels, if any, are `labels` (or `arr_1`): integers from 0, [n], or one-hot. The test split
-    is a fixed random share of the images; the split "all" has all of them.
+    Labels, if any, are `labels` (or `arr_1`): whole numbers of any type, [n] or [n, 1], or one-hot.
+    The classes are the labels that occur. The test split is a fixed random share of the images, in
+    which each class of two images or more is; the split "all" has all of them.
 
     Attributes:
         path: path of the file, must be set; relative to the working directory or to the directory
@@ -48,17 +64,26 @@ class Source(data.Source):
     def image_shape(self) -> tuple[int, int, int]:
         return self._arrays.images.shape[1:]
 
-    @functools.cached_property
+    @property
     def class_names(self) -> tuple[str, ...]:
-        labels = self._arrays.labels
-        return () if labels is None else tuple(str(n) for n in range(int(labels.max()) + 1))
+        return self._arrays.class_names
 
     @functools.cached_property
     def identity(self) -> str:
-        """Contains a checksum of the images."""
-        digest = hashlib.sha256(np.ascontiguousarray(self._arrays.images)).hexdigest()[:8]
-        name = f"{find_path(self.path).name.removesuffix('.npz')} {digest}"
+        """Contains a checksum of the images and labels."""
+        images, labels, names = self._arrays
+        digest = hashlib.sha256(repr((images.shape, names)).encode())
+        digest.update(np.ascontiguousarray(images))
+        if labels is not None:
+            digest.update(labels)
+        name = f"npz {digest.hexdigest()[:8]}"
         return name if self.split == "all" else f"{name} test_share={self.test_share}"
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        labels, names = self._arrays.labels, self.class_names
+        counts = [] if labels is None else np.bincount(labels)
+        return describe_untested([name for name, n in zip(names, counts, strict=True) if n == 1])
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -71,7 +96,7 @@ class Source(data.Source):
     @functools.cached_property
     def table(self) -> Batch:
         """All images and labels of the split."""
-        images, labels = self._arrays
+        images, labels, _ = self._arrays
         return Batch(images[self._rows], None if labels is None else labels[self._rows])
 
     def __len__(self) -> int:
@@ -80,14 +105,16 @@ class Source(data.Source):
     @functools.cached_property
     def _rows(self) -> np.ndarray:
         count = len(self._arrays.images)
-        rows = np.arange(count)
-        tests = np.random.RandomState(ORDER_SEED).permutation(count)[: int(count * self.test_share)]
-        if self.split == "test":
-            return np.sort(tests)
-        return rows if self.split == "all" else np.setdiff1d(rows, tests)
+        if self.split == "all" or not count:
+            return np.arange(count)
+        ranks = np.argsort(np.random.RandomState(ORDER_SEED).permutation(count))
+        labels = self._arrays.labels
+        groups = np.zeros(count, int) if labels is None else labels
+        is_test = choose_tests(ranks, int(count * self.test_share), groups)
+        return np.flatnonzero(is_test == (self.split == "test"))
 
     @functools.cached_property
-    def _arrays(self) -> Batch:
+    def _arrays(self) -> _Arrays:
         return _read(find_path(self.path))
 
 
@@ -101,12 +128,12 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     try:
         with np.load(path) as arrays:
             yield arrays
-    except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+    except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError):
         raise InputError(f"{path} must be a complete .npz of plain arrays") from None
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: Path) -> Batch:
+def _read(path: Path) -> _Arrays:
     """Returns all images and labels of a file.
 
     Raises:
@@ -122,16 +149,11 @@ def _read(path: Path) -> Batch:
                 f"1 or 3], got {'; '.join(summaries[:3]) or 'nothing'}"
             )
     if labels is None:
-        return Batch(images, None)
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        labels = labels.argmax(axis=1)
-    matching = labels.size == len(images) and np.issubdtype(labels.dtype, np.integer)
-    if not matching or (labels < 0).any() or (labels >= MAX_CLASSES).any():
-        raise InputError(
-            f"{path} must have one integer label per image, from 0 to {MAX_CLASSES - 1:,}, got "
-            + (f"{labels.min()} to {labels.max()}" if matching else _summary(labels))
-        )
-    return Batch(images, labels.reshape(-1).astype(np.int32))
+        return _Arrays(images, None, ())
+    try:
+        return _Arrays(images, *number_classes(labels, len(images)))
+    except InputError as error:
+        raise InputError(f"{path} must have {error}") from None
 
 
 def _summary(array: np.ndarray) -> str:

@@ -100,6 +100,13 @@ class Source(data.ImageFiles):
     def __len__(self) -> int:
         return len(self._prepared.records)
 
+    @property
+    def place(self) -> str:
+        return f"{self._prepared.full_name}, the {self.split} split"
+
+    def name_example(self, index: int) -> str:
+        return f"example {index}"
+
     def read_example(self, index: int) -> tuple[np.ndarray, int]:
         size, _, channels = self.image_shape
         try:
@@ -113,10 +120,7 @@ class Source(data.ImageFiles):
         except Exception as error:  # noqa: BLE001
             # Decoders raise errors of every type on damaged files.
             reason = data.one_line(error)
-        raise InputError(
-            f"example {index} of {self._prepared.full_name}, the {self.split} split, cannot be "
-            f"used: {reason}"
-        )
+        raise InputError(reason)
 
     @functools.cached_property
     def _prepared(self) -> _Split:

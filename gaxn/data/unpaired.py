@@ -29,6 +29,15 @@ class _TwoDomains(data.Source):
     def identity(self) -> str:
         return "A: {}; B: {}".format(*(domain.identity for domain in self.domains))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of A, then those of B."""
+        return tuple(
+            f"{name}: {note}"
+            for name, domain in zip(DOMAINS, self.domains, strict=True)
+            for note in domain.notes
+        )
+
     @functools.cached_property
     def table(self) -> PyTree:
         """The tables of A and B; None if either has no table."""

@@ -2,8 +2,8 @@
 
 The kernel is (x.y / d + 1)^3; of features of any size, the third power makes any number. `kid` is
 the mean over 100 pairs of subsets of 1,000 images (or of the size of the smaller set), drawn as in
-torch-fidelity. `kid_subset_deviation` is their standard deviation, not a standard error; if both
-sets are a single subset there is none. `kid_unbiased` is the estimate from all pairs of images.
+torch-fidelity. `kid_subset_deviation` is their standard deviation, not a standard error; it is left
+out if both sets are a single subset. `kid_unbiased` is the estimate from all pairs of images.
 """
 
 import numpy as np

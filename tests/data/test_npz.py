@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gaxn.data import make_reader, npz
+from gaxn.data import describe_counts, make_reader, npz
 from gaxn.types import InputError
 
 
@@ -38,7 +38,16 @@ WRONG = [
     ({"images": IMAGES, "labels": np.zeros(8, int)}, "must have one integer label per image"),
     ({"images": IMAGES, "labels": np.full(9, -1)}, "must have one integer label per image"),
     ({"images": IMAGES, "labels": np.full(9, 0.5)}, "must have one integer label per image"),
-    ({"images": IMAGES, "labels": np.full(9, 2**32)}, "must have one integer label per image"),
+    ({"images": IMAGES, "labels": np.full(9, np.nan)}, "must have one integer label .* got nan"),
+    ({"images": IMAGES, "labels": np.zeros((9, 2, 2), int)}, r"got int64 \[9, 2, 2\]"),
+    ({"images": IMAGES, "labels": np.eye(9)[:, :8]}, "got multi-hot labels: 0 of 8 for image 8"),
+    (
+        {"images": IMAGES, "labels": np.arange(36).reshape(9, 4) % 3 % 2},
+        "one-hot.*, got multi-hot labels: 2 of 4 for image 1",
+    ),
+    ({"images": IMAGES, "labels": np.full((9, 3), 1 / 3)}, r"got \[0.33.* of 3 for image 0"),
+    ({"images": IMAGES, "labels": np.arange(18).reshape(9, 2)}, r"got \[2 3\] of 2 for image 1"),
+    ({"images": IMAGES, "labels": np.full((9, 3), -1)}, r"got \[-1 -1 -1\] of 3 for image 0"),
     ({"images": np.array([object()], dtype=object)}, "must be a complete .npz of plain arrays"),
 ]
 
@@ -47,3 +56,66 @@ WRONG = [
 def test_arrays_that_are_not_images_are_refused(tmp_path, arrays, message):
     with pytest.raises(InputError, match=message):
         npz.Source("all", _write(tmp_path / "a.npz", **arrays)).table  # noqa: B018
+
+
+NUMBERS = np.array([7, 3, 7, 100, 3, 7, 3, 100, 100])
+TYPES = [
+    *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
+    *(np.float16, np.float32, np.float64, str),
+]
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 1), (1, 9), (9, 1, 1)])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_the_classes_are_the_labels_that_occur(tmp_path, dtype, shape):
+    path = _write(tmp_path / "a.npz", images=IMAGES, labels=NUMBERS.astype(dtype).reshape(shape))
+    source = npz.Source("all", path)
+    assert source.class_names == ("3", "7", "100")
+    np.testing.assert_array_equal(source.table.labels, [1, 0, 1, 2, 0, 1, 0, 2, 2])
+    assert source.table.labels.dtype == np.int32
+    assert source.counts == {"3": 3, "7": 3, "100": 3}
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
+def test_one_hot_labels_are_the_columns_that_occur(tmp_path, dtype):
+    labels = np.eye(101)[NUMBERS].astype(dtype)
+    source = npz.Source("all", _write(tmp_path / "a.npz", images=IMAGES, labels=labels))
+    assert source.class_names == ("3", "7", "100")
+    np.testing.assert_array_equal(source.table.labels, [1, 0, 1, 2, 0, 1, 0, 2, 2])
+
+
+def test_truth_values_are_two_classes(tmp_path):
+    path = _write(tmp_path / "a.npz", images=IMAGES, labels=NUMBERS == 7)
+    assert npz.Source("all", path).counts == {"0": 6, "1": 3}
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.1, 0.9])
+def test_each_class_of_two_or_more_is_in_both_splits(tmp_path, share):
+    images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    labels = np.repeat([0, 1, 2, 3], [50, 7, 2, 1])
+    path = _write(tmp_path / "a.npz", images=images, labels=labels)
+    train, test = (npz.Source(split, path, share) for split in ("train", "test"))
+    for name in "012":
+        assert train.counts[name] >= 1 and test.counts[name] >= 1
+    assert train.counts["3"] == 1 and test.counts["3"] == 0
+    assert describe_counts(train, test).endswith("; no image for tests of 3")
+    # All others are where the random order puts them.
+    order = np.random.RandomState(npz.ORDER_SEED).permutation(60)
+    moved = set(test.table.images[:, 0, 0, 0].tolist()) ^ set(order[: int(60 * share)].tolist())
+    assert len(moved) <= 4
+
+
+def test_the_identity_is_that_of_the_arrays(tmp_path):
+    images = np.arange(2 * 9 * 16, dtype=np.uint8)[: 9 * 16].reshape(9, 4, 4, 1)
+    path = _write(tmp_path / "a.npz", images=images, labels=NUMBERS)
+    same = _write(tmp_path / "b.npz", arr_0=images, arr_1=NUMBERS.astype(float))
+    others = [
+        _write(tmp_path / "c.npz", images=images, labels=NUMBERS[::-1]),
+        _write(tmp_path / "d.npz", images=images[::-1], labels=NUMBERS),
+        _write(tmp_path / "e.npz", images=images.reshape(9, 2, 8, 1), labels=NUMBERS),
+        _write(tmp_path / "f.npz", images=images),
+        _write(tmp_path / "g.npz", images=images, labels=NUMBERS + 1),
+    ]
+    identity = npz.Source("train", path).identity
+    assert npz.Source("train", same).identity == identity
+    assert len({identity, *(npz.Source("train", other).identity for other in others)}) == 6

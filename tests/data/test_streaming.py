@@ -144,9 +144,15 @@ def test_consecutive_steps_are_read_once_each_and_ahead():
 
 def test_a_damaged_file_is_one_line_from_a_worker_process(tmp_path):
     for index in range(30):
-        (tmp_path / f"{index}.png").write_bytes(b"")
+        Image.fromarray(_pixels(0, index)).save(tmp_path / f"{index}.png")
+        content = bytearray((tmp_path / f"{index}.png").read_bytes())
+        # Only decoding shows a wrong pixel.
+        content[150] ^= 1
+        (tmp_path / f"{index}.png").write_bytes(content)
     streamed = _batches(_source(tmp_path, True, workers=1), sharding.jitted(jax.devices()))
-    with pytest.raises(InputError, match=r"image \d+ of the train split, cannot be used") as caught:
+    with pytest.raises(
+        InputError, match=r": 16 images cannot be used: \d+\.png \(.* 6 more"
+    ) as caught:
         streamed(0)
     assert "\n" not in str(caught.value)
 
@@ -309,7 +315,8 @@ def test_workers_outlive_signals_but_not_their_parent(folder_path, tmp_path):
 
 def test_every_data_set_has_the_attributes_of_a_source():
     names = {module.name for module in pkgutil.iter_modules(data.__path__)}
-    for name in names - {"image_preparation", "pipeline", "pixels"}:
+    parts = {"classes", "decoding", "file_tree", "image_preparation", "layouts"}
+    for name in names - parts - {"pipeline", "pixels"}:
         source = importlib.import_module(f"gaxn.data.{name}").Source
         assert issubclass(source, data.Source) and not source.__abstractmethods__, name
         assert source.__dataclass_params__.frozen

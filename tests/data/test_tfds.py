@@ -226,7 +226,8 @@ def test_names_unknown_to_tfds_are_refused(prepared):
 
 
 def test_an_image_smaller_than_crop_is_named(prepared):
-    with pytest.raises(InputError, match=r"example 4 of gaxn_dots/1.2.0, .* fewer than crop, 21"):
+    expected = r"gaxn_dots/1\.2\.0, the train split: 1 image .* example 4 \(.* fewer than crop, 21"
+    with pytest.raises(InputError, match=expected):
         _source(prepared, crop=21, resident_bytes=0).read(np.array([4]))
 
 
@@ -236,7 +237,7 @@ def test_a_damaged_file_is_reported_in_one_line(tmp_path):
     content = bytearray(file.read_bytes())
     content[3000:3016] = bytes(16)
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"of gaxn_dots/1\.2\.0, the train split, cannot be used"):
+    with pytest.raises(InputError, match=r"gaxn_dots/1\.2\.0, the train split: 1 image cannot be"):
         _source(tmp_path).table  # noqa: B018
 
 

@@ -1,0 +1,376 @@
+"""Labels and splits come from folders or from a file with labels, and are never guessed wrong."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+from pictures import fill, noise, save, zip_folder
+
+from gaxn.data import describe_counts, folder, unpaired
+from gaxn.types import InputError
+
+
+def _source(path, split="train", **options):
+    return folder.Source(split, str(path), **{"size": 12, **options})
+
+
+def _line(path, **options) -> str:
+    return describe_counts(*(_source(path, split, **options) for split in ("train", "test")))
+
+
+def _refusal(path, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        _source(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def _labels(source) -> dict[str, str]:
+    """Returns the class of each image by its name."""
+    classes = [source.class_names[label] for label in source.table.labels]
+    return dict(zip(source.names, classes, strict=True))
+
+
+# ---------------------------------------------------------------- folders of splits
+
+PAIRS = [
+    ("train", "test"),
+    ("training", "testing"),
+    ("Train", "Test"),
+    ("train", "val"),
+    ("train", "valid"),
+    ("training", "validation"),
+    ("training_set", "test_set"),
+    ("train_images", "test_images"),
+    ("train-data", "val-data"),
+]
+
+
+@pytest.mark.parametrize(("train", "test"), PAIRS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_folders_of_splits_with_the_same_classes_are_the_splits(tmp_path, train, test, packed):
+    root = fill(tmp_path / "set", f"{train}/a", f"{train}/b", count=5)
+    fill(root, f"{test}/a", f"{test}/b", count=3)
+    path = zip_folder(root, "top/inner") if packed else root
+    for split, name, count in (("train", train, 5), ("test", test, 3)):
+        source = _source(path, split)
+        assert source.class_names == ("a", "b")
+        assert source.counts == {"a": count, "b": count}
+        assert all(f"{name}/" in image for image in source.names)
+        np.testing.assert_array_equal(source.table.labels, np.repeat([0, 1], count))
+    assert len(_source(path, "all")) == 16
+    assert _line(path) == (
+        "10 images for training + 6 for tests: a 5 + 3, b 5 + 3; the splits are the folders "
+        f"{train} and {test}"
+    )
+    assert _source(path).identity == _source(path, "test").identity
+
+
+def test_a_folder_of_a_split_may_be_in_one_of_its_name(tmp_path):
+    root = fill(tmp_path / "set", "training_set/training_set/a", "training_set/training_set/b")
+    fill(root, "test_set/test_set/a", "test_set/test_set/b", count=3)
+    assert _source(root).counts == {"a": 12, "b": 12}
+    assert _source(root, "test").counts == {"a": 3, "b": 3}
+
+
+def test_a_third_split_is_left_out_and_named(tmp_path):
+    root = fill(tmp_path / "set", "train/a", "train/b", "val/a", "val/b", "test/a", "test/b")
+    assert _source(root, "test").names[0] == "test/a/000.png"
+    assert _line(root).endswith("folders train and test; val is left out (24 images)")
+
+
+def test_folders_of_splits_without_classes_are_splits_without_labels(tmp_path):
+    root = fill(tmp_path / "set", "train", "test")
+    train, test = _source(root), _source(root, "test")
+    assert train.class_names == test.class_names == () and train.table.labels is None
+    assert {name[:5] for name in train.names} == {"train"}
+    assert {name[:5] for name in test.names} == {"test/"}
+
+
+def test_a_field_says_that_the_folders_are_classes(tmp_path):
+    root = fill(tmp_path / "set", "train/a", "test/a")
+    source = _source(root, split_by="share")
+    assert source.class_names == ("test", "train")
+    assert "the splits are" not in _line(root, split_by="share")
+    assert source.identity != _source(root).identity
+
+
+UNCLEAR = {
+    # folders: part of the line
+    ("train/a", "train/b", "test/a"): "only one of them contains b",
+    ("train/a", "test"): "only one of them contains images in no folder",
+    ("train/a", "test/a", "car/a"): "car is beside them",
+    ("train/a", "training/a", "test/a"): "there are train, training, test",
+}
+
+
+@pytest.mark.parametrize("folders", UNCLEAR)
+def test_unclear_folders_of_splits_are_refused_until_a_field_decides(tmp_path, folders):
+    root = fill(tmp_path / "set", *folders)
+    line = _refusal(root)
+    assert line.startswith("split_by must be folders (train and test are the splits) or share (")
+    assert UNCLEAR[folders] in line and line.endswith(", got 'auto'")
+    tops = tuple(sorted({name.partition("/")[0] for name in folders}))
+    if "test" not in folders:
+        assert _source(root, split_by="share").class_names == tops
+
+
+def test_folders_beside_those_of_the_splits_are_left_out_if_a_field_says_so(tmp_path):
+    root = fill(tmp_path / "set", "train/a", "train/b", "test/a", "test/c", "car/a", count=4)
+    line = _line(root, split_by="folders")
+    assert line == (
+        "8 images for training + 4 for tests: a 4 + 4, b 4 + 0; the splits are the folders train "
+        "and test; car is left out (4 images); no image for tests of b; c is left out, without an "
+        "image for training"
+    )
+    assert "split_by must be auto or share" in _refusal(root / "train", split_by="folders")
+    assert "split_by must be auto or folders or share" in _refusal(root, split_by="name")
+
+
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
+    root = fill(tmp_path / "set", "train", "bus", "car")
+    assert _source(root).class_names == ("bus", "car", "train")
+
+
+def test_a_single_folder_of_a_split_is_skipped(tmp_path):
+    root = fill(tmp_path / "set", "data/train/a", "data/train/b")
+    assert _source(root).class_names == ("a", "b")
+    assert _source(root).identity == _source(root / "data" / "train").identity
+
+
+def test_classes_of_folders_of_splits_can_be_selected(tmp_path):
+    root = fill(tmp_path / "set", "train/a", "train/b", "test/a", "test/b")
+    assert _source(root, "test", classes=("b",)).counts == {"b": 12}
+
+
+def test_domains_can_have_folders_of_splits(tmp_path):
+    fill(tmp_path / "set", "photos/train", "photos/val", "paintings", count=6)
+    a, b = (
+        {"name": "folder", "path": str(tmp_path / "set" / name)} for name in ("photos", "paintings")
+    )
+    (tmp_path / "set" / "paintings" / "x.txt").write_text("")
+    train, test = (unpaired.Source(split, a, b, size=8) for split in ("train", "test"))
+    assert train.sizes == (6, 5) and test.sizes == (6, 1)
+    assert describe_counts(train, test).endswith(
+        "; A: the splits are the folders train and val; B: 1 file passed over (.txt 1)"
+    )
+
+
+# ---------------------------------------------------------------- small classes
+
+
+@pytest.mark.parametrize("share", [1e-9, 0.1, 0.5, 1 - 1e-9])
+def test_each_class_of_two_or_more_is_in_both_splits(tmp_path, share):
+    root = fill(tmp_path / "set", "b", count=9)
+    for name, count in (("pair", 2), ("three", 3), ("single", 1)):
+        fill(root, name, count=count)
+    train, test = (_source(root, split, test_share=share) for split in ("train", "test"))
+    assert len(train) + len(test) == 15
+    for name in ("b", "pair", "three"):
+        assert train.counts[name] >= 1 and test.counts[name] >= 1
+    assert train.counts["single"] == 1 and test.counts["single"] == 0
+    assert train.class_names == test.class_names
+    assert describe_counts(train, test).endswith("; no image for tests of single")
+
+
+def test_only_images_of_a_class_in_one_split_alone_are_moved(tmp_path):
+    root = fill(tmp_path / "set", "a", "b", count=40)
+    fill(root, "small", count=4)
+    for name in ("a", "b", "small"):
+        checksums = {index: zlib.crc32(f"{index:03d}.png".encode()) for index in range(40)}
+        count = 4 if name == "small" else 40
+        by_checksum = {f"{name}/{i:03d}.png" for i in range(count) if checksums[i] < 0.3 * 2**32}
+        tests = _source(root, "test", test_share=0.3).names
+        tests = {image for image in tests if image.startswith(f"{name}/")}
+        if name != "small":
+            assert tests == by_checksum
+        else:
+            lowest = min(range(4), key=checksums.get)
+            assert by_checksum == set() and tests == {f"small/{lowest:03d}.png"}
+
+
+def test_many_classes_of_one_image_are_counted(tmp_path):
+    root = fill(tmp_path / "set", *(f"c{number:02d}" for number in range(14)), count=1)
+    fill(root, "z", count=5)
+    assert _line(root).endswith(
+        "; no image for tests of " + ", ".join(f"c0{n}" for n in range(10)) + " and 4 more"
+    )
+
+
+# ---------------------------------------------------------------- files with labels
+
+
+def _stylegan(root, labels, count=6):
+    """Writes images in the shards of StyleGAN's tools; `labels` gets the index of an image."""
+    names = [f"{index // 3:05d}/img{index:08d}.png" for index in range(count)]
+    for index, name in enumerate(names):
+        save(root / name, noise(index))
+    pairs = labels and [[name, labels(index)] for index, name in enumerate(names)]
+    (root / "dataset.json").write_text(json.dumps({"labels": pairs}))
+    return root
+
+
+@pytest.mark.parametrize("top", [None, "", "top"])
+def test_the_labels_of_stylegans_tools_are_the_labels(tmp_path, top):
+    root = _stylegan(tmp_path / "set", lambda index: [7, 12][index % 2])
+    path = root if top is None else zip_folder(root, top)
+    source = _source(path, "all")
+    assert source.class_names == ("7", "12")
+    order = [int(name[-7:-4]) for name in source.names]
+    assert sorted(order) == list(range(6))
+    assert list(_labels(source).values()) == [["7", "12"][index % 2] for index in order]
+    for image, index in zip(source.table.images, order, strict=True):
+        np.testing.assert_array_equal(image, noise(index))
+    assert _line(path).endswith("labels of " + ("top/" if top == "top" else "") + "dataset.json")
+    assert source.identity == _source(root, "all").identity
+
+
+def test_stylegans_images_without_labels_have_none(tmp_path):
+    root = _stylegan(tmp_path / "set", None)
+    source = _source(root)
+    assert source.class_names == () and source.table.labels is None
+    assert _line(root).endswith("no labels in dataset.json")
+
+
+def test_other_labels_are_another_identity(tmp_path):
+    texts = {
+        _source(_stylegan(tmp_path / "set", labels), "all").identity
+        for labels in (None, lambda index: index % 2, lambda index: index % 3)
+    }
+    assert len(texts) == 3
+
+
+def test_one_hot_labels_are_classes_and_others_are_refused(tmp_path):
+    root = _stylegan(tmp_path / "set", lambda index: [float(index % 2), 0.0, float(1 - index % 2)])
+    assert _source(root).class_names == ("0", "2")
+    _stylegan(root, lambda index: [1, index % 2])
+    assert "dataset.json must have one integer label per image" in _refusal(root)
+
+
+def _hugging_face(root, rows, ending=".jsonl"):
+    """Writes six images, and the columns of each: {"file_name": ...} and those of `rows`."""
+    columns = [{"file_name": f"{index}.png", **row} for index, row in enumerate(rows)]
+    for index, row in enumerate(columns):
+        save(root / row["file_name"], noise(index))
+    text = "\n".join(map(json.dumps, columns))
+    if ending == ".csv":
+        lines = [columns[0], *(row.values() for row in columns)]
+        text = "\n".join(",".join(f'"{cell}"' for cell in line) for line in lines)
+    (root / f"metadata{ending}").write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+@pytest.mark.parametrize("labels", [(10, 9), ("dog", "cat")])
+def test_the_labels_of_metadata_are_the_labels(tmp_path, ending, labels):
+    rows = [{"label": labels[index % 2], "other": "x"} for index in range(6)]
+    root = _hugging_face(tmp_path / "set", rows, ending)
+    for path in (root, zip_folder(root)):
+        source = _source(path, "all")
+        assert source.class_names == tuple(map(str, sorted(labels)))
+        assert _labels(source) == {f"{i}.png": str(labels[i % 2]) for i in range(6)}
+        assert _line(path).endswith(f"labels of metadata{ending}")
+        assert source.captions == ("",) * 6
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_the_texts_of_metadata_are_captions(tmp_path, ending):
+    texts = [f"leaf {index}, rusty" for index in range(6)]
+    root = _hugging_face(tmp_path / "set", [{"text": text} for text in texts], ending)
+    train, test = _source(root, test_share=0.4), _source(root, "test", test_share=0.4)
+    assert train.class_names == ()
+    captions = dict(zip(train.names + test.names, train.captions + test.captions, strict=True))
+    assert captions == {f"{index}.png": text for index, text in enumerate(texts)}
+    assert _line(root).endswith(f"no labels in metadata{ending}")
+
+
+def test_each_split_may_have_its_metadata(tmp_path):
+    root = tmp_path / "set"
+    _hugging_face(root / "train", [{"label": "a"}, {"label": "b"}, {"label": "a"}])
+    _hugging_face(root / "test", [{"label": "b"}, {"label": "a"}])
+    train, test = _source(root), _source(root, "test")
+    assert train.counts == {"a": 2, "b": 1} and test.counts == {"a": 1, "b": 1}
+    assert _labels(test) == {"test/0.png": "b", "test/1.png": "a"}
+    line = _line(root)
+    assert "the splits are the folders train and test" in line
+    assert line.endswith("labels of test/metadata.jsonl, train/metadata.jsonl")
+
+
+def test_names_in_metadata_may_have_backslashes_and_composed_accents(tmp_path):
+    root = tmp_path / "set"
+    save(root / "sub" / "cafe\u0301.png", noise(0))
+    save(root / "sub" / "x.png", noise(1))
+    rows = [{"file_name": r"sub\café.png", "label": 1}, {"file_name": "./sub/x.png", "label": 0}]
+    (root / "metadata.jsonl").write_text("\ufeff" + "\r\n".join(map(json.dumps, rows)))
+    labels = _labels(_source(root, "all"))
+    assert labels == {"sub/cafe\u0301.png": "1", "sub/x.png": "0"}
+
+
+def test_names_without_an_image_are_counted(tmp_path):
+    root = _hugging_face(tmp_path / "set", [{"label": index % 2} for index in range(6)])
+    (root / "5.png").unlink()
+    assert _line(root).endswith("; names in metadata.jsonl without an image: 1")
+
+
+WRONG = {
+    "an image without a label": (
+        [{"label": 0}, {"label": None}, {"label": 1}, {}],
+        "metadata.jsonl must have a label for each image, but has none for 1.png and 1 more",
+    ),
+    "a negative label": ([{"label": 0}, {"label": -1}], "got -1, which often marks images"),
+    "a label that is no number": ([{"label": 0.5}], "got 0.5"),
+    "a nested label": ([{"label": {"a": 1}}], "metadata.jsonl must have one integer label"),
+    "lists of two lengths": ([{"label": [1]}, {"label": [0, 1]}], "lists of several lengths"),
+    "two labels of an image": (
+        [{"label": 0}, {"label": 1, "file_name": "0.png"}],
+        "metadata.jsonl has two labels for 0.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_labels_are_refused(tmp_path, name):
+    rows, part = WRONG[name]
+    assert part in _refusal(_hugging_face(tmp_path / "set", rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dataset.json", "{"),
+        ("dataset.json", '{"labels": 3}'),
+        ("dataset.json", '{"labels": [1]}'),
+        ("metadata.jsonl", '{"file_name": "000.png"}\n{'),
+        ("metadata.jsonl", '{"file_name": "000.png"}\n{}'),
+        ("metadata.csv", "\xff"),
+    ],
+)
+def test_a_damaged_file_of_labels_is_one_line(tmp_path, name, text):
+    root = fill(tmp_path / "set", "")
+    (root / name).write_bytes(text.encode("latin-1"))
+    assert _refusal(root).startswith(f"{name} cannot be read: ")
+
+
+def test_a_file_of_labels_that_cannot_be_read_is_one_line(tmp_path):
+    archive = zip_folder(_hugging_face(tmp_path / "set", [{"label": 0}, {"label": 1}]))
+    content = archive.read_bytes()
+    archive.write_bytes(content.replace(b'"label": 1', b'"label": 2', 1))
+    assert _refusal(archive).startswith("metadata.jsonl cannot be read: Bad CRC-32")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dataset.json", '{"name": "leaves"}'),
+        ("dataset.json", "[]"),
+        ("metadata.csv", "id,class\n1,2\n"),
+        ("metadata.csv", ""),
+        ("metadata.jsonl", "[1]\n"),
+    ],
+)
+def test_a_file_of_another_purpose_is_passed_over(tmp_path, name, text):
+    root = fill(tmp_path / "set", "a", "b")
+    (root / name).write_text(text)
+    assert _source(root).class_names == ("a", "b")
+    assert _line(root).endswith(f"; {name} is passed over: it names no files")
