@@ -315,6 +315,7 @@ def test_a_loss_a_penalty_and_a_network_train_together(tmp_path):
     assert penalty > 0
 
 
+@pytest.mark.slow
 def test_a_data_set_and_a_metric_are_evaluated_together(tmp_path):
     parts = _overrides("checkerboard", "energy_distance")
     (config,) = {_config(name) for name in ("checkerboard", "energy_distance")}
@@ -328,6 +329,7 @@ def test_a_data_set_and_a_metric_are_evaluated_together(tmp_path):
     assert abs(figures["energy_distance_real"]) < 0.1 < figures["energy_distance"]
 
 
+@pytest.mark.slow
 def test_an_info_gan_trains_three_players(tmp_path):
     small = [
         "--config.data.size=16",

@@ -161,7 +161,7 @@ ALL = [lambda devices: sharding.jitted(devices[:1]), sharding.jitted, sharding.p
 @pytest.mark.parametrize(
     ("steps", "options", "parallelisms"),
     [
-        (2, SMALLER, [sharding.pmapped]),
+        pytest.param(2, SMALLER, [sharding.pmapped], marks=pytest.mark.slow),
         pytest.param(2, SMOOTH, [sharding.pmapped], marks=pytest.mark.slow),
         pytest.param(2, MORE, ALL, marks=pytest.mark.slow),
         pytest.param(4, MORE, ALL, marks=pytest.mark.slow),
