@@ -43,6 +43,9 @@ The content behind a path is compared by itself.
 
 CHECKPOINTS = "checkpoints"
 
+NEED_NO_DATA = {"sample", "interpolate"}
+"""Modes for which it is enough to know the shapes and classes of images."""
+
 STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
 """Exit status of a run that a signal stopped, after it saved."""
 
@@ -201,6 +204,15 @@ def start(
         return command(run, workdir, **arguments)
     state = restore_state(run, workdir, LAST)
     return command(run.evaluation.sampler(state), workdir, **arguments)
+
+
+def data_record(mode: str, workdir: Path) -> dict[str, Any] | None:
+    """Returns the description of a run's data, if a mode needs no more; None to read them."""
+    if mode not in NEED_NO_DATA or not (workdir / "config.json").exists():
+        return None
+    record = run_directory.read_run_record(workdir).get("data")
+    is_image = record is not None and len(record["image_shape"]) == 3
+    return record if is_image else None
 
 
 def parse_options(command: Callable, mode: str, options: Mapping[str, str]) -> dict[str, Any]:

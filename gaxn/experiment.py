@@ -14,7 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from gaxn.config import bind, check_part, defaults, error_path, instantiate, resolve
-from gaxn.data import Counted, Source, batch_spec, describe_counts
+from gaxn.data import Counted, Recorded, Source, batch_spec, describe_counts
 from gaxn.data.pipeline import make_batches
 from gaxn.distributed.sharding import Parallelism, make_parallelism
 from gaxn.evaluation.plan import EvaluationPlan, make_plan
@@ -237,11 +237,19 @@ class Experiment:
         }
 
 
-def make_run(config: ConfigDict, name: str) -> Experiment | LabRun:
-    """Returns the run of a config: of a lab if it has a field `lab`, else of a GAN."""
+def make_run(
+    config: ConfigDict, name: str, data_record: Mapping[str, Any] | None = None
+) -> Experiment | LabRun:
+    """Returns the run of a config: of a lab if it has a field `lab`, else of a GAN.
+
+    Args:
+        config: of the run.
+        name: of the run.
+        data_record: description of the data, if they need not be read.
+    """
     fields = config.to_dict()
     if "lab" not in fields:
-        return make_experiment(config, name)
+        return make_experiment(config, name, data_record=data_record)
     lab = resolve("labs", fields["lab"], "config.lab", "Lab")
     options = {field: value for field, value in fields.items() if field != "lab"}
     return LabRun(name, fields, bind(lab, options, "config"))
@@ -249,7 +257,10 @@ def make_run(config: ConfigDict, name: str) -> Experiment | LabRun:
 
 @error_path("config", [field.name for field in dataclasses.fields(Settings)])
 def make_experiment(
-    config: ConfigDict, name: str, parallelism: Parallelism | None = None
+    config: ConfigDict,
+    name: str,
+    parallelism: Parallelism | None = None,
+    data_record: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """Makes every part of a run from its config.
 
@@ -257,6 +268,7 @@ def make_experiment(
         config: the fields of `Settings`.
         name: of the run, by default that of the config's file.
         parallelism: how the step runs, instead of `config.parallel` over all devices.
+        data_record: `Experiment.data_record`, if the data need not be read.
 
     Raises:
         InputError: a field is unknown, missing, of the wrong type or out of range.
@@ -268,6 +280,8 @@ def make_experiment(
     # Data.
     train, test = (
         instantiate("data", settings.data, "config.data", "Source", split=split)
+        if data_record is None
+        else Recorded(split=split, record=data_record)
         for split in ("train", "test")
     )
     if isinstance(train, Counted) and isinstance(test, Counted):

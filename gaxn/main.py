@@ -39,7 +39,8 @@ def main(argv: Sequence[str]) -> int:
         if arguments.compilation_cache:
             compilation_cache.enable()
         use_devices(arguments)
-        run = make_run(arguments.config, arguments.name)
+        record = commands.data_record(arguments.mode, arguments.workdir)
+        run = make_run(arguments.config, arguments.name, record)
         return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:
         return fail(2, str(error))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
@@ -95,6 +96,41 @@ class Source(abc.ABC):
             InputError: one of them cannot be read.
         """
         raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recorded(Source):
+    """A data set that is not read, as config.json of a run describes it; its images are black.
+
+    Attributes:
+        record: the description: "identity", "image_shape", "classes" and "examples" of both splits.
+    """
+
+    record: Mapping[str, Any]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return tuple(self.record["image_shape"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(self.record["classes"])
+
+    @property
+    def identity(self) -> str:
+        return self.record["identity"]
+
+    @property
+    def table(self) -> PyTree:
+        """Nothing: no image is read."""
+        return ()
+
+    def __len__(self) -> int:
+        return self.record["examples"][self.splits.index(self.split)]
+
+    def look_up(self, table: PyTree, indices: Indices) -> Batch:
+        labels = jnp.zeros(indices.shape, jnp.int32) if self.class_names else None
+        return Batch(jnp.zeros((*indices.shape, *self.image_shape), jnp.uint8), labels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -213,12 +213,18 @@ def _drop_labels(images: ImageSet) -> ImageSet:
 
 
 def _load_statistics(path: str, metrics: Metrics) -> tuple[SetStatistics, dict[str, Any]] | None:
-    """Reads a file of statistics; returns None if the path is not a .npz with statistics."""
+    """Reads a file of statistics; returns None if the path is not a .npz with statistics alone.
+
+    A file with images beside the mean and covariance of other features, as those of ADM's
+    evaluation suite, is a set of images.
+    """
     place = find_path(path)
     if place.suffix != ".npz":
         return None
     with npz.open_arrays(place) as file:
-        arrays = dict(file) if "mu" in file or "gaxn" in file else None
+        has_images = any(name in file for name in npz.IMAGES)
+        is_statistics = "gaxn" in file or ("mu" in file and not has_images)
+        arrays = dict(file) if is_statistics else None
     try:
         return None if arrays is None else scoring.load(arrays, metrics)
     except InputError as error:

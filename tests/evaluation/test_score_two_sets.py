@@ -66,6 +66,15 @@ def test_kid_is_not_computed_from_features_of_any_size(capsys, sets):
     assert _figures(capsys, *pixels).keys() == {"kid", "kid_unbiased"}
 
 
+def test_a_reference_batch_with_other_statistics_counts_as_images(capsys, sets, tmp_path):
+    """ADM's reference batches have `arr_0` beside `mu` and `sigma` of Inception's features."""
+    with np.load(sets / "train.npz") as file:
+        statistics = {"mu": np.zeros(3), "sigma": np.eye(3), "mu_s": np.zeros(2)}
+        np.savez(tmp_path / "batch.npz", arr_0=file["images"], **statistics)
+    figures = _figures(capsys, tmp_path / "batch.npz", tmp_path / "batch.npz", *SHAPES)
+    assert figures["frechet_distance"] < 1e-9 and figures["precision"] == figures["recall"] == 1
+
+
 def test_labels_are_those_of_the_extractors_classes(capsys, sets):
     argv = sets / "train", sets / "test", *SHAPES, "--metrics", "confusion"
     assert _figures(capsys, *argv)["conditional_accuracy"] > 0.95
