@@ -1,9 +1,10 @@
 """The train step of `gaxn.gans.gan` in PyTorch eager, for train_step.py."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,27 +41,21 @@ LOSSES = {
 }
 
 
-ADAM_OPTIONS = ("learning_rate", "b1", "b2", "decay")
+ADAM_OPTIONS = ("learning_rate", "b1", "b2")
 
 
 def make_adam(
     parameters: Iterable[nn.Parameter],
     *,
-    learning_rate: float,
+    learning_rate: Sequence[tuple[int, float]],
     name: str = "adam",
     b1: float = 0.9,
     b2: float = 0.999,
-    decay: Mapping[str, float] | None = None,
 ) -> LambdaLR:
-    """Returns Adam with its schedule, from the fields of an optimizer in a config."""
-
-    def factor(step: int) -> float:
-        if decay is None:
-            return 1.0
-        done = (step - decay["begin"]) / (decay["end"] - decay["begin"])
-        return 1 + (decay["to"] - 1) * min(max(done, 0.0), 1.0)
-
-    return LambdaLR(Adam(parameters, learning_rate, (b1, b2), fused=True), factor)
+    """Returns Adam with its learning rate in lines between points, (step, rate)."""
+    steps, rates = zip(*learning_rate, strict=True)
+    adam = Adam(parameters, 1.0, (b1, b2), fused=True)
+    return LambdaLR(adam, lambda step: float(np.interp(step, steps, rates)))
 
 
 class Trainer:

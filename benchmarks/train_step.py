@@ -33,6 +33,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 import torch
 import torch_attn_cgan
 import torch_gan
@@ -40,7 +41,8 @@ from timing import Side, alternate, report
 
 from gaxn import config as configs
 from gaxn.distributed import sharding
-from gaxn.experiment import Experiment, defaults_of, make_experiment
+from gaxn.experiment import Experiment, defaults_of, make_experiment, with_schedules
+from gaxn.objectives import schedules
 from gaxn.training.state import TrainState
 from gaxn.types import Batch, InputError, check
 
@@ -159,9 +161,23 @@ def make_trainer(experiment: Experiment) -> torch_gan.Trainer:
         torch_gan.LOSSES[config["loss"]["name"]],
         gan.latent_size,
         r1["weight"],
-        config["optimizers"],
+        make_optimizer_options(experiment),
         config["ema_decay"],
     )
+
+
+def make_optimizer_options(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Returns the options of `torch_gan.make_adam` by player."""
+    settings = experiment.settings
+    clock = schedules.Clock(settings.num_train_steps, settings.batch_size)
+    options = with_schedules(settings.optimizers, "config.optimizers", clock)
+    for player, spec in options.items():
+        rate = spec["learning_rate"]
+        is_schedule = isinstance(rate, schedules.Schedule)
+        lines = not is_schedule or rate.segment is optax.linear_schedule
+        check(f"optimizers.{player}.learning_rate", rate, lines, "a number, or linear")
+        spec["learning_rate"] = rate.points if is_schedule else ((0, rate),)
+    return options
 
 
 def check_parameters(params: dict[str, Any], trainer: torch_gan.Trainer) -> None:
