@@ -125,9 +125,23 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
     return 0
 
 
-def sample(experiment: Experiment, workdir: Path) -> int:
-    """Draws sample.png, the sample grid of the last good checkpoint by `config.evaluation`."""
+def sample(experiment: Experiment, workdir: Path, *, count: int = 0, output: Path = Path()) -> int:
+    """Draws sample.png, the sample grid of the last good checkpoint by `config.evaluation`.
+
+    Args:
+        experiment: the run.
+        workdir: its directory.
+        count: if above 0, that many samples are written instead, the same as in an evaluation;
+            with labels each class equally often.
+        output: the folder for them, 000000.png and so on.
+    """
     state = restore_state(experiment, workdir, LAST)
+    if count or output != Path():
+        check("--count", count, count >= 1, "1 or more, with --output")
+        check("--output", str(output), output != Path(), "the path of a folder, with --count")
+        reports.write_samples(experiment, state, count, output)
+        print(f"{output}: {count} samples")
+        return 0
     picture = experiment.draw_samples(experiment.evaluation.sampler, state)
     files.write_png(workdir / "sample.png", picture)
     print(workdir / "sample.png")

@@ -62,6 +62,10 @@ HELP = """\
 --config.FIELD=VALUE  sets a field of the config
 --nocompilation_cache  compiles every program again; by default they are kept in GAXN_CACHE/xla
 
+--mode sample takes also
+--count    how many samples are written as single images, instead of a grid
+--output   the folder for them, 000000.png and so on
+
 --mode translate takes also
 --input      an image, or a folder or a .zip of images
 --output     the folder for their translations, NAME.png

@@ -280,7 +280,7 @@ def find_path(path: str) -> Path:
     """
     check("path", path, bool(path), "the path of a folder or a .zip of images")
     candidates = [Path(path).expanduser()]
-    if os.environ.get("GAXN_DATA"):
+    if os.environ.get("GAXN_DATA") and not candidates[0].is_absolute():
         candidates.append(Path(os.environ["GAXN_DATA"]) / path)
     for candidate in candidates:
         if candidate.exists():

@@ -86,8 +86,10 @@ def choose_headlines(
 
 
 def format_headlines(document: Mapping[str, Any], preferred: Sequence[str] = ()) -> str:
-    """Returns a table of the most important figures, see `choose_headlines`."""
+    """Returns a table of the most important figures, see `choose_headlines`; "" of none."""
     chosen = choose_headlines(document, preferred)
+    if not chosen:
+        return ""
     rows = [(label, figures, label.rpartition("/")[2]) for label, figures in chosen.items()]
     return _format_rows(rows, ".4f")
 

@@ -17,7 +17,7 @@ from gaxn.io import files, plots, provenance
 from gaxn.io.plots import Picture
 from gaxn.metrics.statistics.standard_errors import standard_error
 from gaxn.training.state import TrainState, steps_done
-from gaxn.types import Report
+from gaxn.types import Report, check
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,13 @@ ATTENTION_CURVES = {
     "entropy": "entropy of its weights, as a share of that of uniform ones",
     "distance": "mean distance of its weights, in sides of the image",
 }
+
+SAMPLES_PER_BATCH = 100
+
+NO_FIGURES = (
+    "no figures: the images have no classes, so there is no classifier to compare them by; "
+    "config.evaluation.inception gives FID"
+)
 
 _DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "density", "coverage")
 
@@ -69,7 +76,8 @@ def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by
     for name, draw in pictures.items():
         _draw(workdir / f"{name}.png", draw)
     if multihost.is_first():
-        print(figures.format_headlines(document, experiment.evaluation.headlines))
+        table = figures.format_headlines(document, experiment.evaluation.headlines)
+        print(table or NO_FIGURES)
         if few := figures.describe_few(document):
             print(few)
         print(f"all figures, and how they were measured: {workdir / 'evaluation.json'}", flush=True)
@@ -165,6 +173,26 @@ def _draw(path: Path, draw: Callable[[], Picture]) -> None:
         files.write_png(path, draw())
     except Exception as error:  # noqa: BLE001
         log.warning("warning: %s cannot be drawn (%s)", path, error)
+
+
+def write_samples(experiment: Experiment, state: TrainState, count: int, output: Path) -> None:
+    """Writes samples of `config.evaluation` as output/000000.png and so on.
+
+    Raises:
+        InputError: the samples are points or two domains, or the folder cannot be written.
+    """
+    shape = experiment.train.image_shape
+    check("--count", count, len(shape) == 3, "left out, as the samples are no single images")
+    files.check_writable(output / "000000.png", "--output")
+    sampler = experiment.evaluation.sampler(state)
+    classes = len(experiment.train.class_names) if experiment.settings.conditional else 0
+    for first in range(0, count, SAMPLES_PER_BATCH):
+        # Batches of one size compile one program.
+        indices = np.arange(first, first + SAMPLES_PER_BATCH)
+        images = sampler.sample(indices, indices % classes if classes else None)
+        for index, image in zip(indices[: count - first], images, strict=False):
+            picture = np.repeat(image, 3 // image.shape[-1], axis=-1)
+            files.write_png(output / f"{index:06d}.png", picture)
 
 
 def draw_evaluations(workdir: Path) -> None:

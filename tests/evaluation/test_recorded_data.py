@@ -54,6 +54,17 @@ def test_samples_and_interpolations_need_no_data(run, capsys):
         pictures.append([path.read_bytes() for path in paths])
         shutil.rmtree(data, ignore_errors=True)
     assert pictures[0] == pictures[1] and not data.exists()
+    output = workdir.parent / "samples"
+    command = ["gaxn", f"--workdir={workdir}", "--mode=sample", f"--output={output}"]
+    assert main([*command, "--count=5"]) == 0
+    names = sorted(path.name for path in output.iterdir())
+    assert names == [f"{index:06d}.png" for index in range(5)]
+    samples = [np.asarray(Image.open(output / name)) for name in names]
+    assert all(sample.shape == (16, 16, 3) for sample in samples)
+    assert len({sample.tobytes() for sample in samples}) == 5
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "--count must be 1 or more, with --output, got 0" in capsys.readouterr().err
     capsys.readouterr()
     assert main(["gaxn", f"--workdir={workdir}", "--mode=evaluate"]) == 2
     assert "config.data.path" in capsys.readouterr().err
