@@ -58,9 +58,9 @@ class Settings:
         gan: the kind of GAN, a class of gaxn/gans.
         generator, discriminator: the network of this player, a class of gaxn/models.
         loss: the adversarial loss, a function of gaxn/objectives/losses.py.
-        optimizers: by player, an optimizer of optax and its parameters; besides these `decay` (of
-            the learning rate), `clip` (bound of the weights) and `orthogonal` (weight of
-            orthogonal regularization).
+        optimizers: by player, an optimizer of optax and its parameters, numbers or schedules;
+            besides these `clip` (bound of the weights) and `orthogonal` (weight of orthogonal
+            regularization).
         evaluation: samples, metrics and checkpoints of evaluations, arguments of `make_plan` in
             gaxn/evaluation/plan.py.
         run: intervals between logs, samples and checkpoints, fields of `RunOptions`.
