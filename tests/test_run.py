@@ -19,6 +19,12 @@ from gaxn.main import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 IMAGES = f"--config={CONFIGS / 'attn_cgan_shapes.py'}:tiny"
+# A schedule over the run would fix its length.
+CONSTANT_RATES = [
+    IMAGES,
+    "--config.optimizers.generator.learning_rate=2e-3",
+    "--config.optimizers.discriminator.learning_rate=1e-3",
+]
 OFTEN = ["--config.run.checkpoint_every=5", "--config.run.sample_every=20"]
 LONGER = [IMAGES, "--config.num_train_steps=60", *OFTEN]
 
@@ -303,7 +309,7 @@ def test_sigterm_to_one_of_two_processes_saves_and_one_process_goes_on(tmp_path)
     assert (first.returncode, second.returncode) == (42, 42), first.stderr + second.stderr
     # Only the first prints; gloo reports its connections on any.
     stopped = int(first.stdout.split("saved at step ")[1].split(";")[0])
-    assert all(line.startswith("[Gloo]") for line in second.stdout.splitlines())
+    assert "step" not in second.stdout and "evaluation" not in second.stdout
     assert (workdir / "checkpoints" / str(stopped)).is_dir()
     _check_end(workdir, *POINTS)
 
@@ -321,7 +327,7 @@ def test_forty_random_ends_of_two_processes_lose_nothing(tmp_path):
     """SIGKILL and SIGTERM in turns, to either, at random moments from the first output on."""
     workdir, chance = tmp_path / "run", random.Random(40)
     for end in range(40):
-        with _start(workdir, IMAGES, *ENDLESS, count=2) as pair:
+        with _start(workdir, *CONSTANT_RATES, *ENDLESS, count=2) as pair:
             # After gloo, the first process prints the number of images.
             assert any(not line.startswith("[Gloo]") for line in pair[0].stdout)
             time.sleep(chance.uniform(0, 12))
@@ -338,7 +344,7 @@ def test_forty_random_ends_of_two_processes_lose_nothing(tmp_path):
             assert statuses[victim] == -signal.SIGKILL
             assert statuses[1 - victim] == -signal.SIGABRT, errors
             assert "Traceback" not in errors
-    _check_end(workdir, IMAGES)
+    _check_end(workdir, *CONSTANT_RATES)
 
 
 @pytest.mark.slow
