@@ -183,7 +183,7 @@ COMMANDS = {
     ),
     "a flag of another mode": (
         [f"--config={CONFIG}:tiny", "--mode=sample", "--input=x"],
-        "--input is unknown; --mode sample takes no options",
+        "--input is unknown; --mode sample takes --count, --output",
     ),
     "a flag without a value": ([f"--config={CONFIG}:tiny", "--mode"], "--mode needs a value"),
     "a flag of another type": (

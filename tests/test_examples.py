@@ -299,6 +299,7 @@ def test_the_information_of_an_info_gan_is_known_for_known_encoders(
     assert gan.losses()["generator"] is not GAN.generator_loss
 
 
+@pytest.mark.slow
 def test_a_loss_a_penalty_and_a_network_train_together(tmp_path):
     parts = _overrides("f_gan", "approximate_r1", "pixel_mlp")
     small = [

@@ -54,7 +54,12 @@ def _pairs(a, b):
 @pytest.mark.parametrize(
     ("parallelisms", "options"),
     [
-        pytest.param((sharding.jitted, sharding.pmapped), ONE_BLOCK, id="convolutions"),
+        pytest.param(
+            (sharding.jitted, sharding.pmapped),
+            ONE_BLOCK,
+            id="convolutions",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             (sharding.jitted, sharding.pmapped, SPLIT),
             SMALL,

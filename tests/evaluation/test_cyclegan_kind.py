@@ -219,7 +219,10 @@ TO_B = "--direction=a2b"
         (["--input=TWINS", "--output=OUT", TO_B], "x.jpg and x.png, both for .*x.png"),
         (["--input=IN", "--output=IN", TO_B], "--output must be another folder.*IN'"),
         (["--input=IN", "--output=TEXT", TO_B], "--output .*TEXT"),
-        (["--mode=sample", "--input=IN"], "--input is unknown; --mode sample takes no options"),
+        (
+            ["--mode=sample", "--input=IN"],
+            "--input is unknown; --mode sample takes --count, --output",
+        ),
         (["--mode=interpolate"], "--mode must be .*translate.*'interpolate'"),
     ],
 )

@@ -100,6 +100,7 @@ def test_a_discriminator_is_saturated_where_its_loss_is_flat(start):
     assert is_flat.mean() == 0.5
 
 
+@pytest.mark.slow
 def test_singular_values_are_those_of_the_normalized_kernels(tiny):
     experiment, state = _start(tiny("discriminator.spectral_norm=True"))
     players = {name.split("/")[0] for name in diagnostics.singular_values(state)}

@@ -282,6 +282,7 @@ def test_metrics_that_need_more_images_are_left_out_unless_required(tmp_path):
         names("precision_recall")
 
 
+@pytest.mark.slow
 def test_copies_are_detected_and_figures_of_real_images_are_reported(tiny):
     metrics = "evaluation.metrics=('frechet', 'confusion')"
     no_attention = ("generator.attention_at=()", "discriminator.attention_at=()")

@@ -19,6 +19,7 @@ def sources():
     return shapes.Source(size=16, examples=256), shapes.Source(size=16, examples=500, seed=1)
 
 
+@pytest.mark.slow
 def test_a_saved_classifier_gives_the_same_logits_and_the_measured_accuracy(sources, tmp_path):
     params, accuracy = classifier.train(*sources, num_steps=60)
     path = tmp_path / "classifier.npz"

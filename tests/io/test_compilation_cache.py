@@ -60,6 +60,7 @@ def _start(code, cache, *arguments):
     return json.loads(result.stdout.splitlines()[-1]), result.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_program_is_compiled_again_and_replaced(tmp_path):
     assert _start(PROGRAM, tmp_path) == ([0, 1], "")
     (program,) = tmp_path.rglob("jit_doubled-*")

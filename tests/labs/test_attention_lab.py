@@ -268,6 +268,7 @@ def run(tmp_path_factory):
 NAMES = ("heads", "sweep", "trained", "curves")
 
 
+@pytest.mark.slow
 def test_a_run_writes_its_tables_figures_and_pictures(run):
     document = json.loads((run / "evaluation.json").read_text())
     tables, figures, protocol = (document[part] for part in ("tables", "figures", "protocol"))
@@ -288,6 +289,7 @@ def test_a_run_writes_its_tables_figures_and_pictures(run):
     assert len([path for path in run.iterdir() if path.name != ".lock"]) == len(NAMES) + 2
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated_and_a_killed_one_is(run, tmp_path, capsys):
     def files(workdir):
         names = ("evaluation.json", *(f"{name}.png" for name in NAMES))
@@ -332,6 +334,7 @@ def _refused(capsys, arguments):
     return line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", REFUSED)
 def test_mistakes_are_one_line(capsys, tmp_path, override):
     line = _refused(capsys, _arguments(tmp_path / "run", override))

@@ -124,6 +124,7 @@ def _step(config, steps):
     return states, scalars
 
 
+@pytest.mark.slow
 def test_weights_of_penalties_follow_their_schedule(ring):
     schedule = "{'name': 'constant', 'points': ((0.0, 0.0), (0.5, 2.0))}"
     options = "population=1", "num_train_steps=4", f"penalties.r1.weight={schedule}"
@@ -135,6 +136,7 @@ def test_weights_of_penalties_follow_their_schedule(ring):
         assert line["d/r1"] > 0
 
 
+@pytest.mark.slow
 def test_the_moving_average_follows_its_schedule(ring):
     schedule = "{'name': 'constant', 'points': ((0.0, 0.0), (0.5, 0.05))}"
     options = "population=1", "num_train_steps=4", f"ema_decay={schedule}"
@@ -182,6 +184,7 @@ def test_fields_with_shares_of_the_run_are_listed():
     assert schedules.shared_fields(config) == ["config.optimizers.generator.learning_rate"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["share", "kimg"])
 def test_a_run_changes_its_length_only_without_shares_of_it(ring, tmp_path, capsys, unit):
     schedule = f"{{'name': 'linear', 'points': ((0, 1e-3), (1, 1e-4)), 'unit': '{unit}'}}"

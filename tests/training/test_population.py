@@ -21,7 +21,8 @@ def _train(config, parallelism, steps=6):
     return parallelism.to_host(state)
 
 
-@pytest.mark.parametrize("row", [pytest.param("gan", marks=pytest.mark.slow), "r3gan"])
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["gan", "r3gan"])
 def test_each_member_is_its_own_single_run(ring, row):
     device = jax.devices()[:1]
     config = ring("population=3", "seed=5", variant=f"{row}+tiny")
