@@ -306,6 +306,7 @@ def test_an_unconditional_model_trains_on_one_class(tmp_path):
     assert set(experiment.evaluation.evaluators()) == {"attention"}
 
 
+@pytest.mark.slow
 def test_an_unconditional_model_trains_without_classes(capsys, tmp_path):
     experiment = _experiment(fill(tmp_path / "set", ""), resident_bytes=0)
     assert capsys.readouterr().out.count("images for training") == 1

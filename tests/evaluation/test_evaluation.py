@@ -85,6 +85,7 @@ def test_the_best_checkpoint_has_the_lowest_figure(run):
     assert document["modes"]["figures"]["frechet_distance"] == min(values)
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_drawn_keeps_no_figure_from_being_written(
     points, tmp_path, monkeypatch, capsys, caplog
 ):
@@ -101,6 +102,7 @@ def test_a_picture_that_cannot_be_drawn_keeps_no_figure_from_being_written(
         assert not (tmp_path / f"{name}.png").exists()
 
 
+@pytest.mark.slow
 def test_a_diagnostic_that_cannot_be_computed_is_left_out_with_one_warning(
     points, tmp_path, caplog
 ):

@@ -139,6 +139,7 @@ def test_a_regularizer_gets_the_generated_images_themselves(run):
     }
 
 
+@pytest.mark.slow
 def test_the_generators_loss_is_the_weighted_sum_of_its_terms(run):
     gan, _, _, start = run
     loss, terms = jax.jit(lambda: _generator_terms(gan, run))()

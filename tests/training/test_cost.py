@@ -147,6 +147,7 @@ def test_parameters_are_counted_by_player():
     assert cost.parameters(shapes) == expected
 
 
+@pytest.mark.slow
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     widths = ("generator.widths=(16, 8, 8)", "discriminator.widths=(8, 8, 16)")
     experiment = make_experiment(tiny(*widths), "tiny", sharding.jitted(jax.devices()[:1]))

@@ -72,6 +72,7 @@ def test_an_evaluation_is_the_mean_over_members_with_its_standard_error(run):
     assert {path.name for path in run.iterdir()} >= {"samples.gif", "curves.png", "checkpoints"}
 
 
+@pytest.mark.slow
 def test_it_goes_on_bit_for_bit(ring, run, tmp_path):
     assert commands.train(make_experiment(ring("num_train_steps=4"), "ring"), tmp_path) == 0
     assert commands.train(make_experiment(ring(), "ring"), tmp_path) == 0

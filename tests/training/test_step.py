@@ -104,7 +104,11 @@ def _experiment(config):
 
 
 @pytest.mark.parametrize(
-    "player, rival", [("discriminator", "generator"), ("generator", "discriminator")]
+    "player, rival",
+    [
+        pytest.param("discriminator", "generator", marks=pytest.mark.slow),
+        ("generator", "discriminator"),
+    ],
 )
 def test_the_rival_is_bit_equal_after_an_update(tiny, player, rival):
     # The discriminator has statistics of spectral norm, the generator those of BatchNorm.
