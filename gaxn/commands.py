@@ -167,18 +167,18 @@ def run_lab(run: LabRun, workdir: Path) -> int:
             print(f"{workdir} is done")
             return 0
         report = run.lab()
-    for name, draw in report.pictures.items():
-        files.write_png(workdir / f"{name}.png", draw())
-    for name, figure in report.figures.items():
-        print(f"{name}: {figure:.4f}")
-    # Last: a directory with evaluation.json has all pictures.
-    document = {
-        "name": run.name,
-        "figures": report.figures,
-        "tables": report.tables,
-        "protocol": report.protocol,
-    }
-    files.write_json(path, document)
+        for name, draw in report.pictures.items():
+            files.write_png(workdir / f"{name}.png", draw())
+        for name, figure in report.figures.items():
+            print(f"{name}: {figure:.4f}")
+        # Last: a directory with evaluation.json has all pictures.
+        document = {
+            "name": run.name,
+            "figures": report.figures,
+            "tables": report.tables,
+            "protocol": report.protocol,
+        }
+        files.write_json(path, document)
     return 0
 
 

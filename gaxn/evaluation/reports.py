@@ -167,10 +167,12 @@ def draw_samples(experiment: Experiment, workdir: Path, state: TrainState) -> No
     files.write_png(path, experiment.draw_samples(experiment.sampler, state))
 
 
-def _draw(path: Path, draw: Callable[[], Picture]) -> None:
+def _draw(
+    path: Path, draw: Callable[[], Any], write: Callable[[Path, Any], None] = files.write_png
+) -> None:
     """Draws and writes a picture; one that fails is a warning, since the figures matter more."""
     try:
-        files.write_png(path, draw())
+        write(path, draw())
     except Exception as error:  # noqa: BLE001
         log.warning("warning: %s cannot be drawn (%s)", path, error)
 
@@ -229,8 +231,8 @@ def draw_training(workdir: Path) -> None:
     known = dict.fromkeys(name for line in history for name in line)
     panels = _panels_with_data(CURVES, known)
     _draw(workdir / "curves.png", lambda: plots.curves(history, panels))
-    frames = [files.read_png(path) for path in sorted((workdir / "samples").glob("step_*.png"))]
-    files.write_gif(workdir / "samples.gif", frames)
+    paths = sorted((workdir / "samples").glob("step_*.png"))
+    _draw(workdir / "samples.gif", lambda: list(map(files.read_png, paths)), files.write_gif)
     names = {
         title: [name for name in known if name.startswith(f"{diagnostics.PREFIX}{kind}/")]
         for kind, title in ATTENTION_CURVES.items()
