@@ -11,6 +11,7 @@ import numpy as np
 from gaxn.distributed import multihost
 from gaxn.evaluation import diagnostics, figures
 from gaxn.evaluation.evaluators import Evaluator
+from gaxn.evaluation.sampling import balanced_labels
 from gaxn.evaluation.translation import DIRECTIONS
 from gaxn.experiment import Experiment
 from gaxn.io import files, plots, provenance
@@ -191,10 +192,9 @@ def write_samples(experiment: Experiment, state: TrainState, count: int, output:
     for first in range(0, count, SAMPLES_PER_BATCH):
         # Batches of one size compile one program.
         indices = np.arange(first, first + SAMPLES_PER_BATCH)
-        images = sampler.sample(indices, indices % classes if classes else None)
+        images = sampler.sample(indices, balanced_labels(indices, classes))
         for index, image in zip(indices[: count - first], images, strict=False):
-            picture = np.repeat(image, 3 // image.shape[-1], axis=-1)
-            files.write_png(output / f"{index:06d}.png", picture)
+            files.write_png(output / f"{index:06d}.png", plots.to_rgb(image))
 
 
 def draw_evaluations(workdir: Path) -> None:

@@ -7,7 +7,7 @@ import flax.traverse_util
 import numpy as np
 
 from gaxn.training.state import TrainState
-from gaxn.types import PyTree, Variables, check
+from gaxn.types import HostLabels, PyTree, Variables, check
 
 
 class SamplingOptions(NamedTuple):
@@ -62,3 +62,8 @@ def attention_gammas(params: PyTree) -> dict[str, float]:
 def _by_layer(tree: PyTree, end: str) -> dict[str, Any]:
     flat = flax.traverse_util.flatten_dict(tree, sep="/")
     return {name.removesuffix(end): leaf for name, leaf in flat.items() if name.endswith(end)}
+
+
+def balanced_labels(indices: np.ndarray, classes: int) -> HostLabels | None:
+    """Returns the labels of samples, each class equally often; None without classes."""
+    return indices % classes if classes else None

@@ -22,13 +22,18 @@ MAX_LINES = 12
 
 def grid(images: UInt8[np.ndarray, "rows columns height width channels"], gap: int = 2) -> Picture:
     """Draws images in rows and columns on white, scaled up by an integer to at least 64 pixels."""
-    images = np.repeat(images, 3 // images.shape[-1], axis=-1)
+    images = to_rgb(images)
     scale = max(1, -(-64 // images.shape[2]))
     images = images.repeat(scale, axis=2).repeat(scale, axis=3)
     images = np.pad(images, ((0, 0), (0, 0), (gap, 0), (gap, 0), (0, 0)), constant_values=255)
     rows, columns, height, width, _ = images.shape
     picture = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
     return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255)
+
+
+def to_rgb(images: UInt8[np.ndarray, "*shape channels"]) -> UInt8[np.ndarray, "*shape 3"]:
+    """Returns gray images as RGB, and RGB images as they are."""
+    return np.repeat(images, 3 // images.shape[-1], axis=-1)
 
 
 def curves(history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]]) -> Picture:

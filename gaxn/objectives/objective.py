@@ -329,7 +329,7 @@ class Objective(nn.Module):
         if penalty.interval == 1:
             return compute()
         zeros = jnp.zeros(count, batch.real.dtype)
-        return jax.lax.cond(inputs.step % penalty.interval == 0, compute, lambda: zeros)
+        return jax.lax.cond(penalty.is_due(inputs.step), compute, lambda: zeros)
 
     def _last_mean(self, name: str, values: Float[Array, "batch"], step: jax.Array) -> jax.Array:
         """Returns the mean of a penalty at the last step at which it was due."""
@@ -337,7 +337,7 @@ class Objective(nn.Module):
         if name not in self.lazy_penalties:
             return mean
         last = self.lazy_penalties[name]
-        is_due = step % self.penalties[name].interval == 0
+        is_due = self.penalties[name].is_due(step)
         mean = jnp.where(is_due, axis.mean_over_devices(jax.lax.stop_gradient(mean)), last.value)
         if self.is_mutable_collection(LAZY_PENALTIES):
             last.value = mean

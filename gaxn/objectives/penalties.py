@@ -36,6 +36,10 @@ class Penalty(NamedTuple):
     weight: Weight
     interval: int = 1
 
+    def is_due(self, step: jax.Array) -> jax.Array:
+        """Returns whether the penalty is computed at a step."""
+        return step % self.interval == 0
+
 
 def r1(weight: Weight, interval: int = 1) -> Penalty:
     """1/2 |grad D(x)|^2 at real images (Mescheder et al., 2018, eq. 9)."""

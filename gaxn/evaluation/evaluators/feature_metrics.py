@@ -10,6 +10,7 @@ import numpy as np
 
 from gaxn.data import Source
 from gaxn.evaluation import figures, scoring
+from gaxn.evaluation.sampling import balanced_labels
 from gaxn.evaluation.scoring import ImageSet, SetStatistics
 from gaxn.features import FeatureExtractor
 from gaxn.io import plots
@@ -135,7 +136,7 @@ class Evaluator:
         classes = len(self._test.class_names) if self.reference.conditional else 0
 
         def read(indices: np.ndarray) -> tuple[HostPixels, HostLabels | None]:
-            labels = indices % classes if classes else None
+            labels = balanced_labels(indices, classes)
             return sampler.sample(indices, labels), labels
 
         return ImageSet(self.samples, self._test.image_shape, classes, read)

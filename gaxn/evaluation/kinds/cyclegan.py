@@ -318,5 +318,5 @@ def translate_files(
         if cycle_path is not None:
             restored = fit.apply(back, translated, size, translator.multiple)
             files.write_png(cycle_path, plots.grid(np.stack([image, translated, restored])[None]))
-        files.write_png(path, np.repeat(translated, 3 // channels, axis=-1))
+        files.write_png(path, plots.to_rgb(translated))
         print(path, flush=True)
