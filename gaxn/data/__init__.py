@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +18,22 @@ from jaxtyping import UInt8
 
 from gaxn.types import Batch, Indices, InputError, PyTree, check
 
+log = logging.getLogger(__name__)
+
 SPLITS = ("train", "test")
 CHUNK = 256
 """Examples that one thread reads at a time."""
 
 NAMED_PROBLEMS = 10
 """Files that an error names; it counts the others."""
+
+
+MAX_REPLACEMENTS = 16
+"""Images one after another that a stream may lack before a run ends."""
+
+
+class UnreadableError(InputError):
+    """A file that the system does not give, perhaps only now."""
 
 
 class Problem(NamedTuple):
@@ -172,17 +183,57 @@ class ImageFiles(Source):
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts) if parts else None
 
     def read(self, indices: np.ndarray) -> Batch:
-        batch, problems = self._try_to_read(indices)
+        """Reads the examples at `indices`, int [n] in [0, len), from files, as NumPy arrays.
+
+        In place of an image that cannot be used comes the next one that can, with its label: a run
+        must not end at one wrong byte, hours after its start. The batch is still a function of
+        the files and the indices. Each such image is named in a warning, once a process.
+
+        Raises:
+            InputError: a file cannot be opened, or too many one after another cannot be used.
+        """
+        batch, problems = self._try_to_read(indices, self._read_usable)
         self._raise_problems(problems)
         return batch
 
-    def _try_to_read(self, indices: np.ndarray) -> tuple[Batch, list[Problem]]:
+    def _read_usable(self, index: int) -> tuple[np.ndarray, int]:
+        for following in range(index, index + MAX_REPLACEMENTS):
+            try:
+                return self.read_example(following % len(self))
+            except UnreadableError:
+                raise
+            except InputError as error:
+                self._warn_once(following % len(self), str(error))
+        return self.read_example(index)
+
+    def _warn_once(self, index: int, reason: str) -> None:
+        if index in self._replaced or len(self._replaced) > NAMED_PROBLEMS:
+            return
+        self._replaced.add(index)
+        if len(self._replaced) > NAMED_PROBLEMS:
+            log.warning("warning: %s: further images that cannot be used are not named", self.place)
+        else:
+            problem = describe_problems([Problem(self.name_example(index), reason)])
+            log.warning("warning: %s: %s; the next one takes its place", self.place, problem)
+
+    @functools.cached_property
+    def _replaced(self) -> set[int]:
+        """Indices of the images that a warning named."""
+        return set()
+
+    def _try_to_read(
+        self,
+        indices: np.ndarray,
+        read_example: Callable[[int], tuple[np.ndarray, int]] | None = None,
+    ) -> tuple[Batch, list[Problem]]:
+        """Reads examples, by default exactly those at `indices`; returns problems beside them."""
+        read_example = read_example or self.read_example
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         labels = np.empty(len(indices), np.int32)
         problems = []
         for row, index in enumerate(indices):
             try:
-                images[row], labels[row] = self.read_example(int(index))
+                images[row], labels[row] = read_example(int(index))
             except InputError as error:
                 problems.append(Problem(self.name_example(int(index)), str(error)))
         return Batch(images, labels if self.class_names else None), problems
@@ -207,7 +258,8 @@ class ImageFiles(Source):
         """Reads an image and its label, 0 if there are no labels.
 
         Raises:
-            InputError: it cannot be read; gives the reason only.
+            UnreadableError: the file cannot be opened; gives the reason only.
+            InputError: it cannot be used; gives the reason only.
         """
 
     def find_other_problems(self, is_resident: bool) -> list[Problem]:

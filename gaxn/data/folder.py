@@ -15,7 +15,15 @@ from jaxtyping import UInt8
 from PIL import UnidentifiedImageError
 
 from gaxn import data
-from gaxn.data import Problem, decoding, find_path, image_preparation, layouts, printable
+from gaxn.data import (
+    Problem,
+    UnreadableError,
+    decoding,
+    find_path,
+    image_preparation,
+    layouts,
+    printable,
+)
 from gaxn.data.classes import choose_tests, describe_untested
 from gaxn.data.file_tree import Listing, is_image_name, list_files, read_ends, read_file
 from gaxn.data.layouts import File, Layout
@@ -303,6 +311,8 @@ class Source(data.ImageFiles):
 
     def _describe_classes(self) -> Iterator[str]:
         """Yields which classes are in one split alone."""
+        if self.split == "all":
+            return
         splits = collections.defaultdict(set)
         for file in self._usable_files:
             splits[file.class_name].add(file.split)
@@ -363,11 +373,17 @@ def read_image(
         bits: as in `decoding.decode`.
 
     Raises:
-        InputError: it cannot be read; gives the reason only.
+        UnreadableError: the file cannot be opened; gives the reason only.
+        InputError: it cannot be decoded; gives the reason only.
     """
-    content = b""
     try:
         content = read_file(root, name)
+    except OSError as error:
+        raise UnreadableError(data.one_line(error)) from None
+    except Exception as error:  # noqa: BLE001
+        # A damaged .zip raises errors of many types.
+        raise InputError(data.one_line(error)) from None
+    try:
         image = decoding.decode(content, bits)
         return image_preparation.prepare(image, size, crop, channels)
     except UnidentifiedImageError:

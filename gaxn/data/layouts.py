@@ -196,7 +196,10 @@ def _describe_split_folders(parts: Parts, folders: Mapping[str, str]) -> list[st
     counts = collections.Counter(path[0] for path in parts.values() if path[0] not in folders)
     return [
         f"the splits are the folders {' and '.join(folders)}",
-        *(f"{printable(name)} is left out ({n:,} images)" for name, n in sorted(counts.items())),
+        *(
+            f"{printable(name)} is left out ({n:,} image{'s' * (n != 1)})"
+            for name, n in sorted(counts.items())
+        ),
     ]
 
 

@@ -81,6 +81,8 @@ class Source(data.Source):
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
+        if self.split == "all":
+            return ()
         labels, names = self._arrays.labels, self.class_names
         counts = [] if labels is None else np.bincount(labels)
         return describe_untested([name for name, n in zip(names, counts, strict=True) if n == 1])

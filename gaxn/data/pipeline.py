@@ -16,6 +16,7 @@ from absl import flags
 
 from gaxn import data, keys
 from gaxn.distributed.sharding import Parallelism
+from gaxn.io import errors
 from gaxn.types import Batch, PRNGKey, check
 
 THREADS = 4
@@ -187,6 +188,7 @@ def _initialize_worker(index: int, count: int) -> None:
 
     The devices belong to the parent. So do signals: it stops its workers after saving.
     """
+    errors.show_warnings()
     jax.config.update("jax_platforms", "cpu")
     logging.getLogger("absl").setLevel(logging.ERROR)
     for number in (signal.SIGINT, signal.SIGTERM):

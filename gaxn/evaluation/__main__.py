@@ -59,6 +59,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SET",
         help="a second set of real images: its figures beside those of A",
     )
+    parser.add_argument(
+        "--split_by",
+        default="auto",
+        help="what folders such as train and test are: folders (the splits; both are read), share "
+        "(classes), or auto to find out",
+    )
     parser.add_argument("--json", type=Path, help="also write figures and protocol to this file")
     parser.add_argument("--write", type=Path, help="write the statistics of SET to this .npz")
     parser.add_argument(
@@ -95,12 +101,13 @@ def run(argv: Sequence[str]) -> None:
         if getattr(options, name) is not None:
             files.check_writable(getattr(options, name), f"--{name}", sets)
     extractor = image_sets.load_extractor(options.features, options.weights, options.preprocessing)
-    choices = {"metrics": options.metrics, "samples": options.samples, "size": options.size}
+    names = ("metrics", "samples", "size", "split_by")
+    choices = {name: getattr(options, name) for name in names}
     if options.write is not None:
-        images, names = image_sets.write_statistics(
-            *options.sets, options.write, extractor, **choices
-        )
-        print(f"{options.write}: {images:,} images, {', '.join(names)}")
+        facts = image_sets.write_statistics(*options.sets, options.write, extractor, **choices)
+        print(f"{options.write}: {facts['count']:,} images, {', '.join(facts['metrics'])}")
+        for note in facts["notes"]:
+            print(f"  {note}")
         return
     document = image_sets.evaluate_sets(*options.sets, extractor, real=options.real, **choices)
     if options.json is not None:

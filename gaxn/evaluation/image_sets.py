@@ -51,6 +51,7 @@ def evaluate_sets(
     samples: int = 0,
     size: int = 0,
     real: str = "",
+    split_by: str = "auto",
 ) -> dict[str, Any]:
     """Computes the figures of a set.
 
@@ -64,6 +65,8 @@ def evaluate_sets(
         real: path of a second set of real images, disjoint from the reference. As many of them as
             `path` has are compared with the reference too: the best generator could reach their
             figures.
+        split_by: what folders such as train and test are, as for `data.folder.Source`; the images
+            of both are read.
 
     Returns:
         "figures", "tables", "protocol", "timing" and "measured_by", ready for JSON.
@@ -74,11 +77,11 @@ def evaluate_sets(
     """
     started = time.perf_counter()
     chosen = plan.resolve_metrics(tuple(metrics), "metrics")
-    images, set_facts = _open_set(path, extractor, size, samples)
+    images, set_facts = _open_set(path, extractor, size, split_by, samples)
     sets = [images]
     loaded = _load_statistics(reference, chosen)
     if loaded is None:
-        images, reference_facts = _open_set(reference, extractor, size, samples)
+        images, reference_facts = _open_set(reference, extractor, size, split_by, samples)
         sets.append(images)
     else:
         reference_statistics, reference_facts = loaded
@@ -86,7 +89,8 @@ def evaluate_sets(
         chosen = chosen if metrics else reference_statistics.available(chosen)
     facts = {"set": set_facts, "reference": reference_facts}
     if real:
-        images, facts["real"] = _open_set(real, extractor, size, max_count=sets[0].count)
+        count = sets[0].count
+        images, facts["real"] = _open_set(real, extractor, size, split_by, max_count=count)
         sets.append(images)
     if set_facts["classes"] != reference_facts.get("classes"):
         # Labels of different classes cannot be compared.
@@ -128,34 +132,36 @@ def write_statistics(
     metrics: Sequence[str] = (),
     samples: int = 0,
     size: int = 0,
-) -> tuple[int, list[str]]:
+    split_by: str = "auto",
+) -> dict[str, Any]:
     """Writes the statistics of a set, for use as a reference.
 
     Args:
         path: of the set.
         target: path of the .npz.
-        extractor, metrics, samples, size: as for `evaluate_sets`.
+        extractor, metrics, samples, size, split_by: as for `evaluate_sets`.
 
     Returns:
-        The number of images, and the names of the metrics.
+        Facts about the set, and the names of the "metrics".
 
     Raises:
         InputError: the set cannot be read, or one of the metrics cannot be computed.
     """
     chosen = plan.resolve_metrics(tuple(metrics), "metrics")
-    images, facts = _open_set(path, extractor, size, samples)
+    images, facts = _open_set(path, extractor, size, split_by, samples)
     chosen = _select(chosen, [scoring.set_spec(images, extractor)], metrics)
     extract = scoring.make_extract(extractor, min(scoring.BATCH, images.count))
     statistics = scoring.collect(images, extractor, chosen, extract, path)
     protocol = {**extractor.card, **scoring.PROTOCOL, **facts}
     files.write_bytes(target, scoring.save(statistics, protocol))
-    return images.count, list(chosen)
+    return {**facts, "metrics": list(chosen)}
 
 
 def _open_set(
     path: str,
     extractor: FeatureExtractor,
     size: int,
+    split_by: str,
     samples: int = 0,
     max_count: int | None = None,
 ) -> tuple[ImageSet, dict[str, Any]]:
@@ -165,6 +171,7 @@ def _open_set(
         path: of the set.
         extractor: of the features.
         size: to which pictures are resized; 0 for none.
+        split_by: what folders such as train and test are.
         samples: images that the set must have, and no more are read; 0 for all.
         max_count: images that are read at most, in place of `samples`.
     """
@@ -175,7 +182,8 @@ def _open_set(
         source = npz.Source("all", path)
         formats = {"npz": len(source)}
     else:
-        source = folder.Source("all", path, size=size, channels=extractor.channels or 3)
+        channels = extractor.channels or 3
+        source = folder.Source("all", path, size=size, channels=channels, split_by=split_by)
         formats = dict(collections.Counter(PurePosixPath(n).suffix.lower() for n in source.names))
     expected = f"{len(source)} or fewer, because {path} has {len(source)} pictures"
     check("samples", samples, samples <= len(source), expected)
@@ -187,6 +195,7 @@ def _open_set(
         "shape": list(images.shape),
         "count": images.count,
         "classes": list(extractor.classes or source.class_names) if images.labels else [],
+        "notes": list(source.notes),
     }
 
 

@@ -101,15 +101,37 @@ def test_complete_pictures_of_every_format_pass(tmp_path, form):
     )
 
 
-def test_a_wrong_byte_in_a_stream_is_found_when_it_is_read(tmp_path):
+def test_the_next_image_replaces_one_with_a_wrong_byte_in_a_stream(tmp_path, caplog):
     root = fill(tmp_path / "set", "a", "b")
-    (name,) = _damage(root, _wrong_byte, 5)
+    last = len(_source(root)) - 1
+    (name,) = _damage(root, _wrong_byte, last)
     assert f"1 image cannot be used: {name} (" in _refusal(_source(root))
     source = _source(root, resident_bytes=0)
     assert source.table is None
-    with pytest.raises(InputError, match=rf"1 image cannot be used: {name} \("):
-        source.read(np.array([4, 5, 6]))
-    source.read(np.array([4, 6]))
+    read = source.read(np.array([4, last, 5, last]))
+    # After the last image comes the first, of another class.
+    expected = source.read(np.array([4, 0, 5, 0]))
+    assert expected.labels[0] == 0 and source.class_names[-1] == "b"
+    jax.tree.map(np.testing.assert_array_equal, read, expected)
+    (line,) = caplog.messages
+    assert line.startswith(f"warning: {root}: 1 image cannot be used: {name} (")
+    assert line.endswith("; the next one takes its place")
+
+
+def test_a_stream_ends_where_too_many_cannot_be_used_or_a_file_is_gone(tmp_path, caplog):
+    root = fill(tmp_path / "set", "a", "b")
+    source = _source(root, resident_bytes=0)
+    assert source.table is None and len(source) >= 17
+    names = [_damage(root, _wrong_byte, index)[0] for index in range(16)]
+    with pytest.raises(InputError, match=rf"1 image cannot be used: {names[0]} \("):
+        source.read(np.array([0]))
+    # Ten are named, and one line counts no more.
+    assert len(caplog.messages) == 11
+    source.read(np.array([1, 2]))
+    assert len(caplog.messages) == 11
+    (root / source.names[16]).unlink()
+    with pytest.raises(InputError, match=r"1 image cannot be used: .* \(.*No such file"):
+        source.read(np.array([16]))
 
 
 def test_a_wrong_byte_in_an_archive_is_found_at_once(tmp_path):

@@ -142,7 +142,7 @@ def test_consecutive_steps_are_read_once_each_and_ahead():
     assert batches(broken + 1).images.item() == order[broken + 1]
 
 
-def test_a_damaged_file_is_one_line_from_a_worker_process(tmp_path):
+def test_damaged_files_are_lines_from_a_worker_process(tmp_path, capfd):
     for index in range(30):
         Image.fromarray(_pixels(0, index)).save(tmp_path / f"{index}.png")
         content = bytearray((tmp_path / f"{index}.png").read_bytes())
@@ -155,6 +155,9 @@ def test_a_damaged_file_is_one_line_from_a_worker_process(tmp_path):
     ) as caught:
         streamed(0)
     assert "\n" not in str(caught.value)
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "cannot be used" in line]
+    assert len(warnings) == 11
+    assert all(line.startswith(f"gaxn: warning: {tmp_path}: ") for line in warnings)
 
 
 # ---------------------------------------------------------------- rows of each process

@@ -98,6 +98,28 @@ def test_the_protocol_is_printed_and_written(capsys, sets, tmp_path):
     assert document["timing"]["images_per_second"] > 0
 
 
+def test_what_was_decided_about_folders_is_printed_and_can_be_said_otherwise(capsys, tmp_path):
+    for number, name in enumerate(("train/a", "train/b", "test/a", "test/b", "notes")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        shade = np.full((4, 4, 3), 40 * number, np.uint8)
+        Image.fromarray(shade).save(tmp_path / "set" / name / "0.png")
+    argv = ["gaxn.evaluation", str(tmp_path / "set"), "--features", "pixels"]
+    written = ["--write", str(tmp_path / "set.npz"), "--metrics", "frechet"]
+    line = _refused(capsys, *argv[1:], *written)
+    assert "split_by must be folders" in line and "notes is beside them" in line
+    assert main([*argv, *written, "--split_by", "folders"]) == 0
+    first, *notes = capsys.readouterr().out.splitlines()
+    assert first.endswith("set.npz: 4 images, frechet")
+    assert notes == ["  the splits are the folders train and test", "  notes is left out (1 image)"]
+    shutil.rmtree(tmp_path / "set" / "notes")
+    out = tmp_path / "out.json"
+    argv.insert(1, argv[1])
+    assert main([*argv, "--metrics", "frechet", "--json", str(out)]) == 0
+    facts = json.loads(out.read_text())["protocol"]["set"]
+    assert facts["count"] == 4
+    assert facts["notes"] == ["the splits are the folders train and test"]
+
+
 def test_statistics_replace_the_set_that_they_were_written_from(capsys, sets, tmp_path):
     metrics = "--metrics", "frechet", "precision_recall"
     path = tmp_path / "reference.npz"
