@@ -1,8 +1,9 @@
-"""The examples of docs/extending.md: what they compute, how long they are, and their commands."""
+"""The examples: what they compute, how long they are, and their commands."""
 
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from networks import draw_variables
-from scipy import optimize, stats
+from PIL import Image
+from scipy import optimize, special, stats
 from scipy.spatial.distance import cdist, pdist
 
 from gaxn.config import instantiate, resolve
@@ -22,18 +24,23 @@ from gaxn.evaluation.image_sets import evaluate_sets
 from gaxn.features import pixels
 from gaxn.gans.gan import GAN
 from gaxn.main import main
+from gaxn.objectives import losses
 from gaxn.objectives.losses import wasserstein
 from gaxn.objectives.objective import make_objective
-from gaxn.types import Batch
+from gaxn.types import Batch, InputError
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "examples" / "extending"
+EXAMPLES = ROOT / "examples"
+FOLDER = EXAMPLES / "extending"
 FILES = sorted(path.name for path in FOLDER.glob("*.py"))
 TWO_FILES = {"info_gan.py", "info_gan_shapes.py"}
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"(?ms)^```(\w*)\n(.*?)^```$", PAGE)
 COMMANDS = [text.replace("\\\n", " ") for _, text in BLOCKS if "-m gaxn.main" in text]
+
+RATE = 0.1
+"""Learning rate of the Dirac-GAN."""
 
 BRIEF = ["--config.num_train_steps=2", "--config.run.log_every=1"]
 
@@ -42,6 +49,7 @@ BRIEF = ["--config.num_train_steps=2", "--config.run.log_every=1"]
 def python_path():
     """Puts the examples where PYTHONPATH puts them in the commands."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)
         patch.syspath_prepend(FOLDER)
         yield
 
@@ -74,6 +82,11 @@ def _overrides(*examples):
 
 def _last_line(workdir):
     return json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def _first_loss(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return next(line["d/loss"] for line in lines if "d/loss" in line)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -297,6 +310,100 @@ def test_the_information_of_an_info_gan_is_known_for_known_encoders(
     np.testing.assert_allclose(loss(gan_class.generator_loss)[0] - of_gan, 3 * value, atol=1e-5)
     assert list(gan.losses()) == ["discriminator", "generator", "encoder"]
     assert gan.losses()["generator"] is not GAN.generator_loss
+
+
+def test_the_other_scripts_are_short():
+    lines = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
+    assert lines.keys() == {"custom_loss.py", "dirac_gan.py"}
+    assert all(count < 60 for count in lines.values()), lines
+
+
+def _points(method, loss=losses.minimax):
+    """Returns (theta, psi) of the Dirac-GAN before each step of one of its methods, [500, 2]."""
+    arguments = _part("dirac_gan:METHODS")[method]
+    path = _part("dirac_gan:trajectory")(*arguments, loss=loss, rate=RATE, steps=500)
+    return np.stack(path, axis=1)
+
+
+@pytest.mark.usefixtures("float64")
+def test_simultaneous_descent_leaves_the_equilibrium_of_the_dirac_gan():
+    points = _points("simultaneous")
+    np.testing.assert_array_equal(points[0], (1, 1))
+    # The gradient has the length s(psi theta) |(theta, psi)|, and is orthogonal to the point.
+    slope, distance = special.expit(points.prod(axis=1)), np.hypot(*points.T)
+    growth = np.sqrt(1 + (RATE * slope[:-1]) ** 2)
+    np.testing.assert_allclose(distance[1:] / distance[:-1], growth, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_alternating_descent_goes_round_the_equilibrium_of_the_dirac_gan():
+    points = _points("alternating")
+    distance, angle = np.hypot(*points.T), np.unwrap(np.arctan2(*points.T))
+    assert distance.min() > 0.97 * distance[0] and distance.max() < 1.01 * distance[0]
+    assert angle[-1] - angle[0] > 3 * 2 * np.pi
+    # With a linear loss, a step is two shears, and stays on an ellipse.
+    theta, psi = _points("alternating", loss=wasserstein).T
+    np.testing.assert_allclose(theta**2 + psi**2 - RATE * theta * psi, 2 - RATE, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("method", "damping"),
+    [("simultaneous, R1", (0, 0.3)), ("consensus", (1 / 4, 1 / 4))],
+    ids=["r1", "consensus"],
+)
+def test_regularized_descent_converges_on_the_dirac_gan(method, damping):
+    points = _points(method)
+    # Near the equilibrium s = 1/2: R1 is 0.3 / 2 psi^2, and |v|^2 / 2 is |(theta, psi)|^2 / 8.
+    step = np.eye(2) + RATE * (np.array([[0, 0.5], [-0.5, 0]]) - np.diag(damping))
+    np.testing.assert_allclose(points[-1], step @ points[-2], rtol=1e-6)
+    factor = np.abs(np.linalg.eigvals(step)).max()
+    assert factor < 1
+    assert np.linalg.norm(points[-1]) < 2 * factor**499 * np.linalg.norm(points[0])
+
+
+def test_the_paths_of_the_dirac_gan_are_drawn(tmp_path, monkeypatch):
+    path = tmp_path / "paths.png"
+    monkeypatch.setattr(sys, "argv", ["dirac_gan.py", f"--output={path}"])
+    runpy.run_path(str(EXAMPLES / "dirac_gan.py"), run_name="__main__")
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    height, width, _ = pixels.shape
+    assert width > 3 * height
+    blue = (pixels[..., 2] - pixels[..., 0] > 100).sum(axis=0)
+    panels = [part.sum() for part in np.array_split(blue, 4)]
+    # The longest path is the one that leaves; the shortest, that of consensus optimization.
+    assert panels == sorted(panels, reverse=True) and panels[-1] > 50
+
+
+def test_the_tempered_loss_lies_between_known_losses():
+    logits = jnp.array([-3.0, 0.5, 2.0]), jnp.array([1.0, -0.25, 4.0])
+    real, fake = logits
+    tempered = _part("custom_loss:tempered")
+    for side in ("discriminator", "generator"):
+        usual = getattr(losses.non_saturating(), side)(*logits)
+        np.testing.assert_allclose(getattr(tempered(), side)(*logits), usual, rtol=1e-6)
+    cold, warm = tempered(1e-3), tempered(1e4)
+    np.testing.assert_allclose(
+        cold.discriminator(*logits), nn.relu(-real) + nn.relu(fake), atol=1e-5
+    )
+    slopes = [jax.vmap(jax.grad(warm.discriminator, side))(*logits) for side in (0, 1)]
+    np.testing.assert_allclose(slopes, [[-0.5] * 3, [0.5] * 3], rtol=1e-3)
+    with pytest.raises(InputError, match=r"temperature must be above 0, got 0\.0"):
+        tempered(0.0)
+
+
+@pytest.mark.slow
+def test_a_loss_is_scored_against_the_usual_one(tmp_path, monkeypatch, capsys):
+    arguments = [f"--config={ROOT / 'configs' / 'ring.py'}:tiny", f"--workdir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["custom_loss.py", *arguments])
+    runpy.run_path(str(EXAMPLES / "custom_loss.py"), run_name="__main__")
+    row = r"(?m)^(usual|tempered): (\w+) -?\d+\.\d+ \+- \d+\.\d+$"
+    printed = re.findall(row, capsys.readouterr().out)
+    assert len(printed) == len(set(printed)) == 6
+    usual, tempered = (_first_loss(tmp_path / name) for name in ("usual", "tempered"))
+    # Of logits near 0, 2 log 2 times the temperature.
+    np.testing.assert_allclose([usual, tempered], 2 * np.log(2) * np.array([1, 5]), rtol=1e-2)
 
 
 @pytest.mark.slow
