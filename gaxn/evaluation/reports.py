@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ import numpy as np
 from gaxn.distributed import multihost
 from gaxn.evaluation import diagnostics, figures
 from gaxn.evaluation.evaluators import Evaluator
-from gaxn.evaluation.sampling import balanced_labels
 from gaxn.evaluation.translation import DIRECTIONS
 from gaxn.experiment import Experiment
-from gaxn.io import files, plots, provenance
+from gaxn.io import files, plots, progress, provenance
 from gaxn.io.plots import Picture
+from gaxn.io.writers import NO_WRITERS, Writer
 from gaxn.metrics.statistics.standard_errors import standard_error
 from gaxn.training.state import TrainState, steps_done
-from gaxn.types import Report, check
+from gaxn.types import Report
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,13 @@ ATTENTION_CURVES = {
     "distance": "mean distance of its weights, in sides of the image",
 }
 
-SAMPLES_PER_BATCH = 100
-
 NO_FIGURES = (
     "no figures: the images have no classes, so there is no classifier to compare them by; "
     "config.evaluation.inception gives FID"
 )
+
+MAX_POINTS = 2_000
+"""Points of a curve that is drawn during training; a second at most."""
 
 _DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "density", "coverage")
 
@@ -60,7 +61,13 @@ CURVES_OF_EVALUATIONS = {
 """Figures with a curve over training, by part of the evaluation."""
 
 
-def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by: str = "") -> None:
+def evaluate(
+    experiment: Experiment,
+    workdir: Path,
+    state: TrainState,
+    chosen_by: str = "",
+    writers: Writer = NO_WRITERS,
+) -> None:
     """Runs every evaluator; writes evaluation.json, a line of evaluations.jsonl and pictures.
 
     Args:
@@ -68,12 +75,14 @@ def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by
         workdir: its directory.
         state: the evaluated state, on the host.
         chosen_by: the figure by which the state was chosen among others, if any.
+        writers: where the figures go besides files.
     """
     evaluators = experiment.evaluation.evaluators()
-    document, pictures = _run_evaluators(experiment, evaluators, state, chosen_by)
+    document, pictures = measure(experiment, evaluators, state, chosen_by)
     document |= {"cost": experiment.cost(), "measured_by": provenance.record()}
     files.append_line(workdir / "evaluations.jsonl", document)
     files.write_json(workdir / "evaluation.json", document)
+    writers.scalars(document["step"], _figures_by_name(document))
     for name, draw in pictures.items():
         _draw(workdir / f"{name}.png", draw)
     if multihost.is_first():
@@ -85,7 +94,11 @@ def evaluate(experiment: Experiment, workdir: Path, state: TrainState, chosen_by
 
 
 def evaluate_interim(
-    experiment: Experiment, workdir: Path, state: TrainState, keep: Callable[[], None]
+    experiment: Experiment,
+    workdir: Path,
+    state: TrainState,
+    keep: Callable[[], None],
+    writers: Writer = NO_WRITERS,
 ) -> None:
     """Runs the interim evaluation; writes a line of evaluations.jsonl.
 
@@ -93,24 +106,41 @@ def evaluate_interim(
         experiment, workdir, state: as for `evaluate`.
         keep: called before the line is written, if the figure of `config.evaluation.best` is
             better than all earlier ones under this protocol.
+        writers: where the figures go besides files.
     """
     plan = experiment.evaluation
-    document, _ = _run_evaluators(experiment, plan.interim_evaluators(), state, "")
+    document, _ = measure(experiment, plan.interim_evaluators(), state)
     document["interim"] = True
     value = plan.figure(document)
     lines = files.read_lines(workdir / "evaluations.jsonl")
     if value is not None and plan.is_best(value, plan.earlier_figures(document, lines)):
         keep()
     files.append_line(workdir / "evaluations.jsonl", document)
+    writers.scalars(document["step"], _figures_by_name(document))
     text = "none" if value is None else f"{value:.4f}"
-    print(f"step {steps_done(state)}: {plan.best.partition(' ')[2]} {text}", flush=True)
+    progress.write(f"step {steps_done(state)}: {plan.best.partition(' ')[2]} {text}")
 
 
-def _run_evaluators(
+def _figures_by_name(document: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the figures of all parts of an evaluation, as "evaluation/part/figure".
+
+    Those of an interim evaluation, often by another protocol, are "interim/part/figure".
+    """
+    kind = "interim" if document.get("interim") else "evaluation"
+    return {
+        f"{kind}/{name}/{figure}": value
+        for name, part in document.items()
+        if isinstance(part, Mapping) and "figures" in part
+        for figure, value in part["figures"].items()
+        if value is not None
+    }
+
+
+def measure(
     experiment: Experiment,
     evaluators: Mapping[str, Evaluator],
     state: TrainState,
-    chosen_by: str,
+    chosen_by: str = "",
 ) -> tuple[dict[str, Any], dict[str, Callable[[], Picture]]]:
     """Returns the document of an evaluation, and functions that draw its pictures, by path."""
     samplers = [
@@ -162,10 +192,12 @@ def is_evaluated(workdir: Path, step: int) -> bool:
     return path.exists() and files.read_json(path).get("step") == step
 
 
-def draw_samples(experiment: Experiment, workdir: Path, state: TrainState) -> None:
-    """Draws samples/step_XXXXXXXX.png, of the same latents through the whole run."""
+def draw_samples(experiment: Experiment, workdir: Path, state: TrainState) -> Picture:
+    """Draws samples/step_XXXXXXXX.png, of the same latents through the whole run; returns it."""
     path = workdir / "samples" / f"step_{steps_done(state):08d}.png"
-    files.write_png(path, experiment.draw_samples(experiment.sampler, state))
+    picture = experiment.draw_samples(experiment.sampler, state)
+    files.write_png(path, picture)
+    return picture
 
 
 def _draw(
@@ -176,25 +208,6 @@ def _draw(
         write(path, draw())
     except Exception as error:  # noqa: BLE001
         log.warning("warning: %s cannot be drawn (%s)", path, error)
-
-
-def write_samples(experiment: Experiment, state: TrainState, count: int, output: Path) -> None:
-    """Writes samples of `config.evaluation` as output/000000.png and so on.
-
-    Raises:
-        InputError: the samples are points or two domains, or the folder cannot be written.
-    """
-    shape = experiment.train.image_shape
-    check("--count", count, len(shape) == 3, "left out, as the samples are no single images")
-    files.check_writable(output / "000000.png", "--output")
-    sampler = experiment.evaluation.sampler(state)
-    classes = len(experiment.train.class_names) if experiment.settings.conditional else 0
-    for first in range(0, count, SAMPLES_PER_BATCH):
-        # Batches of one size compile one program.
-        indices = np.arange(first, first + SAMPLES_PER_BATCH)
-        images = sampler.sample(indices, balanced_labels(indices, classes))
-        for index, image in zip(indices[: count - first], images, strict=False):
-            files.write_png(output / f"{index:06d}.png", plots.to_rgb(image))
 
 
 def draw_evaluations(workdir: Path) -> None:
@@ -225,24 +238,42 @@ def draw_evaluations(workdir: Path) -> None:
         _draw(workdir / "evaluations.png", lambda: plots.curves(history, panels))
 
 
+def draw_curves(workdir: Path) -> None:
+    """Draws curves.png and evaluations.png of a run that goes on, at most `MAX_POINTS` a curve."""
+    _draw_scalars(workdir / "curves.png", _read_history(workdir, MAX_POINTS), CURVES)
+    draw_evaluations(workdir)
+
+
+def _read_history(workdir: Path, count: int) -> list[dict[str, float]]:
+    """Returns the records of metrics.jsonl; of more than `count`, every n-th and the last."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    stride = max(1, -(-len(lines) // count))
+    return [json.loads(line) for line in lines[(len(lines) - 1) % stride :: stride]]
+
+
 def draw_training(workdir: Path) -> None:
     """Draws curves.png and samples.gif, and attention/training.png, of all that was logged."""
     history = files.read_lines(workdir / "metrics.jsonl")
-    known = dict.fromkeys(name for line in history for name in line)
-    panels = _panels_with_data(CURVES, known)
-    _draw(workdir / "curves.png", lambda: plots.curves(history, panels))
+    _draw_scalars(workdir / "curves.png", history, CURVES)
     paths = sorted((workdir / "samples").glob("step_*.png"))
     _draw(workdir / "samples.gif", lambda: list(map(files.read_png, paths)), files.write_gif)
     names = {
-        title: [name for name in known if name.startswith(f"{diagnostics.PREFIX}{kind}/")]
+        title: [name for name in _names(history) if name.startswith(f"{diagnostics.PREFIX}{kind}/")]
         for kind, title in ATTENTION_CURVES.items()
     }
-    if attention := _panels_with_data(names, known):
-        path = workdir / "attention" / "training.png"
-        _draw(path, lambda: plots.curves(history, attention))
+    _draw_scalars(workdir / "attention" / "training.png", history, names)
 
 
-def _panels_with_data(
-    panels: Mapping[str, Sequence[str]], known: Iterable[str]
-) -> dict[str, Sequence[str]]:
-    return {title: names for title, names in panels.items() if not set(known).isdisjoint(names)}
+def _draw_scalars(
+    path: Path, history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]]
+) -> None:
+    """Draws the panels that have data, if any has."""
+    known = _names(history)
+    panels = {title: names for title, names in panels.items() if not known.isdisjoint(names)}
+    if panels:
+        _draw(path, lambda: plots.curves(history, panels))
+
+
+def _names(history: Sequence[Mapping[str, float]]) -> KeysView[str]:
+    """Returns the names of all scalars, in the order of their first appearance."""
+    return dict.fromkeys(name for line in history for name in line).keys()

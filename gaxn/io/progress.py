@@ -6,10 +6,15 @@ import time
 from collections.abc import Iterator, Mapping
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from gaxn.distributed import multihost
 
 
 class Progress:
-    """A progress bar with the speed and the time left.
+    """A progress bar with the losses, the speed and the time left.
+
+    While it is shown, warnings appear above it; print lines by `write`.
 
     Args:
         first: steps that were done before.
@@ -20,8 +25,12 @@ class Progress:
     def __init__(self, first: int, steps: int, batch: int):
         self._steps, self._batch = steps, batch
         self._last_time, self._last_step = time.perf_counter(), first
-        terminal = sys.stderr.isatty()
-        self._bar = tqdm(initial=first, total=steps, unit="step", disable=not terminal)
+        is_shown = sys.stderr.isatty() and multihost.is_first()
+        options = {"unit": "step", "dynamic_ncols": True, "disable": not is_shown}
+        self._bar = tqdm(initial=first, total=steps, **options)
+        self._contexts = contextlib.ExitStack()
+        if is_shown:
+            self._contexts.enter_context(logging_redirect_tqdm())
 
     def update(self, step: int) -> None:
         """Moves the bar to a step."""
@@ -49,7 +58,15 @@ class Progress:
         started = time.perf_counter()
         yield
         self._last_time += time.perf_counter() - started
+        self._bar.unpause()
 
     def close(self) -> None:
         """Ends the bar; what it shows stays."""
         self._bar.close()
+        self._contexts.close()
+
+
+def write(line: str) -> None:
+    """Prints a line, above the bar if one is shown."""
+    tqdm.write(line)
+    sys.stdout.flush()

@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from gaxn.config import check_part, resolve
 from gaxn.distributed import multihost
 from gaxn.distributed.watchdog import Watchdog
 from gaxn.evaluation import diagnostics, reports
 from gaxn.experiment import Experiment
 from gaxn.io import files, run_directory
 from gaxn.io.checkpoints import Checkpoints
+from gaxn.io.plots import Picture
 from gaxn.io.progress import Progress
+from gaxn.io.writers import NO_WRITERS, JsonLines, Maker, Writer, Writers
 from gaxn.training.state import TrainState, steps_done
 from gaxn.types import InputError, Scalars
 
@@ -65,6 +68,24 @@ class Signals:
             self.received = signal.Signals(number)
 
 
+def make_writers(experiment: Experiment, workdir: Path) -> Writers:
+    """Returns the writers of `config.run.writers`, not yet open; none but in the first process.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    field = "config.run.writers"
+
+    def checked(make: Maker) -> Maker:
+        return lambda *arguments: check_part(make(*arguments), Writer, field)
+
+    makers = {
+        name: checked(resolve("io.writers", name, field, returns=Writer))
+        for name in experiment.run.writers
+    }
+    return Writers(makers if multihost.is_first() else {}, workdir, experiment.name)
+
+
 def train(
     experiment: Experiment,
     workdir: Path,
@@ -73,6 +94,7 @@ def train(
     best: Checkpoints | None,
     signals: Signals,
     watchdog: Watchdog,
+    writers: Writers = NO_WRITERS,
 ) -> TrainState:
     """Trains for the steps that remain, or until a signal comes.
 
@@ -84,6 +106,7 @@ def train(
         best: where the best state is saved, if there are interim evaluations.
         signals: asked after every step.
         watchdog: reset after every step.
+        writers: where scalars and pictures go besides files; opened here.
 
     Returns:
         The last state, on the host. Its save may still be running.
@@ -94,42 +117,45 @@ def train(
     parallelism, run = experiment.parallelism, experiment.run
     num_train_steps, every = experiment.settings.num_train_steps, experiment.evaluation.every
     done = steps_done(state)
-    scalars_log = _Log(experiment, workdir / "metrics.jsonl", done)
-    if done == 0 and multihost.is_first():
-        reports.draw_samples(experiment, workdir, state)
-        line = {"step": 0, **scalars_log.diagnose(state)}
-        files.append_line(workdir / "metrics.jsonl", line)
-    host_state, state = state, parallelism.place(state)
-    key = parallelism.place_key(experiment.key)
+    writers.open(done, experiment.config)
     run_directory.rewind(workdir / "evaluations.jsonl", done)
     if best is not None:
         best.rewind(done)
-    for step in range(done, num_train_steps):
-        state, scalars = experiment.compiled_step(state, experiment.batches(step), key)
-        done = step + 1
-        scalars_log.add(done, scalars)
-        watchdog.reset()
-        stops = signals.stop(done)
-        saves = stops or done == num_train_steps or done % run.checkpoint_every == 0
-        draws = done == num_train_steps or done % run.sample_every == 0
-        evaluates = best is not None and done % every == 0
-        if saves or draws or evaluates:
-            scalars_log.check()
-            with scalars_log.pause():
-                host_state = parallelism.to_host(state)
-                if draws and multihost.is_first():
-                    # Before the save: a run that is killed in between draws again.
-                    reports.draw_samples(experiment, workdir, host_state)
-                    scalars_log.add_diagnostics(scalars_log.diagnose(host_state))
-                if evaluates:
-                    keep = functools.partial(_save_best, done, host_state, checkpoints, best)
-                    reports.evaluate_interim(experiment, workdir, host_state, keep)
-            scalars_log.flush()
-        if saves:
-            checkpoints.save(done, host_state)
-        if stops:
-            break
-    scalars_log.close()
+    with _Log(experiment, workdir / "metrics.jsonl", done, writers) as scalars_log:
+        if done == 0 and multihost.is_first():
+            scalars_log.add_picture(0, reports.draw_samples(experiment, workdir, state))
+            scalars_log.write(0, scalars_log.diagnose(state))
+        host_state, state = state, parallelism.place(state)
+        key = parallelism.place_key(experiment.key)
+        for step in range(done, num_train_steps):
+            state, scalars = experiment.compiled_step(state, experiment.batches(step), key)
+            done = step + 1
+            scalars_log.add(done, scalars)
+            watchdog.reset()
+            stops = signals.stop(done)
+            saves = stops or done == num_train_steps or done % run.checkpoint_every == 0
+            draws = done == num_train_steps or done % run.sample_every == 0
+            evaluates = best is not None and done % every == 0
+            if saves or draws or evaluates:
+                scalars_log.check()
+                with scalars_log.pause():
+                    host_state = parallelism.to_host(state)
+                    if draws and multihost.is_first():
+                        # Before the save: a run that is killed in between draws again.
+                        picture = reports.draw_samples(experiment, workdir, host_state)
+                        scalars_log.add_picture(done, picture)
+                        scalars_log.add_diagnostics(scalars_log.diagnose(host_state))
+                    if evaluates:
+                        keep = functools.partial(_save_best, done, host_state, checkpoints, best)
+                        reports.evaluate_interim(experiment, workdir, host_state, keep, writers)
+                scalars_log.flush()
+            if saves:
+                checkpoints.save(done, host_state)
+            if draws and done < num_train_steps and multihost.is_first():
+                with scalars_log.pause():
+                    reports.draw_curves(workdir)
+            if stops:
+                break
     return host_state
 
 
@@ -141,13 +167,15 @@ def _save_best(step: int, state: TrainState, checkpoints: Checkpoints, best: Che
 
 
 class _Log:
-    """Scalars, read one step late so that the device never waits, and checked to be finite."""
+    """Scalars, read one step late so that the device never waits, and checked to be finite.
 
-    def __init__(self, experiment: Experiment, path: Path, first: int):
+    As a context it writes the rest at the end, unless an error ends it, and ends the progress bar.
+    """
+
+    def __init__(self, experiment: Experiment, path: Path, first: int, writers: Writer):
         # A run that starts anew diagnoses its first state again.
-        run_directory.rewind(path, first or -1)
+        self._writers = JsonLines(path, first or -1), writers
         self._experiment = experiment
-        self._path = path
         self._pending: deque[tuple[int, Scalars]] = deque()
         self._undefined: set[str] = set()
         settings = experiment.settings
@@ -157,11 +185,21 @@ class _Log:
         # Samples of an untrained generator are alike, which is no collapse.
         self._diagnosed = [line for line in lines if line["step"] and _has_diagnostics(line)]
 
+    def __enter__(self) -> "_Log":
+        return self
+
+    def __exit__(self, error: type | None, *_) -> None:
+        try:
+            if error is None:
+                self.flush()
+        finally:
+            self._progress.close()
+
     def add(self, step: int, scalars: Scalars) -> None:
         """Adds the scalars of a step; writes those of the step before."""
         self._pending.append((step, scalars))
         if len(self._pending) > 1:
-            self._write(*self._read(*self._pending.popleft()))
+            self._write_if_due(*self._read(*self._pending.popleft()))
 
     def check(self) -> None:
         """Raises an InputError if any scalar up to the last step is not finite."""
@@ -187,6 +225,11 @@ class _Log:
         for warning in diagnostics.warnings(self._diagnosed):
             log.warning(warning)
 
+    def add_picture(self, step: int, samples: Picture) -> None:
+        """Writes the picture of samples of a step."""
+        for writer in self._writers:
+            writer.picture(step, "samples", samples)
+
     def pause(self) -> AbstractContextManager:
         """Returns a context whose time does not count as training time."""
         return self._progress.pause()
@@ -195,12 +238,12 @@ class _Log:
         """Writes all that has not been written."""
         self.check()
         while self._pending:
-            self._write(*self._pending.popleft())
+            self._write_if_due(*self._pending.popleft())
 
-    def close(self) -> None:
-        """Writes the rest and ends the progress bar."""
-        self.flush()
-        self._progress.close()
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes scalars of a step at once."""
+        for writer in self._writers:
+            writer.scalars(step, values)
 
     def _read(self, step: int, scalars: Scalars) -> tuple[int, dict[str, float]]:
         if not all(isinstance(value, float) for value in scalars.values()):
@@ -215,14 +258,13 @@ class _Log:
         # Of several members, their mean.
         return step, {name: float(value.mean()) for name, value in values.items()}
 
-    def _write(self, step: int, values: Mapping[str, float]) -> None:
+    def _write_if_due(self, step: int, values: Mapping[str, float]) -> None:
         self._progress.update(step)
         is_last = step == self._experiment.settings.num_train_steps
         is_due = is_last or step % self._experiment.run.log_every == 0
         if is_due or _has_diagnostics(values):
             speed = self._progress.log(step, values)
-            line = {"step": step, **values, "images_per_second": round(speed, 1)}
-            files.append_line(self._path, line)
+            self.write(step, {**values, "images_per_second": round(speed, 1)})
 
 
 def _has_diagnostics(values: Mapping[str, float]) -> bool:
