@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from gaxn.distributed import multihost, watchdog
-from gaxn.evaluation import reports
+from gaxn.evaluation import generation, reports
+from gaxn.evaluation.description import describe
+from gaxn.evaluation.export import export_run
 from gaxn.evaluation.plan import ALL, BEST, LAST
 from gaxn.experiment import Experiment
 from gaxn.features import classifier
-from gaxn.io import files, provenance, run_directory
+from gaxn.io import files, provenance, run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.labs import LabRun
 from gaxn.objectives import schedules
 from gaxn.training import loop
 from gaxn.training.state import TrainState, steps_done
-from gaxn.types import InputError, check
+from gaxn.types import InputError, Sampler, check
 
 FREE_FIELDS = {
     "num_train_steps",
@@ -43,8 +46,11 @@ The content behind a path is compared by itself.
 
 CHECKPOINTS = "checkpoints"
 
-NEED_NO_DATA = {"sample", "interpolate"}
+NEED_NO_DATA = {"sample", "interpolate", "generate", "export", "translate"}
 """Modes for which it is enough to know the shapes and classes of images."""
+
+WRITE_ELSEWHERE = {"generate", "export"}
+"""Modes that write nothing into the directory of the run, so that it may be a shipped one."""
 
 STATUS = {signal.SIGTERM: 42, signal.SIGINT: 130}
 """Exit status of a run that a signal stopped, after it saved."""
@@ -125,27 +131,123 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
     return 0
 
 
-def sample(experiment: Experiment, workdir: Path, *, count: int = 0, output: Path = Path()) -> int:
-    """Draws sample.png, the sample grid of the last good checkpoint by `config.evaluation`.
-
-    Args:
-        experiment: the run.
-        workdir: its directory.
-        count: if above 0, that many samples are written instead, the same as in an evaluation;
-            with labels each class equally often.
-        output: the folder for them, 000000.png and so on.
-    """
+def sample(experiment: Experiment, workdir: Path) -> int:
+    """Draws sample.png, the sample grid of the last good checkpoint by `config.evaluation`."""
     state = restore_state(experiment, workdir, LAST)
-    if count or output != Path():
-        check("--count", count, count >= 1, "1 or more, with --output")
-        check("--output", str(output), output != Path(), "the path of a folder, with --count")
-        reports.write_samples(experiment, state, count, output)
-        print(f"{output}: {count} samples")
-        return 0
     picture = experiment.draw_samples(experiment.evaluation.sampler, state)
     files.write_png(workdir / "sample.png", picture)
     print(workdir / "sample.png")
     return 0
+
+
+def generate(
+    experiment: Experiment,
+    workdir: Path,
+    *,
+    output: Path,
+    count: int = 0,
+    seeds: str = "",
+    labels: str = "",
+    truncation: float = 0.0,
+    class_folders: bool = False,
+    real: int = 0,
+) -> int:
+    """Writes generated images, one of each seed, or of each seed and label.
+
+    Args:
+        experiment: the run.
+        workdir: its directory; the checkpoint is `config.evaluation.checkpoint`.
+        output: a folder, or FILE.npz or FILE.zip; nothing may be there yet.
+        count: the seeds are 0 to count - 1; 0 if `seeds` are given.
+        seeds: such as "0-63" or "1,4,9".
+        labels: such as "3", "0,1,2" or names of classes: every label for every seed; "" for one
+            label a seed, seed % classes.
+        truncation: bound of a latent's absolute values; 0 for that of `config.evaluation`.
+        class_folders: whether images are in a folder per class.
+        real: if above 0, `output` gets two folders, `generated` and `real`, the latter with so
+            many test images.
+    """
+    check_generates(experiment)
+    check("--count", count, count >= 0, "1 or more")
+    if bool(count) == bool(seeds):
+        given = "both" if count else "neither"
+        raise InputError(f"--mode generate takes either --count or --seeds, got {given}")
+    class_names = class_names_of(experiment)
+    requests = generation.make_requests(
+        generation.parse_seeds(seeds) if seeds else np.arange(count),
+        generation.find_labels(labels.split(","), class_names) if labels else None,
+        len(class_names),
+    )
+    generation.check_output(output)
+    target = output
+    if real:
+        is_folder = output.suffix not in generation.ARCHIVES
+        check("--output", str(output), is_folder, "a folder with --real")
+        generation.check_real(experiment.test, real)
+        target = output / "generated"
+    which = experiment.evaluation.checkpoint
+    check("config.evaluation.checkpoint", which, which != ALL, "one checkpoint for --mode generate")
+    sampler = make_sampler(experiment, restore_state(experiment, workdir, which), truncation)
+    generation.write(target, sampler, requests, class_names, class_folders)
+    if real:
+        generation.write_real(output / "real", experiment.test, real)
+    print(f"{target}: {len(requests.seeds):,} images")
+    return 0
+
+
+def export(experiment: Experiment, workdir: Path, *, output: Path) -> int:
+    """Writes the networks for other programs, a program without gaxn, a card and samples.
+
+    Args:
+        experiment: the run.
+        workdir: its directory; the checkpoint is `config.evaluation.checkpoint`.
+        output: a folder, new or empty.
+    """
+    which = experiment.evaluation.checkpoint
+    check("config.evaluation.checkpoint", which, which != ALL, "one checkpoint for --mode export")
+    state = restore_state(experiment, workdir, which)
+    print(*export_run(experiment, state, output, _evaluation_of(workdir)), sep="\n")
+    return 0
+
+
+def _evaluation_of(workdir: Path) -> dict[str, Any] | None:
+    """Returns the last evaluation of a run, or that on the card of a shipped one."""
+    if shipped.is_shipped(workdir):
+        card = shipped.read_card(str(workdir))
+        return {"step": card["step"], **card["evaluation"]}
+    path = workdir / "evaluation.json"
+    return files.read_json(path) if path.exists() else None
+
+
+def describe_run(run: Experiment | LabRun, workdir: Path) -> int:
+    """Prints what a config would do; writes nothing."""
+    if multihost.is_first():
+        print(describe(run))
+    return 0
+
+
+def check_generates(experiment: Experiment) -> None:
+    """Raises an InputError unless a run generates single images from latents."""
+    shape = experiment.train.image_shape
+    name = experiment.settings.gan["name"]
+    valid, expected = len(shape) == 3, "of single images, not of points or two domains"
+    check("the data", f"{name} of shape {list(shape)}", valid, expected)
+
+
+def class_names_of(experiment: Experiment) -> tuple[str, ...]:
+    """Returns the classes by label, of a conditional run; () of an unconditional one."""
+    return tuple(experiment.train.class_names) if experiment.settings.conditional else ()
+
+
+def make_sampler(
+    experiment: Experiment, state: TrainState, truncation: float = 0.0, member: int = 0
+) -> Sampler:
+    """Returns the sampler of a state by `config.evaluation`, perhaps with another truncation."""
+    options = experiment.evaluation.sampling
+    check("truncation", truncation, truncation >= 0, "above 0, or 0 for that of the config")
+    if truncation:
+        options = options._replace(truncation=truncation)
+    return experiment.make_sampler(options)(state, member)
 
 
 def train_classifier(experiment: Experiment, workdir: Path) -> int:
@@ -186,6 +288,9 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
     "train": train,
     "evaluate": evaluate,
     "sample": sample,
+    "generate": generate,
+    "export": export,
+    "describe": describe_run,
     "classifier": train_classifier,
 }
 """Commands of every GAN: (run, directory) -> exit status. Its hooks may add others."""
@@ -206,7 +311,7 @@ def start(
         InputError: the run has no such command, or the command no such option, or it lacks one.
     """
     if isinstance(run, LabRun):
-        commands, further = {"train": run_lab}, {}
+        commands, further = {"train": run_lab, "describe": describe_run}, {}
     else:
         commands, further = COMMANDS, run.commands
     known = ", ".join([*commands, *further, "compare"])
@@ -220,13 +325,22 @@ def start(
     return command(run.evaluation.sampler(state), workdir, **arguments)
 
 
-def data_record(mode: str, workdir: Path) -> dict[str, Any] | None:
-    """Returns the description of a run's data, if a mode needs no more; None to read them."""
-    if mode not in NEED_NO_DATA or not (workdir / "config.json").exists():
+def data_record(mode: str, workdir: Path, options: Mapping[str, str] = {}) -> dict[str, Any] | None:
+    """Returns the description of a run's data, if a mode needs no more; None to read them.
+
+    Raises:
+        InputError: the run is a shipped one, and the mode writes into its directory.
+    """
+    is_shipped = shipped.is_shipped(workdir)
+    valid = not is_shipped or mode == "train" or mode in WRITE_ELSEWHERE
+    check("--workdir", str(workdir), valid, f"the directory of a run with --mode {mode}")
+    has_record = (workdir / "config.json").exists() or is_shipped
+    if mode not in NEED_NO_DATA or "real" in options or not has_record:
         return None
     record = run_directory.read_run_record(workdir).get("data")
-    is_image = record is not None and len(record["image_shape"]) == 3
-    return record if is_image else None
+    # Points are drawn from their index alone; a run without a record of domains is of an older day.
+    is_enough = record is not None and (len(record["image_shape"]) == 3 or "domains" in record)
+    return record if is_enough else None
 
 
 def parse_options(command: Callable, mode: str, options: Mapping[str, str]) -> dict[str, Any]:
@@ -267,6 +381,8 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
     run_directory.check_same_config(workdir, experiment.config, free_fields(experiment, workdir))
     accepts = experiment.run.accept_new_data
     run_directory.check_same_data(workdir, experiment.data_record, accepts)
+    if shipped.is_shipped(workdir):
+        return _restore_shipped(experiment, str(workdir))
     step = int(which) if which.isdecimal() else None
     if which == BEST and not (workdir / BEST).is_dir():
         raise InputError(
@@ -286,6 +402,17 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
         expected = f"a step of {workdir}: {', '.join(map(str, steps))}"
         check("config.evaluation.checkpoint", which, False, expected)
     raise InputError(f"--workdir {workdir} has no checkpoint; train first")
+
+
+def _restore_shipped(experiment: Experiment, name: str) -> TrainState:
+    """Returns the state of a shipped run, with the moving average as the generator's weights."""
+    networks = shipped.read_networks(shipped.FOLDER / f"{name}.safetensors")
+    params = networks.pop("params")
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _state_spec(experiment))
+    step = np.full_like(zeros.step, shipped.read_card(name)["step"])
+    return zeros.replace(
+        step=step, params=params, ema=params["generator"], collections=zeros.collections | networks
+    )
 
 
 def _state_spec(experiment: Experiment) -> TrainState:

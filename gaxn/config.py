@@ -53,18 +53,26 @@ USAGE = (
 COMPARE_USAGE = f"python -m gaxn.main --mode {COMPARE} RUN RUN [RUN ...] [--workdir DIR]"
 
 HELP = """\
---config   a config file; :VARIANT is one of its smaller or larger forms, such as :tiny
+--config   a config file, or the name of one of gaxn's; :VARIANT is one of its smaller or larger
+           forms, such as :tiny
 --workdir  the directory of the run; default: runs/NAME, or runs/compare
---mode     train (the default), evaluate, sample, classifier, interpolate (from latents) or
-           translate (between domains); or compare
+--mode     train (the default), evaluate, sample, generate, export, describe, classifier,
+           interpolate (from latents) or translate (between domains); or compare
 --coordinator HOST:PORT, --processes N, --process I  this is process I of N, if no scheduler
            (Slurm, Open MPI, Kubernetes, a TPU pod) says so
 --config.FIELD=VALUE  sets a field of the config
 --nocompilation_cache  compiles every program again; by default they are kept in GAXN_CACHE/xla
 
---mode sample takes also
---count    how many samples are written as single images, instead of a grid
---output   the folder for them, 000000.png and so on
+--mode generate takes also
+--count      seeds 0 to N - 1; or --seeds, such as 0-63 or 1,4,9
+--labels     such as 3, or 0,1,2, or names of classes: every label for every seed
+--truncation bound of a latent's absolute values, such as 0.7
+--output     a folder of SEED.png or SEED_LABEL.png, or FILE.zip, or FILE.npz (arr_0, labels)
+--class_folders  a folder per class
+--real N     two folders, generated and real, the latter with N test images
+
+--mode export takes also
+--output     a folder for networks, a program without gaxn, a card and samples
 
 --mode translate takes also
 --input      an image, or a folder or a .zip of images
@@ -74,7 +82,11 @@ HELP = """\
              blended) or resize (the shorter side to that size, first)
 --cycle      also NAME_cycle.png: the image, its translation, and the way back
 
-Images from elsewhere: python -m gaxn.evaluation --help"""
+--workdir of generate and export may be a run that is shipped, such as attn_cgan_mnist.
+Images from elsewhere: gaxn evaluate --help (python -m gaxn.evaluation --help)"""
+
+CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+"""Where configs come with gaxn: in an installation, and in a clone."""
 
 FLAGS = ("config", "workdir", "mode", "coordinator", "processes", "process")
 SWITCHES = {"compilation_cache": True, "nocompilation_cache": False}
@@ -344,9 +356,11 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
     if words:
         raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
     if "config" not in given and mode != TRAIN and "workdir" in given:
-        name, config = _read_config(Path(given["workdir"]))
+        name, config = read_config(Path(given["workdir"]))
     else:
-        name, config = _load_config(given.get("config", ""))
+        if not given.get("config"):
+            raise InputError(f"--config is missing; usage: {USAGE}")
+        name, config = load_config(given["config"])
     for path, text in overrides.items():
         _override(config, path, text, defaults_of)
     return Arguments(
@@ -397,28 +411,32 @@ def _integer(flag: str, text: str) -> int:
     return int(text)
 
 
-def _read_config(workdir: Path) -> tuple[str, ConfigDict]:
+def read_config(workdir: Path) -> tuple[str, ConfigDict]:
     """Returns the name and the config of the run in a directory."""
     record = run_directory.read_run_record(workdir)
-    return record.get("name", workdir.resolve().name), ConfigDict(_as_tuples(record["config"]))
+    return record.get("name", workdir.resolve().name), ConfigDict(as_tuples(record["config"]))
 
 
-def _as_tuples(value: Any) -> Any:
+def as_tuples(value: Any) -> Any:
     """Returns a value from JSON with tuples for lists."""
     if isinstance(value, dict):
-        return {name: _as_tuples(item) for name, item in value.items()}
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+        return {name: as_tuples(item) for name, item in value.items()}
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
-def _load_config(path: str) -> tuple[str, ConfigDict]:
-    """Returns the name and the config of a config file, "FILE.py" or "FILE.py:VARIANT"."""
-    if not path:
-        raise InputError(f"--config is missing; usage: {USAGE}")
-    file = Path(re.sub(r":[^:/]*$", "", path))
-    if not file.is_file():
-        raise InputError(f"--config must be the path of a config file, got {str(file)!r}")
+def load_config(path: str) -> tuple[str, ConfigDict]:
+    """Returns the name and the config of a config file.
+
+    Args:
+        path: "FILE.py" or "NAME", a config that comes with gaxn; ":VARIANT" after it.
+
+    Raises:
+        InputError: there is no such file or variant, or the file fails.
+    """
+    place, _, variant = re.fullmatch(r"(.*?)(:([^:/]*))?", path, re.DOTALL).groups(default="")
+    file = _find_config_file(place)
     values = flags.FlagValues()
-    argv = ["gaxn", f"--config={path}"]
+    argv = ["gaxn", f"--config={file}:{variant}" if variant else f"--config={file}"]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     # A config file may import another beside it; a later one of another folder, its own.
     folder, loaded = str(file.resolve().parent), set(sys.modules)
@@ -440,14 +458,72 @@ def _load_config(path: str) -> tuple[str, ConfigDict]:
     return file.stem, config
 
 
+def _find_config_file(place: str) -> Path:
+    """Returns the path of a config file; one that comes with gaxn may be given by its name."""
+    file = Path(place)
+    if file.is_file():
+        return file
+    shipped = {
+        path.stem: path
+        for folder in CONFIG_FOLDERS
+        for path in sorted(folder.glob("*.py"))
+        if path.stem not in ("__init__", "common")
+    }
+    is_name = file.parent.name in ("", "configs") and not file.is_absolute()
+    if is_name and file.name.removesuffix(".py") in shipped:
+        return shipped[file.name.removesuffix(".py")]
+    known = nearest(file.stem, shipped)
+    expected = f"the path of a config file, or one of {known}"
+    check("--config", place, False, expected)
+
+
+def set_field(config: ConfigDict, path: str, value: Any, defaults_of: DefaultsOf) -> None:
+    """Sets a field of a config, such as "optimizers.generator.learning_rate", to a value.
+
+    Raises:
+        InputError: there is no such field, or it has another type.
+    """
+    section, last = _find_section(config, path, defaults_of)
+    if isinstance(value, Mapping):
+        value = ConfigDict(as_tuples(dict(value)))
+        with section.ignore_type():
+            section[last] = value
+        return
+    if _switches_schedule(section, last, value):
+        return
+    try:
+        section[last] = tuple(value) if isinstance(value, list) else value
+    except TypeError:
+        expected = f"a value of type {type(section[last]).__name__}"
+        check(f"config.{path}", value, False, expected)
+
+
 def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf) -> None:
-    """Sets a field to a value in the type that it has."""
+    """Sets a field to the value of a text, in the type that the field has."""
+    section, last = _find_section(config, path, defaults_of)
+    with contextlib.suppress(ValueError, SyntaxError):
+        if _switches_schedule(section, last, ast.literal_eval(text)):
+            return
+    values = flags.FlagValues()
+    argv = ["gaxn", f"--value.{last}={text}"]
+    # Locked, the config would take no further optional field.
+    config_flags.DEFINE_config_dict(
+        "value", section, lock_config=False, flag_values=values, sys_argv=argv
+    )
+    try:
+        values(argv)
+    except (flags.Error, TypeError, ValueError):
+        expected = f"a value of type {type(section[last]).__name__}"
+        raise InputError(f"config.{path} must be {expected}, got {text!r}") from None
+
+
+def _find_section(config: ConfigDict, path: str, defaults_of: DefaultsOf) -> tuple[ConfigDict, str]:
+    """Returns the dict that has a field, which gets its default if absent, and its last name."""
+    root = config
     *parents, last = path.split(".")
     for index, name in enumerate([*parents, last]):
         place = ".".join(["config", *parents[:index]])
         known = config.to_dict() if isinstance(config, ConfigDict) else {}
-        if index == 0:
-            root = config
         if isinstance(config, ConfigDict) and name not in config:
             optional = defaults_of(root, parents[:index])
             known = {**optional, **known}
@@ -458,27 +534,11 @@ def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf)
             raise InputError(f"config.{path} is unknown; {place} has {nearest(name, known)}")
         if index < len(parents):
             config = config[name]
-    if _switches_schedule(config, last, text):
-        return
-    values = flags.FlagValues()
-    argv = ["gaxn", f"--value.{last}={text}"]
-    # Locked, the config would take no further optional field.
-    config_flags.DEFINE_config_dict(
-        "value", config, lock_config=False, flag_values=values, sys_argv=argv
-    )
-    try:
-        values(argv)
-    except (flags.Error, TypeError, ValueError):
-        expected = f"a value of type {type(config[last]).__name__}"
-        raise InputError(f"config.{path} must be {expected}, got {text!r}") from None
+    return config, last
 
 
-def _switches_schedule(config: ConfigDict, name: str, text: str) -> bool:
+def _switches_schedule(config: ConfigDict, name: str, value: Any) -> bool:
     """Sets a number where the config has a schedule, or the reverse; returns whether it did."""
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return False
     before = config[name]
     is_number, was_number = (
         isinstance(each, int | float) and not isinstance(each, bool) for each in (value, before)

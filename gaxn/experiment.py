@@ -14,7 +14,14 @@ import optax
 from ml_collections import ConfigDict
 
 from gaxn.config import bind, check_part, defaults, error_path, instantiate, resolve
-from gaxn.data import Counted, Recorded, Source, batch_spec, describe_counts
+from gaxn.data import (
+    Counted,
+    Source,
+    Unpaired,
+    batch_spec,
+    describe_counts,
+    make_recorded,
+)
 from gaxn.data.pipeline import make_batches
 from gaxn.distributed.sharding import Parallelism, make_parallelism
 from gaxn.evaluation.plan import EvaluationPlan, make_plan
@@ -142,6 +149,7 @@ class RunOptions:
         stuck_after: seconds without a finished step after which the process ends with status 18.
         accept_new_data: whether the run goes on if its data have changed, in the same shapes and
             classes.
+        writers: where scalars and pictures go besides files: "tensorboard", "wandb".
     """
 
     log_every: int
@@ -151,6 +159,7 @@ class RunOptions:
     sample_columns: int
     stuck_after: float = 3600.0
     accept_new_data: bool = False
+    writers: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name in ("log_every", "sample_every", "checkpoint_every", "keep", "sample_columns"):
@@ -179,7 +188,8 @@ class Experiment:
         compiled_step: the same, compiled for the devices.
         batches: step -> its placed batches.
         parallelism: how the step runs on the devices.
-        sampler: (host state, member=0) -> a sampler by the moving average, for pictures.
+        make_sampler: options -> (host state, member=0, chosen_by="") -> a sampler.
+        sampler: the same by the moving average, for pictures.
         draw_samples: (sampler, host state) -> the picture of a state.
         diagnostics: host state -> early signs of a collapse.
         evaluation: what is evaluated, when, and of which checkpoint.
@@ -201,6 +211,7 @@ class Experiment:
     compiled_step: Callable[[TrainState, Batch, PRNGKey], tuple]
     batches: Callable[[int], Batch]
     parallelism: Parallelism
+    make_sampler: Callable[[SamplingOptions], Callable[..., Any]]
     sampler: Callable[..., Any]
     draw_samples: Callable[..., Picture]
     diagnostics: Callable[[TrainState], dict[str, float]]
@@ -215,7 +226,14 @@ class Experiment:
             "image_shape": list(self.train.image_shape),
             "classes": list(self.train.class_names),
             "examples": [len(self.train), len(self.test)],
+            **({"domains": self._domains_record} if isinstance(self.train, Unpaired) else {}),
         }
+
+    @property
+    def _domains_record(self) -> dict[str, Any]:
+        """Describes unpaired data: the sizes of domains by split, and the shape of test images."""
+        sizes = [list(source.sizes) for source in (self.train, self.test)]
+        return {"sizes": sizes, "test_shape": list(self.test.image_shape)}
 
     def cost(self) -> dict[str, Any]:
         """Returns parameters by player, and floating-point operations per training step.
@@ -281,7 +299,7 @@ def make_experiment(
     train, test = (
         instantiate("data", settings.data, "config.data", "Source", split=split)
         if data_record is None
-        else Recorded(split=split, record=data_record)
+        else make_recorded(split, data_record)
         for split in ("train", "test")
     )
     if isinstance(train, Counted) and isinstance(test, Counted):
@@ -404,6 +422,7 @@ def make_experiment(
         compiled_step=parallelism.compile_step(train_step),
         batches=batches,
         parallelism=parallelism,
+        make_sampler=hooks.make_sampler,
         sampler=hooks.make_sampler(SamplingOptions()),
         draw_samples=hooks.draw_samples,
         diagnostics=hooks.diagnostics,

@@ -1,6 +1,7 @@
 """`python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE]`.
 
-And `python -m gaxn.main --mode compare RUN RUN [RUN ...] [--workdir DIR]`.
+And `python -m gaxn.main --mode compare RUN RUN [RUN ...] [--workdir DIR]`. The console script
+`gaxn` does the same, and `gaxn evaluate A B` what `python -m gaxn.evaluation A B` does.
 """
 
 import gc
@@ -13,6 +14,7 @@ from flax.traverse_util import flatten_dict
 
 from gaxn import commands, config
 from gaxn.distributed import multihost, sharding, watchdog
+from gaxn.evaluation import __main__ as evaluation
 from gaxn.evaluation.comparison import compare
 from gaxn.experiment import defaults_of, make_run
 from gaxn.io import compilation_cache, errors
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         if arguments.compilation_cache:
             compilation_cache.enable()
         use_devices(arguments)
-        record = commands.data_record(arguments.mode, arguments.workdir)
+        record = commands.data_record(arguments.mode, arguments.workdir, arguments.options)
         run = make_run(arguments.config, arguments.name, record)
         return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:
@@ -90,14 +92,9 @@ def named_paths(arguments: config.Arguments | None) -> list[str]:
 
 def use_devices(arguments: config.Arguments) -> None:
     """Connects with other processes, and shows a CPU's cores to JAX as devices."""
-    sizes = ("batch_size", 1), ("accumulation_steps", 1), ("population", 1)
-    batch_size, micro_batches, members = (arguments.config.get(*size) for size in sizes)
-    if all(isinstance(size, int) and size > 0 for size in (batch_size, micro_batches, members)):
-        # A member of a population deserves a core whatever its batch.
-        rows = batch_size // micro_batches if members == 1 else members * sharding.MIN_ROWS_PER_CORE
-        # Before anything asks for a device, if the number of processes is known.
-        processes = multihost.expected_count(arguments.cluster)
-        sharding.use_cores(rows // processes if processes else 0)
+    # Before anything asks for a device, if the number of processes is known.
+    processes = multihost.expected_count(arguments.cluster)
+    sharding.use_cores_for(arguments.config, processes)
     with watchdog.over_joining():
         multihost.join(arguments.cluster)
     if arguments.mode != config.TRAIN:
@@ -112,9 +109,16 @@ def fail(status: int, message: str) -> int:
     return status
 
 
-if __name__ == "__main__":
+def console() -> None:
+    """Runs the console script: `gaxn --config ...`, or `gaxn evaluate A B`."""
     # Tracing makes millions of small objects that stay; searching them for garbage again and
     # again takes a tenth of the time of a start.
     gc.freeze()
     gc.set_threshold(50_000)
+    if sys.argv[1:2] == ["evaluate"]:
+        sys.exit(evaluation.main([sys.argv[0], *sys.argv[2:]]))
     multihost.exit_together(main(sys.argv))
+
+
+if __name__ == "__main__":
+    console()

@@ -85,6 +85,7 @@ class Sampler(NamedTuple):
         latents: indices -> the latents of those samples; None if samples come from images.
         render: (latents, labels) -> generated images; labels may be class weights instead,
             float [batch, classes]. None if there are no latents.
+        variables: of all networks, with those of the generator that samples.
     """
 
     sample: Callable[[HostLabels, HostLabels | None], HostPixels]
@@ -94,6 +95,7 @@ class Sampler(NamedTuple):
     facts: Mapping[str, Any]
     latents: Callable[[HostLabels], HostLatents] | None = None
     render: Callable[[HostLatents, np.ndarray | None], HostPixels] | None = None
+    variables: Variables | None = None
 
 
 class InputError(Exception):

@@ -145,6 +145,56 @@ class Recorded(Source):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordedPair(Recorded):
+    """Unpaired data of two domains that are not read; `record` has "domains" too."""
+
+    paired = False
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        is_train = self.split == "train"
+        return tuple(
+            self.record["image_shape"] if is_train else self.record["domains"]["test_shape"]
+        )
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Images of each domain."""
+        return tuple(self.record["domains"]["sizes"][self.splits.index(self.split)])
+
+    @property
+    def domains(self) -> tuple[Source, Source]:
+        """Each domain as a source."""
+        return tuple(
+            Recorded(
+                split=self.split,
+                record={
+                    **self.record,
+                    "image_shape": self.image_shape[1:],
+                    "examples": [sizes[domain] for sizes in self.record["domains"]["sizes"]],
+                },
+            )
+            for domain in range(2)
+        )
+
+    @property
+    def at_test_size(self) -> "RecordedPair":
+        """This source at the image size of the test split."""
+        record = {**self.record, "image_shape": self.record["domains"]["test_shape"]}
+        return dataclasses.replace(self, record=record)
+
+    @property
+    def labeled(self) -> Source:
+        """This source; its labels are not needed."""
+        return self
+
+
+def make_recorded(split: str, record: Mapping[str, Any]) -> Recorded:
+    """Returns a split of data that are not read, as config.json of a run describes it."""
+    return (RecordedPair if "domains" in record else Recorded)(split=split, record=record)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageFiles(Source):
     """Images, each read on its own. Can be sent to other processes.
 

@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -295,6 +295,11 @@ def spread(program: Program, fixed: PyTree) -> Program:
     return apply
 
 
+def rows_on_devices(rows: int) -> int:
+    """Returns the rows of a batch of which `spread` puts `rows` on each device."""
+    return rows * jax.local_device_count()
+
+
 PARALLEL: Mapping[str, Callable[[Sequence[jax.Device], int], Parallelism]] = {
     "auto": lambda devices, _: jitted(devices),
     "pmap": lambda devices, _: pmapped(devices),
@@ -338,6 +343,21 @@ def make_parallelism(
     valid = shards >= 0 and len(devices) % (shards or 1) == 0
     check("shards", shards, valid, f"0, or a divisor of the {len(devices)} devices")
     return PARALLEL[parallel](devices, shards or len(devices))
+
+
+def use_cores_for(config: Mapping[str, Any], processes: int = 1) -> None:
+    """Shows a CPU to JAX as several devices, as a config can use them.
+
+    Args:
+        config: its fields; a wrong one is noticed later.
+        processes: that share a batch; 0 for an unknown number, which uses one device.
+    """
+    sizes = ("batch_size", 1), ("accumulation_steps", 1), ("population", 1)
+    batch_size, micro_batches, members = (config.get(*size) for size in sizes)
+    if all(isinstance(size, int) and size > 0 for size in (batch_size, micro_batches, members)):
+        # A member of a population deserves a core whatever its batch.
+        rows = batch_size // micro_batches if members == 1 else members * MIN_ROWS_PER_CORE
+        use_cores(rows // processes if processes else 0)
 
 
 def use_cores(batch_size: int) -> None:

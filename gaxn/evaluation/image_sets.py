@@ -4,8 +4,10 @@ gaxn/evaluation/__main__.py says what a set and a reference may be.
 """
 
 import collections
+import dataclasses
 import inspect
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +21,42 @@ from gaxn.evaluation.scoring import ImageSet, Metrics, SetStatistics
 from gaxn.features import FeatureExtractor
 from gaxn.io import files, provenance
 from gaxn.metrics import SetSpec
-from gaxn.types import HostLabels, HostPixels, InputError, check
+from gaxn.types import Batch, HostLabels, HostPixels, InputError, check
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class _Arrays(Source):
+    """Images that are in memory.
+
+    Attributes:
+        images: uint8 [n, height, width, 1 or 3].
+    """
+
+    images: HostPixels
+
+    notes = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        shape, dtype = self.images.shape, self.images.dtype
+        valid = dtype == np.uint8 and len(shape) == 4 and shape[-1] in (1, 3) and shape[0] > 0
+        expected = "uint8 [n, height, width, 1 or 3], n at least 1"
+        check("a set of images", f"{dtype} {list(shape)}", valid, expected)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return self.images.shape[1:]
+
+    @property
+    def identity(self) -> str:
+        return f"array {zlib.crc32(np.ascontiguousarray(self.images)):08x}"
+
+    @property
+    def table(self) -> Batch:
+        return Batch(self.images, None)
+
+    def __len__(self) -> int:
+        return len(self.images)
 
 
 def load_extractor(features: str, weights: str = "", preprocessing: str = "") -> FeatureExtractor:
@@ -43,26 +80,27 @@ def load_extractor(features: str, weights: str = "", preprocessing: str = "") ->
 
 
 def evaluate_sets(
-    path: str,
-    reference: str,
+    path: str | HostPixels,
+    reference: str | HostPixels,
     extractor: FeatureExtractor,
     *,
     metrics: Sequence[str] = (),
     samples: int = 0,
     size: int = 0,
-    real: str = "",
+    real: str | HostPixels = "",
     split_by: str = "auto",
 ) -> dict[str, Any]:
     """Computes the figures of a set.
 
     Args:
-        path: of the set.
-        reference: path of the set that it is compared with, or of a file of its statistics.
+        path: of the set; or its images, uint8 [n, height, width, 1 or 3].
+        reference: the set that it is compared with, in the same form, or the path of a file of its
+            statistics.
         extractor: of the features.
         metrics: names of the metrics; none for all that apply.
         samples: images of each set; 0 for all.
         size: to which pictures are cropped and resized, in pixels; 0 to leave them as they are.
-        real: path of a second set of real images, disjoint from the reference. As many of them as
+        real: a second set of real images, disjoint from the reference. As many of them as
             `path` has are compared with the reference too: the best generator could reach their
             figures.
         split_by: what folders such as train and test are, as for `data.folder.Source`; the images
@@ -88,7 +126,7 @@ def evaluate_sets(
         _check_same_extractor(extractor, reference_facts)
         chosen = chosen if metrics else reference_statistics.available(chosen)
     facts = {"set": set_facts, "reference": reference_facts}
-    if real:
+    if isinstance(real, np.ndarray) or real:
         count = sets[0].count
         images, facts["real"] = _open_set(real, extractor, size, split_by, max_count=count)
         sets.append(images)
@@ -105,11 +143,11 @@ def evaluate_sets(
         return scoring.collect(images, extractor, chosen, extract, title)
 
     if loaded is None:
-        reference_statistics = collect(sets[1], reference)
-    statistics = collect(sets[0], path)
+        reference_statistics = collect(sets[1], "reference")
+    statistics = collect(sets[0], "set")
     values, tables = scoring.compute(chosen, statistics, reference_statistics)
-    if real:
-        real_result = scoring.compute(chosen, collect(sets[-1], real), reference_statistics)
+    if "real" in facts:
+        real_result = scoring.compute(chosen, collect(sets[-1], "real"), reference_statistics)
         values |= figures.add_real_suffix(real_result.figures)
     for name in metrics:
         figures.check_any(name, chosen[name].FIGURES, values)
@@ -158,7 +196,7 @@ def write_statistics(
 
 
 def _open_set(
-    path: str,
+    path: str | HostPixels,
     extractor: FeatureExtractor,
     size: int,
     split_by: str,
@@ -168,16 +206,19 @@ def _open_set(
     """Opens a set; returns its images, labeled by `_match_labels`, and facts for the protocol.
 
     Args:
-        path: of the set.
+        path: of the set, or its images.
         extractor: of the features.
         size: to which pictures are resized; 0 for none.
         split_by: what folders such as train and test are.
         samples: images that the set must have, and no more are read; 0 for all.
         max_count: images that are read at most, in place of `samples`.
     """
-    place = find_path(path)
     source: Source
-    if place.suffix == ".npz":
+    if isinstance(path, np.ndarray):
+        check("size", size, not size, "0 with arrays, whose pictures stay as they are")
+        source = _Arrays(images=path)
+        formats = {"array": len(source)}
+    elif find_path(path).suffix == ".npz":
         check("size", size, not size, "0 with a .npz, whose pictures stay as they are")
         source = npz.Source("all", path)
         formats = {"npz": len(source)}
@@ -185,7 +226,7 @@ def _open_set(
         channels = extractor.channels or 3
         source = folder.Source("all", path, size=size, channels=channels, split_by=split_by)
         formats = dict(collections.Counter(PurePosixPath(n).suffix.lower() for n in source.names))
-    expected = f"{len(source)} or fewer, because {path} has {len(source)} pictures"
+    expected = f"{len(source)} or fewer, because the set has {len(source)} pictures"
     check("samples", samples, samples <= len(source), expected)
     images = scoring.from_source(source, samples or max_count)
     images = _match_labels(images, source.class_names, extractor)
@@ -221,12 +262,16 @@ def _drop_labels(images: ImageSet) -> ImageSet:
     return images._replace(labels=0, read=lambda indices: (images.read(indices)[0], None))
 
 
-def _load_statistics(path: str, metrics: Metrics) -> tuple[SetStatistics, dict[str, Any]] | None:
+def _load_statistics(
+    path: str | HostPixels, metrics: Metrics
+) -> tuple[SetStatistics, dict[str, Any]] | None:
     """Reads a file of statistics; returns None if the path is not a .npz with statistics alone.
 
     A file with images beside the mean and covariance of other features, as those of ADM's
     evaluation suite, is a set of images.
     """
+    if isinstance(path, np.ndarray):
+        return None
     place = find_path(path)
     if place.suffix != ".npz":
         return None

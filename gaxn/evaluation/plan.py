@@ -34,6 +34,7 @@ class EvaluationPlan:
     """The evaluators of a run, and when and for which checkpoint they run.
 
     Attributes:
+        sampling: which generator is sampled, and how.
         sampler: a function from (host state, member=0, chosen_by="") to a sampler.
         evaluators: () -> the full evaluation, by the name of each part in evaluation.json.
         interim_evaluators: () -> the smaller evaluation during training.
@@ -42,6 +43,7 @@ class EvaluationPlan:
         headlines: figures that a short table names first.
     """
 
+    sampling: SamplingOptions
     sampler: Callable[..., Any]
     evaluators: Callable[[], Mapping[str, Evaluator]]
     interim_evaluators: Callable[[], Mapping[str, Evaluator]]
@@ -179,7 +181,8 @@ def make_plan(
     check("best", best, valid, "lowest or highest, a space, and part/figure")
     full_metrics = resolve_metrics(metrics, "config.evaluation.metrics")
     few_metrics = resolve_metrics(interim_metrics, "config.evaluation.interim_metrics")
-    sampler = hooks.make_sampler(SamplingOptions(weights, statistics, truncation))
+    sampling = SamplingOptions(weights, statistics, truncation)
+    sampler = hooks.make_sampler(sampling)
 
     @functools.cache
     def references() -> dict[tuple[str, Target], Reference]:
@@ -228,7 +231,15 @@ def make_plan(
         return make_evaluators(interim_samples, few_metrics, (), False)
 
     return EvaluationPlan(
-        sampler, full, interim, every, best, checkpoint, hooks.labeled, hooks.headlines
+        sampling,
+        sampler,
+        full,
+        interim,
+        every,
+        best,
+        checkpoint,
+        hooks.labeled,
+        hooks.headlines,
     )
 
 

@@ -72,12 +72,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes the content as it is."""
-    _write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_with(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
     """Writes RGB pixels, uint8 [height, width, 3], as PNG."""
-    _write_atomically(path, Image.fromarray(picture).save)
+    write_with(path, Image.fromarray(picture).save)
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -103,10 +103,11 @@ def write_gif(
     duration = max(40, int(1000 * seconds / len(frames)))
     durations = [duration] * len(others) + [duration + int(1000 * pause)]
     options = {"save_all": True, "append_images": others, "duration": durations, "loop": 0}
-    _write_atomically(path, lambda temporary: first.save(temporary, **options))
+    write_with(path, lambda temporary: first.save(temporary, **options))
 
 
-def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+def write_with(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file by a function of the path of a temporary file, which is then renamed."""
     if not multihost.is_first():
         return
     # A symbolic link stays, and its target is replaced.

@@ -14,7 +14,7 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from gaxn.distributed import multihost
-from gaxn.io import files
+from gaxn.io import files, shipped
 from gaxn.types import InputError
 
 log = logging.getLogger(__name__)
@@ -98,14 +98,24 @@ def _name_workdir(workdir: Path) -> Iterator[None]:
 def read_run_record(workdir: Path) -> dict[str, Any]:
     """Returns the content of config.json: "config", "format" and the record of `open_run`.
 
+    Args:
+        workdir: the directory, or the name of a run that the package ships.
+
     Raises:
         InputError: there is no run, config.json is damaged, or it is of another format.
     """
     path = workdir / "config.json"
     try:
-        record = files.read_json(path)
+        record = (
+            shipped.read_card(str(workdir))
+            if shipped.is_shipped(workdir)
+            else (files.read_json(path))
+        )
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{workdir} holds no run; train one first") from None
+        raise InputError(
+            f"{workdir} holds no run; train one first, or name one that is shipped: "
+            f"{', '.join(shipped.names())}"
+        ) from None
     except ValueError:
         record = None
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
@@ -139,7 +149,9 @@ def check_same_data(
     if before is None or data is None:
         return
     now = json.loads(json.dumps(data))
-    changed = {name: (before.get(name), now[name]) for name in now if before.get(name) != now[name]}
+    # An older record may lack a part.
+    common = [name for name in now if name in before]
+    changed = {name: (before[name], now[name]) for name in common if before[name] != now[name]}
     has_same_shapes = not changed.keys() & SHAPE_FIELDS
     if not changed or (has_same_shapes and accepts_new_data):
         return

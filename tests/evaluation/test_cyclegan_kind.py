@@ -221,7 +221,7 @@ TO_B = "--direction=a2b"
         (["--input=IN", "--output=TEXT", TO_B], "--output .*TEXT"),
         (
             ["--mode=sample", "--input=IN"],
-            "--input is unknown; --mode sample takes --count, --output",
+            "--input is unknown; --mode sample takes no options",
         ),
         (["--mode=interpolate"], "--mode must be .*translate.*'interpolate'"),
     ],

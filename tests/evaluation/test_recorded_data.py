@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gaxn
 from gaxn import commands
 from gaxn import config as configs
 from gaxn.experiment import defaults_of, make_experiment
@@ -55,16 +56,17 @@ def test_samples_and_interpolations_need_no_data(run, capsys):
         shutil.rmtree(data, ignore_errors=True)
     assert pictures[0] == pictures[1] and not data.exists()
     output = workdir.parent / "samples"
-    command = ["gaxn", f"--workdir={workdir}", "--mode=sample", f"--output={output}"]
-    assert main([*command, "--count=5"]) == 0
-    names = sorted(path.name for path in output.iterdir())
-    assert names == [f"{index:06d}.png" for index in range(5)]
+    command = ["gaxn", f"--workdir={workdir}", "--mode=generate", f"--output={output}"]
+    assert main([*command, "--count=5", "--class_folders"]) == 0
+    names = sorted(str(path.relative_to(output)) for path in output.glob("*/*"))
+    cats, dogs = [f"cat/{n:06d}.png" for n in (0, 2, 4)], [f"dog/{n:06d}.png" for n in (1, 3)]
+    assert names == cats + dogs
     samples = [np.asarray(Image.open(output / name)) for name in names]
     assert all(sample.shape == (16, 16, 3) for sample in samples)
     assert len({sample.tobytes() for sample in samples}) == 5
-    capsys.readouterr()
-    assert main(command) == 2
-    assert "--count must be 1 or more, with --output, got 0" in capsys.readouterr().err
+    loaded = gaxn.load(workdir)
+    assert loaded.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(loaded.sample([3], labels="dog")[0], samples[-1])
     capsys.readouterr()
     assert main(["gaxn", f"--workdir={workdir}", "--mode=evaluate"]) == 2
     assert "config.data.path" in capsys.readouterr().err

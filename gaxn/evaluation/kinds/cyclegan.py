@@ -172,6 +172,7 @@ def make_translator(
                     name: value for name, value in gammas.items() if name.split("/")[1] == target
                 },
                 facts={**facts, "direction": direction},
+                variables=variables,
             )
 
         samplers = {"a2b": sampler("a2b", to_b), "b2a": sampler("b2a", to_a)}

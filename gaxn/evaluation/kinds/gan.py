@@ -155,6 +155,7 @@ def make_sampler(
             sample=spread(sample),
             latents=spread(latents),
             render=spread(render),
+            variables=variables,
             generator_attention=attention(generator_attention, "generator"),
             discriminator_attention=attention(discriminator_attention, "discriminator"),
             gammas=sampling.attention_gammas(variables["params"]),

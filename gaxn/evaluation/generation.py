@@ -1,0 +1,241 @@
+"""Single generated images: one of each seed, or one of each seed and label; in memory or files."""
+
+import io
+import itertools
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from gaxn.data import Source
+from gaxn.distributed import sharding
+from gaxn.evaluation import scoring
+from gaxn.evaluation.sampling import balanced_labels
+from gaxn.io import files
+from gaxn.types import HostLabels, HostPixels, Sampler, check
+
+MAX_SEED = 2**31 - 1
+ROWS_PER_DEVICE = 32
+"""Images that a device generates at a time, however many are asked for."""
+
+ARCHIVES = (".npz", ".zip")
+
+
+class Requests(NamedTuple):
+    """The images to generate, in their order.
+
+    Attributes:
+        seeds: int [n], each from 0 to `MAX_SEED`.
+        labels: int [n]; None for an unconditional generator.
+        names_labels: whether an image is named after its label too, since a seed has several.
+    """
+
+    seeds: HostLabels
+    labels: HostLabels | None
+    names_labels: bool = False
+
+
+def make_requests(
+    seeds: Sequence[int] | np.ndarray, labels: Sequence[int] | None, classes: int
+) -> Requests:
+    """Returns every label for every seed; without labels, each seed with the label seed % classes.
+
+    Args:
+        seeds: whole numbers.
+        labels: whole numbers, or None.
+        classes: labels that the generator takes; 0 for an unconditional one.
+
+    Raises:
+        InputError: a seed or a label is out of range, or there is none.
+    """
+    seeds = np.asarray(seeds)
+    is_list = seeds.ndim == 1 and seeds.size and np.issubdtype(seeds.dtype, np.integer)
+    valid = is_list and seeds.min() >= 0 and seeds.max() <= MAX_SEED
+    check("seeds", _shorten(seeds), bool(valid), f"one or more whole numbers, 0 to {MAX_SEED}")
+    if labels is None:
+        return Requests(seeds, balanced_labels(seeds, classes))
+    check("labels", labels, classes > 0, "left out, as the generator takes none")
+    values = np.asarray(labels)
+    is_list = values.ndim == 1 and values.size and np.issubdtype(values.dtype, np.integer)
+    valid = is_list and values.min() >= 0 and values.max() < classes
+    check("labels", _shorten(values), bool(valid), f"one or more whole numbers, 0 to {classes - 1}")
+    return Requests(np.repeat(seeds, len(values)), np.tile(values, len(seeds)), True)
+
+
+def _shorten(values: np.ndarray) -> list:
+    return values.ravel()[:5].tolist()
+
+
+def parse_seeds(text: str) -> np.ndarray:
+    """Returns the seeds of a text such as "5", "0-63" or "1,4,10-19", int [n].
+
+    Raises:
+        InputError: it is no such text.
+    """
+    expected = "whole numbers and ranges, such as 0-63 or 1,4,10-19"
+    parts = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,10})\s*(?:-\s*(\d{1,10})\s*)?", part)
+        check("--seeds", text, match is not None, expected)
+        first, last = int(match[1]), int(match[2] or match[1])
+        valid = first <= last <= MAX_SEED
+        check("--seeds", text, valid, f"{expected}, ascending and at most {MAX_SEED}")
+        parts.append(np.arange(first, last + 1))
+    return np.concatenate(parts)
+
+
+def find_labels(labels: Sequence[int | str], class_names: Sequence[str]) -> list[int]:
+    """Returns the numbers of labels that may be given as names of classes.
+
+    Raises:
+        InputError: one is neither.
+    """
+    check("labels", list(labels), bool(class_names), "left out, as the generator takes none")
+    numbers = []
+    for label in labels:
+        text = str(label).strip()
+        number = class_names.index(text) if text in class_names else -1
+        if number < 0 and re.fullmatch(r"\d{1,9}", text):
+            number = int(text)
+        known = ", ".join(class_names[:20]) + ", ..." * (len(class_names) > 20)
+        expected = f"0 to {len(class_names) - 1}, or a class ({known})"
+        check("a label", label, 0 <= number < len(class_names), expected)
+        numbers.append(number)
+    return numbers
+
+
+def generate(sampler: Sampler, requests: Requests, title: str = "") -> Iterator[HostPixels]:
+    """Yields the images in batches, uint8 [n, height, width, channels] (float32 of points).
+
+    An image depends on its seed and label alone: every device always generates as many at a time,
+    so rounding is the same too.
+
+    Args:
+        sampler: of the generator.
+        requests: what to generate.
+        title: of a progress bar; "" for none.
+    """
+    count, size = len(requests.seeds), sharding.rows_on_devices(ROWS_PER_DEVICE)
+    disable = None if title else True
+    with tqdm(total=count, desc=title, unit="image", leave=False, disable=disable) as progress:
+        for first in range(0, count, size):
+            rows = np.minimum(np.arange(first, first + size), count - 1)
+            labels = None if requests.labels is None else requests.labels[rows]
+            images = sampler.sample(requests.seeds[rows], labels)[: count - first]
+            yield images
+            progress.update(len(images))
+
+
+def check_output(output: Path, field: str = "--output") -> None:
+    """Raises an InputError if images written there would be written over something."""
+    check(field, str(output), output != Path(), "the path of a folder, of FILE.npz or of FILE.zip")
+    is_empty = output.is_dir() and output.suffix not in ARCHIVES and not any(output.iterdir())
+    valid = is_empty or not output.exists()
+    check(field, str(output), valid, "a path where nothing is, so that nothing is written over")
+    files.check_writable(output if output.suffix in ARCHIVES else output / "0.png", field)
+
+
+def write(
+    output: Path,
+    sampler: Sampler,
+    requests: Requests,
+    class_names: Sequence[str] = (),
+    class_folders: bool = False,
+) -> None:
+    """Writes generated images, as they come, to a folder, a .zip or a .npz.
+
+    A folder and a .zip have PNG files, SEED.png or SEED_LABEL.png; a .npz has `arr_0`, uint8
+    [n, height, width, channels], and, of a conditional generator, `labels`, int64 [n].
+
+    Args:
+        output: the path, as `check_output` wants it.
+        sampler: of the generator.
+        requests: what to generate.
+        class_names: by label.
+        class_folders: whether PNG files are in a folder per class.
+    """
+    batches = generate(sampler, requests, str(output))
+    if output.suffix == ".npz":
+        check("--class_folders", class_folders, not class_folders, "left out with a .npz")
+        files.write_with(output, lambda path: _write_npz(path, batches, requests))
+        return
+    check(
+        "--class_folders",
+        class_folders,
+        not class_folders or bool(class_names),
+        "left out with a generator that takes no labels",
+    )
+    images = (image for batch in batches for image in batch)
+    named = zip(_names(requests, class_names if class_folders else ()), images, strict=True)
+    if output.suffix == ".zip":
+        files.write_with(output, lambda path: _write_zip(path, named))
+        return
+    for name, image in named:
+        files.write_bytes(output / name, encode_png(image))
+
+
+def check_real(source: Source, count: int) -> None:
+    """Raises an InputError unless a source has so many images."""
+    expected = f"1 to {len(source)}, as the {source.split} split has no more images"
+    check("--real", count, 1 <= count <= len(source), expected)
+
+
+def write_real(output: Path, source: Source, count: int) -> None:
+    """Writes real images as PNG files, 000000.png and so on, in the fixed order of evaluations.
+
+    Args:
+        output: a folder.
+        source: of the images.
+        count: how many.
+    """
+    images = scoring.from_source(source, count)
+    batches = np.split(np.arange(count), range(scoring.BATCH, count, scoring.BATCH))
+    for indices in tqdm(batches, str(output), leave=False, disable=None):
+        for index, image in zip(indices, images.read(indices)[0], strict=True):
+            files.write_bytes(output / f"{index:06d}.png", encode_png(image))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Returns the PNG of an image, uint8 [height, width, 1 or 3]: gray or RGB."""
+    stream = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stream, "png")
+    return stream.getvalue()
+
+
+def _names(requests: Requests, class_names: Sequence[str]) -> Iterator[PurePosixPath]:
+    """Yields the path of each image within a folder."""
+    for index, seed in enumerate(requests.seeds):
+        label = None if requests.labels is None else int(requests.labels[index])
+        suffix = f"_{label}" if requests.names_labels else ""
+        folder = re.sub(r"[/\\]", "_", class_names[label]) if class_names else ""
+        yield PurePosixPath(folder) / f"{seed:06d}{suffix}.png"
+
+
+def _write_zip(path: Path, images: Iterator[tuple[PurePosixPath, np.ndarray]]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, image in images:
+            # A date of its own would make equal images unequal files.
+            archive.writestr(zipfile.ZipInfo(str(name)), encode_png(image))
+
+
+def _write_npz(path: Path, batches: Iterator[HostPixels], requests: Requests) -> None:
+    first = next(batches)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(first.dtype),
+        "fortran_order": False,
+        "shape": (len(requests.seeds), *first.shape[1:]),
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        entry = zipfile.ZipInfo("arr_0.npy")
+        with archive.open(entry, "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for batch in itertools.chain([first], batches):
+                file.write(np.ascontiguousarray(batch).tobytes())
+        if requests.labels is not None:
+            with archive.open(zipfile.ZipInfo("labels.npy"), "w") as file:
+                np.lib.format.write_array(file, np.asarray(requests.labels, np.int64))

@@ -1,0 +1,68 @@
+"""Makes a trained run one that the package ships: gaxn/models/trained/NAME.safetensors and .json.
+
+    python launch/ship.py runs/NAME [--folder DIR]
+
+Weights are stored as float16. The card's figures are measured from the stored file, not from the
+run, so they are those that a user gets.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+import gaxn
+from gaxn import commands, config
+from gaxn.experiment import make_experiment
+from gaxn.io import files, run_directory, shipped
+
+FIELDS = ("format", "name", "config", "data", "versions", "devices")
+"""Parts of config.json that a card has."""
+
+
+def ship(workdir: Path, folder: Path) -> Path:
+    """Writes both files of a run; returns the path of the networks."""
+    name, fields = config.read_config(workdir)
+    record = run_directory.read_run_record(workdir)
+    experiment = make_experiment(fields, name, data_record=record["data"])
+    state = commands.restore_state(experiment, workdir, "last")
+    variables = experiment.evaluation.sampler(state).variables
+    path = folder / f"{name}.safetensors"
+    content = shipped.to_bytes(jax.device_get(variables), {"name": name}, half=True)
+    files.write_bytes(path, content)
+    card = {field: record[field] for field in FIELDS if field in record}
+    card |= {
+        "step": int(state.step),
+        "weights": "generator: moving average; stored as float16",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "license": importlib.metadata.metadata("gaxn").get("License-Expression", "MIT"),
+    }
+    card_path = path.with_suffix(".json")
+    files.write_json(card_path, card)
+    if folder == shipped.FOLDER:
+        document = gaxn.load(name).evaluate()
+        parts = {part: each for part, each in document.items() if isinstance(each, dict)}
+        card["evaluation"] = {
+            part: {key: each[key] for key in ("figures", "protocol")}
+            for part, each in parts.items()
+            if each["figures"]
+        }
+        files.write_json(card_path, card)
+    return path
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--folder", type=Path, default=shipped.FOLDER)
+    options = parser.parse_args(argv)
+    print(ship(options.workdir, options.folder))
+
+
+if __name__ == "__main__":
+    main()
