@@ -1,10 +1,12 @@
 """Classes of images: numbered from labels of any form, and shared out between the splits."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from gaxn.data import printable
 from gaxn.types import InputError
 
 NAMED_CLASSES = 10
@@ -12,13 +14,23 @@ NAMED_CLASSES = 10
 
 EXPECTED = "one integer label per image, 0 or more (or a text, or one-hot)"
 
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+|nan)\s*", re.IGNORECASE)
+"""Texts that are numbers, as a .csv has them."""
+
+MAX_DIGITS = 4300
+"""Digits of a whole number that Python reads."""
+
+LIST = re.compile(r"[\[(][\d\s.,+-]*[\])]")
+"""Texts that are lists of numbers."""
+
 
 def number_classes(
     labels: np.ndarray | Sequence, count: int
 ) -> tuple[Int[np.ndarray, "count"], tuple[str, ...]]:
     """Returns the class of each image, from 0, and the names of the classes.
 
-    The classes are the labels that occur, in their order, and named by them.
+    The classes are the labels that occur, in their order, and named by them. Texts are numbers if
+    all of them are.
 
     Args:
         labels: whole numbers of any type or texts, of shape [count] or [count, 1]; or one-hot,
@@ -40,19 +52,53 @@ def number_classes(
     values = values.reshape(-1) if values.size == count else _read_one_hot(values)
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
-        is_whole = (np.abs(values) < 2**53) & (values == np.round(values))
-        if not is_whole.all():
-            raise InputError(f"{EXPECTED}, got {values[~is_whole][0]}")
-        values = values.astype(np.int64)
-    if values.dtype.kind == "i" and values.min() < 0:
-        raise InputError(f"{EXPECTED}, got {values.min()}, which often marks images without one")
     names, classes = np.unique(values, return_inverse=True)
-    texts = [str(name) for name in names]
-    if all(text.isdecimal() for text in texts):
-        # Numbers that were read as text, such as those of a .csv.
-        order = sorted(range(len(texts)), key=lambda number: int(texts[number]))
-        texts, classes = [texts[number] for number in order], np.argsort(order)[classes]
-    return classes.astype(np.int32), tuple(texts)
+    names = names.tolist()
+    numbers = [_to_number(name) for name in names]
+    if None in numbers:
+        if any(isinstance(label, int | float) for label in np.asarray(labels, object).ravel()):
+            text = printable(names[numbers.index(None)])
+            raise InputError(f"{EXPECTED}, got numbers and texts, such as {text}")
+        return classes.astype(np.int32), show_names(names)
+    name_of = {}
+    for name, number in zip(names, numbers, strict=True):
+        is_exact = isinstance(number, int) or abs(number) < 2**53
+        if number % 1 or not is_exact:
+            raise InputError(f"{EXPECTED}, got {number}")
+        if number < 0:
+            raise InputError(f"{EXPECTED}, got {number:g}, which often marks images without one")
+        name_of.setdefault(number, str(name) if str(name).isdecimal() else str(int(number)))
+    ranks = {number: rank for rank, number in enumerate(sorted(name_of))}
+    classes = np.array([ranks[number] for number in numbers], np.int32)[classes]
+    return classes, tuple(name_of[number] for number in ranks)
+
+
+def _to_number(label: int | float | str) -> int | float | None:
+    """Returns the number that a label is; None if it is a text.
+
+    Raises:
+        InputError: the text is a list of numbers.
+    """
+    if not isinstance(label, str):
+        return label
+    if LIST.fullmatch(label):
+        raise InputError(f"{EXPECTED}, got {printable(label)}")
+    if label.isdecimal() and len(label) <= MAX_DIGITS:
+        return int(label)
+    return float(label) if NUMBER.fullmatch(label) else None
+
+
+def show_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of classes as parts of a line.
+
+    Raises:
+        InputError: two of them look alike.
+    """
+    texts = tuple(map(printable, names))
+    for name, text in zip(names, texts, strict=True):
+        if text != name and texts.count(text) > 1:
+            raise InputError(f"classes with different names, got two that are shown as {text}")
+    return texts
 
 
 def _read_one_hot(values: np.ndarray) -> Int[np.ndarray, "count"]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt16
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from gaxn.types import InputError
 
@@ -25,8 +25,14 @@ START_OF_SCAN = 0xDA
 KEPT_SEGMENTS = {0xE0: 16, 0xE1: 2, 0xEE: 14}
 """By the marker of JFIF, EXIF and Adobe, the shortest complete segment."""
 
-ORIENTATION, BITS_PER_SAMPLE = 0x0112, 258
-"""Tags of EXIF and of TIFF."""
+ORIENTATION = 0x0112
+"""Tag of EXIF."""
+
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR = 258, 262, 284
+"""Tags of TIFF."""
+
+GRAY_STEPS = {"L;2": 85, "L;4": 17}
+"""By the raw mode, the difference of two grays as Pillow scales them."""
 
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -76,14 +82,23 @@ def decode(content: bytes, bits: int = 0) -> Image.Image:
     """
     with _open(content) as image:
         covered = image.tile[0].extents if image.format == "GIF" else None
+        bits_in_file = _count_bits(image)
         deep = _load(image, content)
+        if image.mode == "F":
+            raise InputError("its pixels are floating-point numbers, whose range is unknown")
+        if deep is None and bits_in_file > 8 and bits not in (0, bits_in_file):
+            raise InputError(
+                f"of its values only the upper 8 of {bits_in_file} bits can be read, so bits must "
+                f"be 0, got {bits}"
+            )
         result = image if deep is None else _to_8_bits(deep, bits)
+        if deep is not None and _tag(image, PHOTOMETRIC) == 0:
+            # In these TIFF 0 is white, which Pillow obeys in those with 8 bits alone.
+            result = ImageOps.invert(result)
         if covered:
             # Pillow fills the rest of the screen with some color of the palette.
             result = Image.new("RGBA", image.size)
             result.paste(image.convert("RGBA").crop(covered), covered)
-        if result.mode == "F":
-            raise InputError("its pixels are floating-point numbers, whose range is unknown")
         if result.mode == "LAB":
             profiles = map(ImageCms.createProfile, ("LAB", "sRGB"))
             result = ImageCms.profileToProfile(result, *profiles, outputMode="RGB")
@@ -165,6 +180,19 @@ def _raw_mode(image: Image.Image) -> str:
     return arguments if isinstance(arguments, str) else str((*(arguments or ()), "")[0])
 
 
+def _tag(image: Image.Image, tag: int) -> int | tuple[int, ...] | None:
+    """Returns a tag of a TIFF; None of other formats."""
+    return image.tag_v2.get(tag) if image.format == "TIFF" else None
+
+
+def _count_bits(image: Image.Image) -> int:
+    """Returns the bits of a value that an open TIFF or PPM says it has; 8 of other formats."""
+    if image.format == "PPM":
+        largest = image.tile[0].args[-1]
+        return largest.bit_length() if isinstance(largest, int) else 8
+    return max(_tag(image, BITS_PER_SAMPLE) or (8,))
+
+
 def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or ";16" in _raw_mode(image)
 
@@ -174,16 +202,30 @@ def _load(image: Image.Image, content: bytes) -> _Deep | None:
 
     Of values with 16 bits Pillow keeps the upper 8 if there are several channels: the lower ones
     are read as if bytes were in the other order.
+
+    Raises:
+        InputError: it is a TIFF that Pillow reads wrong.
     """
     raw_mode, mode = _raw_mode(image), image.mode
+    is_planar = _tag(image, PLANAR) == 2 and len(image.getbands()) > 1
+    if is_planar and _count_bits(image) > 8 and ";" not in raw_mode:
+        raise InputError("it is a planar 16-bit TIFF without compression, which Pillow misreads")
+    if raw_mode.endswith("BS") and image.tile[0].codec_name == "libtiff":
+        raise InputError("it is a compressed big-endian signed TIFF, which Pillow misreads")
     image.load()
+    if raw_mode in GRAY_STEPS and "transparency" in image.info:
+        # Pillow compares scaled grays with the unscaled one.
+        image.info["transparency"] *= GRAY_STEPS[raw_mode]
     if mode.startswith("I"):
-        values = np.clip(np.asarray(image, np.int32), 0, 2**16 - 1)[..., None]
+        values = np.asarray(image, np.int32)
+        if raw_mode == "I;32N":
+            values = values.view(np.uint32)
+        values = np.clip(values, 0, 2**16 - 1)[..., None]
         mode = "L"
     elif raw_mode == "LA;16B":
         pairs = _load_as("RGBA", content).astype(np.uint16)
         values, mode = pairs[..., ::2] * 256 + pairs[..., 1::2], "LA"
-    elif match := re.fullmatch(r"((?:RGBA?|CMYK);16)([BLN])", raw_mode):
+    elif (match := re.fullmatch(r"((?:RGBA?|CMYK);16)([BLN])", raw_mode)) and not is_planar:
         lower = _load_as(match[1] + SWAPPED[match[2]], content)
         values = np.asarray(image, np.uint16) * 256 + lower
     else:
@@ -213,7 +255,7 @@ def _declared_bits(image: Image.Image, content: bytes, colors: np.ndarray) -> in
     programs write them unscaled: none is too large, and they are not multiples.
     """
     if image.format == "TIFF":
-        return min(16, *image.tag_v2.get(BITS_PER_SAMPLE, (16,)))
+        return min(16, _count_bits(image))
     chunks = dict(_png_chunks(content)) if content.startswith(PNG) else {}
     significant = max(chunks.get(b"sBIT", b"")[8:-4][: colors.shape[-1]], default=16)
     is_unscaled = colors.max() < 2**significant and (colors % 2 ** (16 - significant)).any()

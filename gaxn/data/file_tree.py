@@ -31,7 +31,7 @@ SIDECARS = ("dataset.json", "metadata.jsonl", "metadata.csv")
 
 SYSTEM_FILES = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"),
-    *("system volume information", "lost+found"),
+    *("recycler", "#recycle", "system volume information", "lost+found"),
 }
 
 UTF_8_FLAG, UNIX = 0x800, 3

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,9 @@ __all__ = ["Source", "is_image_name", "list_images", "read_image"]
 
 END_BYTES = 64
 """First and last bytes of a file by which it looks complete."""
+
+NORMAL_FORMS = ("NFC", "NFD")
+"""Unicode: accents within their letters, and behind them, as macOS writes names."""
 
 MEASURED_IMAGES = 16
 """Images of which the largest value is measured."""
@@ -162,12 +166,13 @@ class Source(data.ImageFiles):
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
+        damaged = list(self._damaged.values())
         return tuple(
             itertools.chain(
                 self._layout.notes,
                 self._describe_classes(),
                 self._describe_depth(),
-                [f"left out: {data.describe_problems(self._damaged)}"] if self._damaged else [],
+                [f"left out: {data.describe_problems(damaged)}"] if damaged else [],
                 _describe_ignored(self._listing),
             )
         )
@@ -198,10 +203,10 @@ class Source(data.ImageFiles):
         if self.skip_damaged or self.split != "train":
             return []
         files = [file for file in self._all_files if not is_resident or file.split == "test"]
-        return self._find_problems(files, is_resident)
+        return list(self._find_problems(files, is_resident).values())
 
-    def _find_problems(self, files: Sequence[File], is_complete: bool) -> list[Problem]:
-        """Returns files that cannot be decoded.
+    def _find_problems(self, files: Sequence[File], is_complete: bool) -> dict[str, Problem]:
+        """Returns files that cannot be decoded, by their names.
 
         Args:
             files: to check.
@@ -209,20 +214,20 @@ class Source(data.ImageFiles):
                 picture does.
         """
 
-        def check_chunk(first: int) -> list[Problem]:
-            problems = []
+        def check_chunk(first: int) -> dict[str, Problem]:
+            problems = {}
             for file in files[first : first + data.CHUNK]:
                 if not is_complete and self._looks_complete(file.name):
                     continue
                 try:
                     self._read_image(file.name)
                 except InputError as error:
-                    problems.append(Problem(printable(file.name), str(error)))
+                    problems[file.name] = Problem(printable(file.name), str(error))
             return problems
 
         with ThreadPoolExecutor() as threads:
             chunks = threads.map(check_chunk, range(0, len(files), data.CHUNK))
-            return list(itertools.chain.from_iterable(chunks))
+            return dict(itertools.chain.from_iterable(chunk.items() for chunk in chunks))
 
     def _looks_complete(self, name: str) -> bool:
         with contextlib.suppress(Exception):
@@ -261,10 +266,12 @@ class Source(data.ImageFiles):
         """The images of all splits, by class and then by path, each with its split."""
         files, names = self._layout.files, self._layout.class_names
         expected = f"a class of {self._root} ({', '.join(names) or 'none'})"
+        forms = {unicodedata.normalize(form, name): name for name in names for form in NORMAL_FORMS}
         for name in self.classes:
-            check("classes", name, name in names, expected)
+            check("classes", name, name in tuple(forms), expected)
         if self.classes:
-            files = [file for file in files if file.class_name in self.classes]
+            chosen = {forms[name] for name in self.classes}
+            files = [file for file in files if file.class_name in chosen]
         if self._layout.has_splits:
             return files
         ranks = [zlib.crc32(file.path.encode("utf-8", "surrogateescape")) for file in files]
@@ -283,10 +290,10 @@ class Source(data.ImageFiles):
         return zlib.crc32(repr(listing).encode())
 
     @functools.cached_property
-    def _damaged(self) -> tuple[Problem, ...]:
-        """Images that are left out."""
+    def _damaged(self) -> Mapping[str, Problem]:
+        """Images that are left out, by their names."""
         if not self.skip_damaged:
-            return ()
+            return {}
         everything = dataclasses.replace(
             self, split="all", skip_damaged=False, workers=0, resident_bytes=0
         )
@@ -294,8 +301,7 @@ class Source(data.ImageFiles):
 
     @functools.cached_property
     def _usable_files(self) -> list[File]:
-        damaged = {problem.name for problem in self._damaged}
-        return [file for file in self._all_files if printable(file.name) not in damaged]
+        return [file for file in self._all_files if file.name not in self._damaged]
 
     @functools.cached_property
     def _files(self) -> list[File]:
@@ -341,11 +347,11 @@ class Source(data.ImageFiles):
 
 
 @functools.lru_cache(maxsize=8)
-def _find_damaged(source: Source, digest: int) -> tuple[Problem, ...]:
+def _find_damaged(source: Source, digest: int) -> Mapping[str, Problem]:
     """Returns the images of a source that cannot be decoded; `digest` is that of its files."""
     files = source._all_files
     print(f"{source.place}: all {len(files):,} images are read once, to skip damaged ones")
-    return tuple(source._find_problems(files, True))
+    return source._find_problems(files, True)
 
 
 def _describe_ignored(listing: Listing) -> Iterator[str]:

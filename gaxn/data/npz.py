@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gaxn import data
-from gaxn.data import find_path
+from gaxn.data import find_path, printable
 from gaxn.data.classes import choose_tests, describe_untested, number_classes
 from gaxn.types import Batch, HostLabels, HostPixels, InputError, check
 
@@ -28,11 +28,13 @@ class _Arrays(NamedTuple):
         images: uint8 [n, height, width, channels].
         labels: int32 [n], classes from 0; None if there are none.
         class_names: the labels in the file, by class.
+        others: names of further arrays.
     """
 
     images: HostPixels
     labels: HostLabels | None
     class_names: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Source(data.Source):
     @functools.cached_property
     def identity(self) -> str:
         """Contains a checksum of the images and labels."""
-        images, labels, names = self._arrays
+        images, labels, names, _ = self._arrays
         digest = hashlib.sha256(repr((images.shape, names)).encode())
         digest.update(np.ascontiguousarray(images))
         if labels is not None:
@@ -81,11 +83,14 @@ class Source(data.Source):
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
-        if self.split == "all":
-            return ()
-        labels, names = self._arrays.labels, self.class_names
-        counts = [] if labels is None else np.bincount(labels)
-        return describe_untested([name for name, n in zip(names, counts, strict=True) if n == 1])
+        _, labels, names, others = self._arrays
+        passed_over = f"passed over: other arrays ({len(others)}: {', '.join(others[:5])})"
+        notes = (passed_over,) if others else ()
+        if self.split == "all" or labels is None:
+            return notes
+        counts = np.bincount(labels)
+        untested = [name for name, n in zip(names, counts, strict=True) if n == 1]
+        return notes + describe_untested(untested)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -98,7 +103,7 @@ class Source(data.Source):
     @functools.cached_property
     def table(self) -> Batch:
         """All images and labels of the split."""
-        images, labels, _ = self._arrays
+        images, labels, *_ = self._arrays
         return Batch(images[self._rows], None if labels is None else labels[self._rows])
 
     def __len__(self) -> int:
@@ -142,21 +147,24 @@ def _read(path: Path) -> _Arrays:
         InputError: it is damaged, or contains no images or wrong labels.
     """
     with open_arrays(path) as arrays:
-        images = next((arrays[name] for name in IMAGES if name in arrays), None)
-        labels = next((arrays[name] for name in LABELS if name in arrays), None)
-        if images is None or images.dtype != np.uint8 or images.shape[3:] not in ((1,), (3,)):
-            summaries = [f"{name}, {_summary(arrays[name])}" for name in arrays]
+        names = [next((name for name in pair if name in arrays), "") for pair in (IMAGES, LABELS)]
+        images, labels = (arrays[name] if name else None for name in names)
+        others = tuple(printable(name) for name in arrays if name not in names)
+        is_array = isinstance(images, np.ndarray)
+        if not is_array or images.dtype != np.uint8 or images.shape[3:] not in ((1,), (3,)):
+            summaries = [f"{printable(name)}, {_summary(arrays[name])}" for name in [*arrays][:3]]
             raise InputError(
                 f"{path} must contain an array images (or arr_0), uint8 [n, height, width, "
-                f"1 or 3], got {'; '.join(summaries[:3]) or 'nothing'}"
+                f"1 or 3], got {'; '.join(summaries) or 'nothing'}"
             )
     if labels is None:
-        return _Arrays(images, None, ())
+        return _Arrays(images, None, (), others)
     try:
-        return _Arrays(images, *number_classes(labels, len(images)))
+        return _Arrays(images, *number_classes(labels, len(images)), others)
     except InputError as error:
         raise InputError(f"{path} must have {error}") from None
 
 
-def _summary(array: np.ndarray) -> str:
-    return f"{array.dtype} {list(array.shape)}"
+def _summary(content: np.ndarray | bytes) -> str:
+    is_array = isinstance(content, np.ndarray)
+    return f"{content.dtype} {list(content.shape)}" if is_array else "no array"

@@ -219,6 +219,14 @@ def test_damaged_images_are_left_out_and_counted(capsys, tmp_path, change):
     assert train.identity == test.identity
 
 
+def test_a_damaged_image_leaves_out_none_that_looks_like_it(tmp_path):
+    root = fill(tmp_path / "set", "a", count=4)
+    save(root / "a" / r"\n.png", noise(9))
+    (root / "a" / "\n.png").write_bytes(b"")
+    names = _source(root, "all", skip_damaged=True).names
+    assert names == tuple(sorted((*(f"a/00{index}.png" for index in range(4)), r"a/\n.png")))
+
+
 def test_batches_without_damaged_images_do_not_depend_on_workers(tmp_path):
     root = fill(tmp_path / "set", "a", "b")
     _damage(root, _wrong_byte, 2, 5, 7)

@@ -108,6 +108,25 @@ def _modes() -> dict[str, tuple[bytes, np.ndarray]]:
 MODES = _modes()
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_transparent_gray_of_few_bits_becomes_white(tmp_path, bits):
+    shades = np.resize(np.arange(2**bits), (12, 12)).astype(np.uint8)
+    digits = np.unpackbits(shades[..., None], axis=-1)[..., -bits:]
+    rows = np.packbits(digits.reshape(12, -1), axis=-1)
+    for key in range(2**bits):
+        content = b"".join(
+            (
+                decoding.PNG,
+                png_chunk(b"IHDR", struct.pack(">IIBBBBB", 12, 12, bits, 0, 0, 0, 0)),
+                png_chunk(b"tRNS", bytes([0, key])),
+                png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))),
+                png_chunk(b"IEND", b""),
+            )
+        )
+        expected = np.where(shades == key, 255, shades * (255 // (2**bits - 1)))
+        np.testing.assert_array_equal(_read(tmp_path, content)[..., 0], expected)
+
+
 @pytest.mark.parametrize("name", MODES)
 def test_every_mode_becomes_rgb_on_white(tmp_path, name):
     content, expected = MODES[name]
@@ -340,32 +359,57 @@ def test_a_transparent_value_of_16_bits_becomes_white(tmp_path, name):
     _assert_pixels(_read(tmp_path, content), expected)
 
 
-def _tiff(values: np.ndarray, bits: int) -> bytes:
-    """Returns an uncompressed TIFF of gray or RGB values; those of 12 bits are packed."""
+def _tiff(
+    values: np.ndarray,
+    bits: int,
+    *,
+    zero_is_white: bool = False,
+    planar: bool = False,
+    compressed: bool = False,
+    signed: bool = False,
+    fourth: int | None = None,
+    order: str = "<",
+) -> bytes:
+    """Returns a TIFF of gray or RGB values, the last channel the fourth one if it has a kind.
+
+    Values of 12 bits are packed.
+    """
     height, width, channels = values.shape
-    data = values.astype("<u2").tobytes()
+    planes = np.split(values, channels, axis=-1) if planar else [values]
+    strips = [plane.astype(f"{order}i{-(-bits // 16) * 2}").tobytes() for plane in planes]
     if bits == 12:
         pairs = values.reshape(-1, 2).astype(int)
-        data = bytes(byte for a, b in pairs for byte in (a >> 4, (a & 15) << 4 | b >> 8, b & 255))
-    tags = [
-        (256, 4, 1, width),
-        (257, 4, 1, height),
-        (258, 3, channels, bits if channels == 1 else None),
-        (259, 3, 1, 1),
-        (262, 3, 1, 1 if channels == 1 else 2),
-        (273, 4, 1, None),
-        (277, 3, 1, channels),
-        (278, 4, 1, height),
-        (279, 4, 1, len(data)),
-    ]
+        strips = [bytes(x for a, b in pairs for x in (a >> 4, (a & 15) << 4 | b >> 8, b & 255))]
+    if compressed:
+        strips = [zlib.compress(strip) for strip in strips]
+    tags = {
+        256: ("H", [width]),
+        257: ("H", [height]),
+        258: ("H", [bits] * channels),
+        259: ("H", [8 if compressed else 1]),
+        262: ("H", [2 if channels > 1 else 1 - zero_is_white]),
+        273: ("I", [0] * len(strips)),
+        277: ("H", [channels]),
+        278: ("H", [height]),
+        279: ("I", [len(strip) for strip in strips]),
+        284: ("H", [1 + planar]),
+        **({} if fourth is None else {338: ("H", [fourth])}),
+        339: ("H", [1 + signed] * channels),
+    }
     start = 8 + 2 + 12 * len(tags) + 4
-    depths = struct.pack(f"<{channels}H", *[bits] * channels) if channels > 1 else b""
-    content = b"II*\0" + struct.pack("<IH", 8, len(tags))
-    for tag, kind, count, value in tags:
-        if value is None:
-            value = start if tag == 258 else start + len(depths)
-        content += struct.pack("<HHII", tag, kind, count, value)
-    return content + struct.pack("<I", 0) + depths + data
+    sizes = [struct.calcsize(order + form * len(items)) for form, items in tags.values()]
+    first = start + sum(size for size in sizes if size > 4)
+    tags[273] = "I", [first + sum(map(len, strips[:index])) for index in range(len(strips))]
+    entries, further = b"", b""
+    for tag, (form, items) in tags.items():
+        content = struct.pack(order + form * len(items), *items)
+        if len(content) > 4:
+            offset, further = start + len(further), further + content
+            content = struct.pack(f"{order}I", offset)
+        kind = {"H": 3, "I": 4}[form]
+        entries += struct.pack(f"{order}HHI", tag, kind, len(items)) + content.ljust(4, b"\0")
+    head = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, len(tags))
+    return head + entries + bytes(4) + further + b"".join(strips)
 
 
 def test_the_bits_of_a_tiff_are_obeyed(tmp_path):
@@ -382,6 +426,72 @@ def test_a_compressed_tiff_of_16_bits_is_read(tmp_path):
     values, expected = _deep(1, 12)
     content = _saved(Image.fromarray(values[..., 0]), "tiff", compression="tiff_lzw")
     _assert_pixels(_read(tmp_path, content, bits=12), expected)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_0_is_white_if_a_tiff_of_16_bits_says_so(tmp_path, bits, compressed):
+    values, expected = _deep(1, bits)
+    content = _tiff(values, 16, zero_is_white=True, compressed=compressed)
+    _assert_pixels(_read(tmp_path, content, bits=bits), 255 - expected)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_integers_of_32_bits_are_clipped(tmp_path, compressed):
+    values = np.resize(np.array([0, 1000, 65535, 2**16, 2**31 - 1, 2**31, 2**32 - 1]), (12, 12, 1))
+    content = _tiff(values.astype(np.uint32).view(np.int32), 32, compressed=compressed)
+    _assert_pixels(_read(tmp_path, content), np.minimum(values, 65535) / 65535 * 255)
+    signed = values.astype(np.uint32).view(np.int32)
+    content = _tiff(signed, 32, signed=True, compressed=compressed)
+    _assert_pixels(_read(tmp_path, content), np.clip(signed, 0, 65535) / 65535 * 255)
+
+
+def _wide(content_of, values: np.ndarray) -> bytes:
+    return content_of(np.append(values, np.full((12, 12, 1), 65535, np.uint16), axis=-1))
+
+
+def _ppm(values: np.ndarray, largest: int = 65535) -> bytes:
+    return b"P6 12 12 %d\n" % largest + values.astype(">u2").tobytes()
+
+
+UPPER_8 = {
+    "PPM": _ppm,
+    "plain PPM": lambda values: b"P3 12 12 65535\n" + " ".join(map(str, values.flat)).encode(),
+    "planar TIFF": lambda values: _tiff(values, 16, planar=True, compressed=True),
+    "a fourth channel": lambda values: _wide(lambda x: _tiff(x, 16, fourth=0), values),
+    "associated alpha": lambda values: _wide(lambda x: _tiff(x, 16, fourth=1, order=">"), values),
+}
+
+
+@pytest.mark.parametrize("name", UPPER_8)
+def test_bits_are_refused_where_only_the_upper_8_can_be_read(tmp_path, name):
+    values, expected = _deep(3, 16)
+    for bits in (0, 16):
+        _assert_pixels(_read(tmp_path, UPPER_8[name](values), bits=bits), expected)
+    line = "only the upper 8 of 16 bits can be read, so bits must be 0, got 12"
+    with pytest.raises(InputError, match=line):
+        _read(tmp_path, UPPER_8[name](values >> 4), bits=12)
+
+
+def test_bits_may_be_those_of_a_ppm(tmp_path):
+    values, expected = _deep(3, 12)
+    for bits in (0, 12):
+        _assert_pixels(_read(tmp_path, _ppm(values, 4095), bits=bits), expected)
+    _assert_pixels(_read(tmp_path, b"P6 12 12 255\n" + COLORS.tobytes(), bits=12), COLORS)
+
+
+MISREAD = {
+    "planar 16-bit TIFF without compression": {"planar": True},
+    "compressed big-endian signed TIFF": {"signed": True, "order": ">", "compressed": True},
+}
+
+
+@pytest.mark.parametrize("name", MISREAD)
+@pytest.mark.parametrize("bits", [0, 12, 16])
+def test_a_tiff_that_pillow_misreads_is_refused(tmp_path, name, bits):
+    values, _ = _deep(3 if "planar" in name else 1, 12)
+    with pytest.raises(InputError, match=f"it is a {name}, which Pillow misreads"):
+        _read(tmp_path, _tiff(values, 16, **MISREAD[name]), bits=bits)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 16])

@@ -261,6 +261,7 @@ def test_hidden_files_and_those_of_systems_never_count(tmp_path):
     for name in (
         *(".DS_Store", "a/.hidden.png", "__MACOSX/a/._000.png", ".git/x.png", "a/._000.png"),
         *("Thumbs.db", "a/Thumbs.db", "desktop.ini", "a/@eaDir/000.png", "$RECYCLE.BIN/x.png"),
+        *("RECYCLER/x.png", "#recycle/x.png"),
     ):
         save(root / f"{name}.png", noise(0))
         (root / f"{name}.png").rename(root / name)

@@ -1,6 +1,7 @@
 """Labels and splits come from folders or from a file with labels, and are never guessed wrong."""
 
 import json
+import unicodedata
 import zlib
 
 import numpy as np
@@ -44,6 +45,10 @@ PAIRS = [
     ("training_set", "test_set"),
     ("train_images", "test_images"),
     ("train-data", "val-data"),
+    ("train", "dev"),
+    ("train", "test1"),
+    ("train2017", "val2017"),
+    ("seg_train", "seg_test"),
 ]
 
 
@@ -67,9 +72,10 @@ def test_folders_of_splits_with_the_same_classes_are_the_splits(tmp_path, train,
     assert _source(path).identity == _source(path, "test").identity
 
 
-def test_a_folder_of_a_split_may_be_in_one_of_its_name(tmp_path):
-    root = fill(tmp_path / "set", "training_set/training_set/a", "training_set/training_set/b")
-    fill(root, "test_set/test_set/a", "test_set/test_set/b", count=3)
+@pytest.mark.parametrize(("train", "test"), [("training_set", "test_set"), PAIRS[-1]])
+def test_a_folder_of_a_split_may_be_in_one_of_its_name(tmp_path, train, test):
+    root = fill(tmp_path / "set", f"{train}/{train}/a", f"{train}/{train}/b")
+    fill(root, f"{test}/{test}/a", f"{test}/{test}/b", count=3)
     assert _source(root).counts == {"a": 12, "b": 12}
     assert _source(root, "test").counts == {"a": 3, "b": 3}
 
@@ -96,24 +102,102 @@ def test_a_field_says_that_the_folders_are_classes(tmp_path):
     assert source.identity != _source(root).identity
 
 
+AS_FOLDERS, AS_CLASSES = "folders (train and test are the splits)", "share (they are classes)"
+ALONE = "auto, with path train alone"
+FIELDS = " or with train_folder and test_folder"
+
 UNCLEAR = {
-    # folders: part of the line
-    ("train/a", "train/b", "test/a"): "only one of them contains b",
-    ("train/a", "test"): "only one of them contains images in no folder",
-    ("train/a", "test/a", "car/a"): "car is beside them",
-    ("train/a", "training/a", "test/a"): "there are train, training, test",
+    # folders, "" for images in none: the line
+    ("train/a", "train/b", "test/a"): f"{AS_FOLDERS} or {AS_CLASSES}, as only train contains b",
+    ("train/a", "test/a", "car/a"): f"{AS_FOLDERS} or {AS_CLASSES}, as car is beside them",
+    ("train/a", "test/a", ""): f"{AS_FOLDERS}, as 000.png is beside them",
+    ("train/a", "test"): (
+        f"{AS_CLASSES} or {ALONE}{FIELDS}, as only test contains images in no folder"
+    ),
+    ("train/a", "test/unknown"): f"{AS_CLASSES} or {ALONE}{FIELDS}, as only train contains a",
+    ("train/a", "test/unknown", ""): f"{ALONE}, as only train contains a",
+    ("train/a", "training/a", "test/a"): (
+        f"{AS_CLASSES} or {ALONE}{FIELDS}, as there are train, training, test"
+    ),
 }
 
 
 @pytest.mark.parametrize("folders", UNCLEAR)
-def test_unclear_folders_of_splits_are_refused_until_a_field_decides(tmp_path, folders):
-    root = fill(tmp_path / "set", *folders)
-    line = _refusal(root)
-    assert line.startswith("split_by must be folders (train and test are the splits) or share (")
-    assert UNCLEAR[folders] in line and line.endswith(", got 'auto'")
-    tops = tuple(sorted({name.partition("/")[0] for name in folders}))
-    if "test" not in folders:
-        assert _source(root, split_by="share").class_names == tops
+def test_unclear_folders_of_splits_are_refused_with_fields_that_decide(tmp_path, folders):
+    root = fill(tmp_path / "set", *folders, count=1)
+    assert _refusal(root) == f"split_by must be {UNCLEAR[folders]}, got 'auto'"
+    if AS_FOLDERS in UNCLEAR[folders]:
+        assert _source(root, "test", split_by="folders").names == ("test/a/000.png",)
+    else:
+        assert UNCLEAR[folders] in _refusal(root, split_by="folders")
+    if AS_CLASSES in UNCLEAR[folders]:
+        tops = tuple(sorted({name.partition("/")[0] for name in folders}))
+        assert _source(root, "all", split_by="share").class_names == tops
+    if ALONE in UNCLEAR[folders]:
+        assert _source(root / "train").class_names == ("a",)
+    if FIELDS in UNCLEAR[folders]:
+        source = _source(root, "test", train_folder="train", test_folder="test")
+        assert len(source) == 1 and source.class_names == ()
+
+
+def test_images_beside_the_folders_of_splits_are_left_out_if_a_field_says_so(tmp_path):
+    root = fill(tmp_path / "set", "train/a", "test/a", "", count=2)
+    line = _line(root, split_by="folders")
+    assert line.endswith("train and test; anything in no folder is left out (2 images)")
+
+
+def test_a_few_of_many_classes_may_have_a_word_of_a_split_in_their_names(tmp_path):
+    root = fill(tmp_path / "set", "bullet train", "test tube", "car", count=2)
+    assert _source(root).class_names == ("bullet train", "car", "test tube")
+    root = fill(tmp_path / "splits", "seg_train/a", "seg_test/a", "seg_pred", count=2)
+    line = "split_by must be folders (seg_train and seg_test are the splits) or share (they are "
+    assert _refusal(root) == f"{line}classes), as seg_pred is beside them, got 'auto'"
+    assert _source(root, split_by="folders").class_names == ("a",)
+
+
+# ---------------------------------------------------------------- classes
+
+
+@pytest.mark.parametrize("top", ["", "top"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_image_beside_class_folders_is_refused_within_a_common_folder_too(tmp_path, top, packed):
+    root, prefix = tmp_path / "set", f"{top}/" if top else ""
+    fill(root / top, "", "cat", "dog", count=1)
+    line = _refusal(zip_folder(root) if packed else root)
+    assert f"but {prefix}000.png is beside folders and {prefix}" in line
+    fill(root / top, "train/a", "test/a", count=1)
+    for name in ("cat", "dog"):
+        (root / top / name / "000.png").unlink()
+    line = _refusal(zip_folder(root) if packed else root)
+    assert line == f"split_by must be {AS_FOLDERS}, as 000.png is beside them, got 'auto'"
+
+
+def test_a_single_folder_of_images_is_one_class(tmp_path):
+    root = fill(tmp_path / "set", "cat")
+    assert _source(root).class_names == ("cat",)
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+
+
+def test_accents_of_both_forms_are_one_class(tmp_path):
+    root = fill(tmp_path / "classes", f"{COMPOSED}/x", f"{DECOMPOSED}/y", "tea", count=2)
+    assert _source(root, "all").counts == {_source(root).class_names[0]: 4, "tea": 2}
+    root = fill(tmp_path / "splits", f"train/{COMPOSED}", f"test/{DECOMPOSED}", count=2)
+    assert list(_source(root).counts.values()) == list(_source(root, "test").counts.values()) == [2]
+
+
+@pytest.mark.parametrize("folder", [COMPOSED, DECOMPOSED])
+@pytest.mark.parametrize("name", [COMPOSED, DECOMPOSED])
+def test_classes_are_selected_by_accents_of_either_form(tmp_path, folder, name):
+    root = fill(tmp_path / "set", folder, "tea", count=2)
+    assert _source(root, classes=(name,)).class_names == (folder,)
+
+
+def test_classes_that_look_alike_are_refused(tmp_path):
+    root = fill(tmp_path / "set", r"\n", "\n", count=1)
+    line = r"path must contain classes with different names, got two that are shown as \n"
+    assert _refusal(root) == line
 
 
 def test_folders_beside_those_of_the_splits_are_left_out_if_a_field_says_so(tmp_path):
@@ -248,6 +332,32 @@ def test_one_hot_labels_are_classes_and_others_are_refused(tmp_path):
     assert "dataset.json must have one integer label per image" in _refusal(root)
 
 
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        ('[["0.png", 0], ["1.png", 1], ["0.png", 1]]', "dataset.json has two labels for 0.png"),
+        ('[["0.png", 0], ["1.png", 1], ["./0.png", 1]]', "dataset.json has two labels for 0.png"),
+        (
+            '{"0.png": 0, "1.png": 1, "0.png": 1}',
+            "dataset.json cannot be read: it has two values of one name",
+        ),
+    ],
+)
+def test_two_labels_of_an_image_are_refused(tmp_path, labels, line):
+    for name in ("0.png", "1.png"):
+        save(tmp_path / "set" / name, noise(0))
+    (tmp_path / "set" / "dataset.json").write_text(f'{{"labels": {labels}}}')
+    assert _refusal(tmp_path / "set") == line
+
+
+def test_the_same_label_twice_is_one(tmp_path):
+    for name in ("0.png", "1.png"):
+        save(tmp_path / "set" / name, noise(0))
+    for labels in ('{"0.png": 3, "1.png": 5, "0.png": 3}', '[["0.png", 3], ["1.png", 5]]'):
+        (tmp_path / "set" / "dataset.json").write_text(f'{{"labels": {labels}}}')
+        assert _source(tmp_path / "set", "all").counts == {"3": 1, "5": 1}
+
+
 def _hugging_face(root, rows, ending=".jsonl"):
     """Writes six images, and the columns of each: {"file_name": ...} and those of `rows`."""
     columns = [{"file_name": f"{index}.png", **row} for index, row in enumerate(rows)]
@@ -283,6 +393,63 @@ def test_the_texts_of_metadata_are_captions(tmp_path, ending):
     captions = dict(zip(train.names + test.names, train.captions + test.captions, strict=True))
     assert captions == {f"{index}.png": text for index, text in enumerate(texts)}
     assert _line(root).endswith(f"no labels in metadata{ending}")
+
+
+def test_captions_and_labels_may_be_in_two_files(tmp_path):
+    root = tmp_path / "set"
+    _hugging_face(root, [{"text": f"leaf {index}"} for index in range(4)], ".csv")
+    _hugging_face(root, [{"label": index % 2} for index in range(4)], ".jsonl")
+    source = _source(root, "all")
+    assert source.counts == {"0": 2, "1": 2}
+    captions = dict(zip(source.names, source.captions, strict=True))
+    assert captions == {f"{index}.png": f"leaf {index}" for index in range(4)}
+
+
+def test_the_first_of_several_captions_counts(tmp_path):
+    rows = [{"text": "leaf"}, {"text": "tree"}, {"file_name": "0.png", "text": "rust"}]
+    root = _hugging_face(tmp_path / "set", rows)
+    assert _source(root, "all").captions == ("leaf", "tree")
+    assert _line(root).endswith("; names with several captions, of which the first counts: 1")
+
+
+TEXTS = [
+    # labels of a .csv: classes, or the end of the line
+    (("0.0", "2.0", "10.0"), ("0", "2", "10")),
+    (("10", "2", "2.0"), ("2", "10")),
+    (("01", "02", "10"), ("01", "02", "10")),
+    (("1", "x", "0.5"), ("0.5", "1", "x")),
+    (("1_0", "2_0", "10"), ("10", "1_0", "2_0")),
+    (("-1", "0", "2"), "got -1, which often marks images without one"),
+    (("0.5", "1", "2"), "got 0.5"),
+    (("nan", "1", "2"), "got nan"),
+    (("[1, 1]", "[0, 1]", "[1, 0]"), "got [0, 1]"),
+    (("cat", "[0 1]", "[1 0]"), "got [0 1]"),
+    (("9" * 5000, "1", "2"), "got inf"),
+]
+
+
+@pytest.mark.parametrize(("labels", "expected"), TEXTS)
+def test_numbers_of_a_csv_are_numbers(tmp_path, labels, expected):
+    root = _hugging_face(tmp_path / "set", [{"label": label} for label in labels], ".csv")
+    if isinstance(expected, tuple):
+        assert _source(root, "all").class_names == expected
+    else:
+        line = _refusal(root)
+        assert line.startswith("metadata.csv must have one integer") and line.endswith(expected)
+
+
+def test_whole_numbers_of_two_files_are_the_same_classes(tmp_path):
+    root = tmp_path / "set"
+    _hugging_face(root / "train", [{"label": 2}, {"label": 10}])
+    _hugging_face(root / "test", [{"label": "10.0"}, {"label": "2.0"}], ".csv")
+    assert _labels(_source(root)) == {"train/0.png": "2", "train/1.png": "10"}
+    assert _labels(_source(root, "test")) == {"test/0.png": "10", "test/1.png": "2"}
+
+
+def test_two_columns_of_labels_are_refused(tmp_path):
+    root = fill(tmp_path / "set", "", count=1)
+    (root / "metadata.csv").write_text("file_name,label,label\n000.png,0,1\n")
+    assert _refusal(root) == "metadata.csv cannot be read: it has two columns of one name"
 
 
 def test_each_split_may_have_its_metadata(tmp_path):
@@ -321,6 +488,13 @@ WRONG = {
     "a negative label": ([{"label": 0}, {"label": -1}], "got -1, which often marks images"),
     "a label that is no number": ([{"label": 0.5}], "got 0.5"),
     "a nested label": ([{"label": {"a": 1}}], "metadata.jsonl must have one integer label"),
+    "NaN": ([{"label": float("nan")}, {"label": 1}], "got nan"),
+    "numbers and texts": ([{"label": 1}, {"label": "x"}], "got numbers and texts, such as x"),
+    "truth values and texts": ([{"label": True}, {"label": "x"}], "got numbers and texts"),
+    "names that look alike": (
+        [{"label": "a\nb"}, {"label": r"a\nb"}],
+        r"metadata.jsonl must have classes with different names, got two that are shown as a\nb",
+    ),
     "lists of two lengths": ([{"label": [1]}, {"label": [0, 1]}], "lists of several lengths"),
     "two labels of an image": (
         [{"label": 0}, {"label": 1, "file_name": "0.png"}],
@@ -343,6 +517,7 @@ def test_wrong_labels_are_refused(tmp_path, name):
         ("dataset.json", '{"labels": [1]}'),
         ("metadata.jsonl", '{"file_name": "000.png"}\n{'),
         ("metadata.jsonl", '{"file_name": "000.png"}\n{}'),
+        ("metadata.jsonl", '{"file_name": "000.png", "label": 0, "label": 1}'),
         ("metadata.csv", "\xff"),
     ],
 )

@@ -1,7 +1,10 @@
 """Images in a .npz are split without overlap, and arrays that are not images are refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
+from pictures import fill, zip_folder
 
 from gaxn.data import describe_counts, make_reader, npz
 from gaxn.types import InputError
@@ -49,6 +52,14 @@ WRONG = [
     ({"images": IMAGES, "labels": np.arange(18).reshape(9, 2)}, r"got \[2 3\] of 2 for image 1"),
     ({"images": IMAGES, "labels": np.full((9, 3), -1)}, r"got \[-1 -1 -1\] of 3 for image 0"),
     ({"images": np.array([object()], dtype=object)}, "must be a complete .npz of plain arrays"),
+    ({"images": IMAGES, "labels": np.full(9, "-1")}, "got -1, which often marks"),
+    ({"images": IMAGES, "labels": np.full(9, "0.5")}, "got 0.5"),
+    ({"images": IMAGES, "labels": np.full(9, "9" * 5000)}, "got inf"),
+    ({"images": IMAGES, "labels": np.array(["\n", r"\n", "x"] * 3)}, r"that are shown as \\n"),
+    *(
+        ({"images": IMAGES[:0], "labels": labels}, "a .npz with images for the all split")
+        for labels in (np.zeros(0, int), np.zeros(0), np.zeros((0, 3)), np.zeros(0, "U3"))
+    ),
 ]
 
 
@@ -58,11 +69,40 @@ def test_arrays_that_are_not_images_are_refused(tmp_path, arrays, message):
         npz.Source("all", _write(tmp_path / "a.npz", **arrays)).table  # noqa: B018
 
 
+def test_what_is_no_array_is_refused(tmp_path):
+    path = zip_folder(fill(tmp_path / "set", "", count=4))
+    with pytest.raises(InputError, match=r"uint8 .* got 000\.png, no array;"):
+        npz.Source("all", str(path))
+    for content in (b"text", b""):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("images.npy", content)
+        with pytest.raises(InputError, match=r"got images, no array$"):
+            npz.Source("all", str(tmp_path / "a.npz"))
+        (tmp_path / "a.npz").unlink()
+        npz._read.cache_clear()
+
+
+def test_other_arrays_are_named(tmp_path):
+    images = np.arange(9, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    plain = _write(tmp_path / "a.npz", images=images)
+    path = _write(tmp_path / "b.npz", images=images, y=np.arange(9), **{"x\n": np.zeros(2)})
+    train, test = (npz.Source(split, path) for split in ("train", "test"))
+    assert describe_counts(train, test).endswith(r"; passed over: other arrays (2: y, x\n)")
+    assert train.class_names == () and npz.Source("train", plain).notes == ()
+    assert train.identity == npz.Source("train", plain).identity
+
+
+def test_names_of_classes_are_parts_of_a_line(tmp_path):
+    path = _write(tmp_path / "a.npz", images=IMAGES, labels=np.array(["a\nb", "c", "\x1b"] * 3))
+    assert npz.Source("all", path).class_names == (r"\x1b", r"a\nb", "c")
+
+
 NUMBERS = np.array([7, 3, 7, 100, 3, 7, 3, 100, 100])
 TYPES = [
     *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
     *(np.float16, np.float32, np.float64, str),
 ]
+FLOAT_TEXTS = NUMBERS.astype(float).astype(str)
 
 
 @pytest.mark.parametrize("shape", [(9,), (9, 1), (1, 9), (9, 1, 1)])
@@ -73,6 +113,11 @@ def test_the_classes_are_the_labels_that_occur(tmp_path, dtype, shape):
     assert source.class_names == ("3", "7", "100")
     np.testing.assert_array_equal(source.table.labels, [1, 0, 1, 2, 0, 1, 0, 2, 2])
     assert source.table.labels.dtype == np.int32
+    assert source.counts == {"3": 3, "7": 3, "100": 3}
+
+
+def test_whole_numbers_as_texts_of_floats_are_numbers(tmp_path):
+    source = npz.Source("all", _write(tmp_path / "a.npz", images=IMAGES, labels=FLOAT_TEXTS))
     assert source.counts == {"3": 3, "7": 3, "100": 3}
 
 
