@@ -17,7 +17,7 @@ from gaxn.evaluation import generation, reports
 from gaxn.evaluation.description import describe
 from gaxn.evaluation.export import export_run
 from gaxn.evaluation.plan import ALL, BEST, LAST
-from gaxn.experiment import Experiment
+from gaxn.experiment import Experiment, complete
 from gaxn.features import classifier
 from gaxn.io import files, provenance, run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints
@@ -76,7 +76,7 @@ def train(experiment: Experiment, workdir: Path) -> int:
     experiment.evaluation.check()
     record = {"name": experiment.name, "data": experiment.data_record, **provenance.record()}
     free, accepts = free_fields(experiment, workdir), experiment.run.accept_new_data
-    with run_directory.open_run(workdir, experiment.config, free, record, accepts):
+    with run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({})):
         return _train(experiment, workdir)
 
 
@@ -121,7 +121,7 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
         state = restore_state(experiment, workdir, which)
         reports.evaluate(experiment, workdir, state, chosen_by)
         return 0
-    run_directory.check_same_config(workdir, experiment.config, free_fields(experiment, workdir))
+    check_same_run(experiment, workdir)
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         steps = checkpoints.steps()
     for step in steps:
@@ -378,7 +378,7 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
     Raises:
         InputError: there is no run, another run, or no such checkpoint.
     """
-    run_directory.check_same_config(workdir, experiment.config, free_fields(experiment, workdir))
+    check_same_run(experiment, workdir)
     accepts = experiment.run.accept_new_data
     run_directory.check_same_data(workdir, experiment.data_record, accepts)
     if shipped.is_shipped(workdir):
@@ -402,6 +402,12 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
         expected = f"a step of {workdir}: {', '.join(map(str, steps))}"
         check("config.evaluation.checkpoint", which, False, expected)
     raise InputError(f"--workdir {workdir} has no checkpoint; train first")
+
+
+def check_same_run(experiment: Experiment, workdir: Path) -> None:
+    """Raises an InputError unless the run in a directory has the config of an experiment."""
+    free = free_fields(experiment, workdir)
+    run_directory.check_same_config(workdir, experiment.config, free, complete({}))
 
 
 def _restore_shipped(experiment: Experiment, name: str) -> TrainState:

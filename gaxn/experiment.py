@@ -61,6 +61,8 @@ class Settings:
         batch_size: real examples per update of a player, over all devices.
         ema_decay: decay of the moving average of the generator's parameters, at least 0 and
             below 1; smaller in the first steps.
+        ema_halflife_kimg: the same as a half-life, in thousands of images of a batch; above 0 it
+            takes the place of `ema_decay`.
         data: the data set, a module of gaxn/data.
         gan: the kind of GAN, a class of gaxn/gans.
         generator, discriminator: the network of this player, a class of gaxn/models.
@@ -108,6 +110,7 @@ class Settings:
     optimizers: dict
     evaluation: dict
     run: dict
+    ema_halflife_kimg: float | dict = 0.0
     conditional: bool = False
     discriminator_steps: int = 1
     generator_steps: int = 1
@@ -167,6 +170,10 @@ class RunOptions:
         most = self.sample_columns <= MAX_COLUMNS
         check("sample_columns", self.sample_columns, most, f"{MAX_COLUMNS} or fewer")
         check("stuck_after", self.stuck_after, self.stuck_after > 0, "above 0, in seconds")
+
+
+SECTIONS = {"evaluation": make_plan, "objective": make_objective, "run": RunOptions}
+"""By the name of a field that holds fields without a name, whose parameters these are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,9 +368,7 @@ def make_experiment(
         for player, player_loss in gan.losses().items()
         for _ in range(counts[player])
     )
-    decay = with_schedules({"ema_decay": settings.ema_decay}, "config", clock)["ema_decay"]
-    valid, expected = lambda value: 0 <= value < 1, "at least 0 and below 1"
-    schedules.check_weight("ema_decay", decay, valid, expected)
+    decay = make_ema_decay(settings, clock)
     train_step = make_train_step(gan, updates, decay, rule.step)
 
     # State and batches, on the devices.
@@ -408,7 +413,7 @@ def make_experiment(
     )
     return Experiment(
         name=name,
-        config=complete(config),
+        config=complete(config.to_dict()),
         settings=settings,
         run=run,
         key=key,
@@ -435,6 +440,7 @@ def network_arguments(source: Source, conditional: bool) -> dict[str, int | None
     """Returns the arguments of networks that follow from the data."""
     if len(source.image_shape) == 1:
         check("config.conditional", conditional, not conditional, "False with points")
+        check("config.data.flip", source.flip, not source.flip, "False with points")
         return {"features": source.image_shape[0], "classes": None}
     height, width, channels = source.image_shape[-3:]
     check("the images' height and width", (height, width), height == width, "equal")
@@ -496,6 +502,20 @@ def with_schedules(
             value = with_schedules(value, path, clock, updates_per_step)
         fields[name] = value
     return fields
+
+
+def make_ema_decay(settings: Settings, clock: schedules.Clock) -> schedules.Weight:
+    """Returns the decay of the generator's moving average, or a schedule of it."""
+    fields = {"ema_decay": settings.ema_decay, "ema_halflife_kimg": settings.ema_halflife_kimg}
+    fields = with_schedules(fields, "config", clock)
+    valid, expected = lambda value: 0 <= value < 1, "at least 0 and below 1"
+    schedules.check_weight("ema_decay", fields["ema_decay"], valid, expected)
+    halflife = fields["ema_halflife_kimg"]
+    valid, expected = lambda value: value >= 0, "above 0, or 0 for ema_decay"
+    schedules.check_weight("ema_halflife_kimg", halflife, valid, expected)
+    if halflife == 0:
+        return fields["ema_decay"]
+    return schedules.transform(halflife, lambda kimg: 0.5 ** (settings.batch_size / (1_000 * kimg)))
 
 
 def make_parts(
@@ -621,7 +641,6 @@ def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
     """
     if "lab" in config:
         return {}
-    sections = {"evaluation": make_plan, "objective": make_objective, "run": RunOptions}
     homes = {
         "data": ("data", "Source"),
         "gan": ("gans", ""),
@@ -633,8 +652,8 @@ def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
     match list(path):
         case []:
             return defaults(Settings)
-        case [section] if section in sections:
-            return defaults(sections[section])
+        case [section] if section in SECTIONS:
+            return defaults(SECTIONS[section])
         case [field] if field in homes:
             home, attribute = homes[field]
             return defaults(
@@ -660,9 +679,10 @@ def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
     return {}
 
 
-def complete(config: ConfigDict) -> dict[str, Any]:
-    """Returns a config's fields with the defaults of those that it leaves out."""
-    fields = {**defaults_of(config, ()), **config.to_dict()}
-    for section in ("evaluation", "objective", "run"):
-        fields[section] = {**defaults_of(config, (section,)), **fields[section]}
-    return fields
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config's fields with the defaults of those that it leaves out; plain dicts."""
+    fields = {**defaults(Settings), **config}
+    sections = {
+        section: {**defaults(make), **fields.get(section, {})} for section, make in SECTIONS.items()
+    }
+    return fields | sections

@@ -56,6 +56,7 @@ class Source(abc.ABC):
 
     Attributes:
         split: one of `splits`.
+        flip: whether training mirrors each image with probability 1/2, left to right.
         splits: the splits of the data set.
         class_names: one name per label; empty if there are no labels.
         notes: what was decided about the files and passed over, each a part of a line.
@@ -63,6 +64,8 @@ class Source(abc.ABC):
     """
 
     split: str = "train"
+    _: dataclasses.KW_ONLY
+    flip: bool = False
     splits: ClassVar[tuple[str, ...]] = SPLITS
     class_names: ClassVar[tuple[str, ...]] = ()
     notes: ClassVar[tuple[str, ...]] = ()

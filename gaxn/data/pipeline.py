@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from gaxn import data, keys
 from gaxn.distributed.sharding import Parallelism
 from gaxn.io import errors
-from gaxn.types import Batch, PRNGKey, check
+from gaxn.types import Batch, Indices, PRNGKey, PyTree, check
 
 THREADS = 4
 """Steps that one process reads concurrently."""
@@ -53,6 +54,7 @@ def make_batches(
         InputError: there are several members, and the examples are read ahead.
     """
     data_keys = [keys.stream(key, "data") for key in root_keys]
+    source = _Flipped(source) if source.flip else source
     if source.table is None:
         expected = "1 where the images exceed data.resident_bytes"
         check("config.population", len(root_keys), len(root_keys) == 1, expected)
@@ -79,6 +81,10 @@ def make_indices(
 
     They are int32 [updates, batch_size], or [updates, batch_size, domains] of an unpaired source.
     """
+    if isinstance(source, _Flipped):
+        indices = make_indices(key, source.source, updates, batch_size)
+        flips = make_flips(keys.stream(key, "flip"), updates, batch_size)
+        return lambda step: indices(step) + len(source) * flips(step)
     if not isinstance(source, data.Unpaired):
         order = make_order(key, len(source))
         return lambda step: indices_of_step(order, len(source), step, updates, batch_size)
@@ -90,6 +96,16 @@ def make_indices(
         [indices_of_step(order, size, step, updates, batch_size) for order, size in domains],
         axis=-1,
     )
+
+
+def make_flips(key: PRNGKey, updates: int, batch_size: int) -> Callable[[int], np.ndarray]:
+    """Returns a function from a step to which of its images are mirrored: 0 or 1, int32."""
+
+    @jax.jit
+    def draw(step: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.fold_in(key, step), shape=(updates, batch_size))
+
+    return lambda step: np.asarray(draw(np.uint32(step)), np.int32)
 
 
 def make_order(key: PRNGKey, size: int) -> Callable[[int], np.ndarray]:
@@ -117,6 +133,42 @@ def indices_of_step(
         in_epoch = epochs == epoch
         indices[in_epoch] = order_of_epoch(int(epoch))[offsets[in_epoch]]
     return indices.reshape(updates, batch_size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Flipped:
+    """The images of a source, and from its length on their mirror images.
+
+    Attributes:
+        source: of single images.
+    """
+
+    source: data.Source
+
+    @property
+    def table(self) -> PyTree:
+        return self.source.table
+
+    @property
+    def workers(self) -> int:
+        return self.source.workers
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def look_up(self, table: PyTree, indices: Indices) -> Batch:
+        """Returns the examples at `indices`, int [...] in [0, 2 len)."""
+        size = len(self)
+        images, labels = self.source.look_up(table, indices % size)
+        is_flipped = (indices >= size)[..., None, None, None]
+        return Batch(jnp.where(is_flipped, jnp.flip(images, -2), images), labels)
+
+    def read(self, indices: np.ndarray) -> Batch:
+        """Reads the examples at `indices`, int [n] in [0, 2 len), from files."""
+        size = len(self)
+        images, labels = self.source.read(indices % size)
+        is_flipped = (indices >= size)[:, None, None, None]
+        return Batch(np.where(is_flipped, np.flip(images, -2), images), labels)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

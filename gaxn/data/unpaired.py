@@ -88,6 +88,8 @@ class Source(_TwoDomains):
         super().__post_init__()
         check("size", self.size, self.size >= 1, "1 or more")
         check("enlarge", self.enlarge, self.enlarge >= 1, "1 or more")
+        flips = self.flip or any(domain.flip for domain in self.domains)
+        check("flip", flips, not flips, "False with two domains; config.gan.mirror mirrors them")
         shapes = [domain.image_shape for domain in self.domains]
         equal = len(shapes[0]) == 3 and shapes[0] == shapes[1]
         check("a and b", shapes, equal, "images of one shape")

@@ -333,7 +333,9 @@ def _objective_lines(experiment: Experiment) -> Iterable[tuple[str, str]]:
     yield "updates a step", ", ".join(f"{player} {n}" for player, n in updates.items())
     for player in updates:
         yield f"optimizer of {player}", _spec(settings.optimizers[player])
-    yield "EMA of the generator", f"decay {_value(settings.ema_decay)}"
+    decay = f"decay {_value(settings.ema_decay)}"
+    halflife = f"half-life {_value(settings.ema_halflife_kimg)} kimg"
+    yield "EMA of the generator", halflife if settings.ema_halflife_kimg else decay
     yield "activations", settings.dtype
 
 

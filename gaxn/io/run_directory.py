@@ -33,6 +33,7 @@ def open_run(
     free: Set[str],
     record: Mapping[str, Any],
     accepts_new_data: bool = False,
+    defaults: Mapping[str, Any] = {},
 ) -> Iterator[None]:
     """Returns a context in which this process alone trains in a run directory, new or not.
 
@@ -43,6 +44,7 @@ def open_run(
         record: versions, devices and the like, stored beside the config; its "data" describes
             the data.
         accepts_new_data: whether the run goes on with other data of the same shapes.
+        defaults: as for `check_same_config`.
 
     Raises:
         InputError: the directory holds a run of another config, format or data, another process
@@ -51,7 +53,7 @@ def open_run(
     path = workdir / "config.json"
     with _name_workdir(workdir), contextlib.ExitStack() as stack:
         if path.exists():
-            check_same_config(workdir, config, free)
+            check_same_config(workdir, config, free, defaults)
             check_same_data(workdir, record.get("data"), accepts_new_data)
         workdir.mkdir(parents=True, exist_ok=True)
         if multihost.is_first():
@@ -163,8 +165,16 @@ def check_same_data(
     )
 
 
-def check_same_config(workdir: Path, config: Mapping[str, Any], free: Set[str]) -> None:
+def check_same_config(
+    workdir: Path, config: Mapping[str, Any], free: Set[str], defaults: Mapping[str, Any] = {}
+) -> None:
     """Compares a config with that of the run in `workdir`.
+
+    Args:
+        workdir: the directory.
+        config: the resolved config.
+        free: names of fields, or of groups of fields, that may differ.
+        defaults: of fields that an older version, in which the run was begun, did not have.
 
     Raises:
         InputError: they differ outside the `free` fields (the message names the fields and both
@@ -174,6 +184,12 @@ def check_same_config(workdir: Path, config: Mapping[str, Any], free: Set[str]) 
         flatten_dict(tree, is_leaf=lambda path, leaf: path and not leaf, sep=".")
         for tree in (read_run_record(workdir)["config"], json.loads(json.dumps(config)))
     )
+    optional = flatten_dict(
+        json.loads(json.dumps(defaults)), is_leaf=lambda path, leaf: path and not leaf, sep="."
+    )
+    # A dict that had fields has no default beside them.
+    groups = {name.partition(".")[0] for name in old if "." in name}
+    old = {name: value for name, value in optional.items() if name not in groups} | old
     differences = [
         f"{name} ({old.get(name, 'absent')} there, {new.get(name, 'absent')} here)"
         for name in sorted(old.keys() | new.keys())

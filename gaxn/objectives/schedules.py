@@ -72,8 +72,30 @@ class Schedule:
         return value
 
 
+@dataclasses.dataclass(frozen=True)
+class Transformed(Schedule):
+    """A function of the value of a schedule.
+
+    Attributes:
+        transform: of the value.
+    """
+
+    transform: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Returns the value at a step."""
+        return self.transform(super().__call__(step))
+
+
 Weight = float | Schedule
 """A number, or a schedule of it."""
+
+
+def transform(weight: Weight, function: Callable) -> Weight:
+    """Returns a function of a number, or a schedule of it."""
+    if isinstance(weight, Schedule):
+        return Transformed(weight.segment, weight.points, function)
+    return function(weight)
 
 
 def constant(points: Points, unit: str = SHARE) -> Curve:

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from gaxn import data, keys
-from gaxn.data import pipeline, shapes
+from gaxn.data import mixture, pipeline, shapes, unpaired
 from gaxn.distributed import sharding
-from gaxn.experiment import make_experiment
+from gaxn.experiment import make_experiment, network_arguments
+from gaxn.types import InputError
 
 SIZE, UPDATES, BATCH = 50, 2, 6
 
@@ -71,3 +72,39 @@ def test_each_update_of_a_step_has_different_examples(tiny):
     assert images.shape[:2] == (5, config.batch_size)
     count = 5 * config.batch_size
     assert len(np.unique(images.reshape(count, -1), axis=0)) == count
+
+
+def test_half_of_the_images_are_flipped_by_seed_step_and_example():
+    plain, flipping = (shapes.Source(examples=SIZE, size=16, flip=flip) for flip in (False, True))
+    one, several = (sharding.jitted(devices) for devices in (jax.devices()[:1], jax.devices()))
+
+    def images(source, parallelism, step, seed=3):
+        batches = pipeline.make_batches(source, [jax.random.key(seed)], UPDATES, 8, parallelism)
+        return np.asarray(batches(step).images).reshape(UPDATES * 8, 16, 16, 3)
+
+    flips = []
+    for step in range(8):
+        before, after = images(plain, one, step), images(flipping, one, step)
+        np.testing.assert_array_equal(after, images(flipping, several, step))
+        same, mirrored = ((each == after).all((1, 2, 3)) for each in (before, before[:, :, ::-1]))
+        assert (same | mirrored).all()
+        flips.append(mirrored & ~same)
+    share = np.mean(flips)
+    # 128 draws: 4 standard deviations around 1/2, less symmetric images.
+    assert 0.25 < share < 0.68
+    assert any((flips[0] != each).any() for each in flips[1:])
+    key = keys.stream(keys.stream(jax.random.key(3), "data"), "flip")
+    expected = jax.random.bernoulli(jax.random.fold_in(key, 0), shape=(UPDATES, 8)).ravel()
+    assert not (flips[0] & ~np.asarray(expected)).any()
+
+
+def test_points_and_domains_are_not_flipped(tiny):
+    config = tiny()
+    config.data.flip = True
+    make_experiment(config, "tiny")
+    spec = {"name": "shapes", "examples": 10, "size": 16}
+    for fields in ({"flip": True}, {"a": {**spec, "flip": True}}):
+        with pytest.raises(InputError, match=r"flip must be False with two domains; config\.gan"):
+            unpaired.Source("train", **{"a": spec, "b": spec, **fields})
+    with pytest.raises(InputError, match=r"config\.data\.flip must be False with points"):
+        network_arguments(mixture.Source(flip=True), False)

@@ -97,6 +97,16 @@ def test_streamed_batches_contain_the_files_in_the_order_of_the_indices(folder_p
         assert batch.labels[update, row] == "ab".index(name[0])
 
 
+@pytest.mark.parametrize("name", PARALLELISMS)
+def test_flips_of_streamed_images_are_those_of_resident_ones(folder_path, name):
+    streamed, resident = (
+        _batches(_source(folder_path, each, flip=True), PARALLELISMS[name](jax.devices()))
+        for each in (True, False)
+    )
+    for step in (0, 1, 5):
+        _assert_same_batches(streamed(step), resident(step))
+
+
 def test_images_without_labels_are_streamed(folder_path):
     streamed, resident = _both(folder_path / "a", sharding.pmapped(jax.devices()))
     assert streamed(0).labels is None
@@ -112,6 +122,7 @@ class LoggingSource:
     image_shape = (1, 1, 1)
     class_names = ()
     table = None
+    flip = False
     workers: int = 0
 
     def __len__(self):

@@ -201,3 +201,16 @@ def test_one_process_at_a_time_trains_in_a_directory(tmp_path):
         process.kill()
     # What a killed process leaves behind does not count.
     open_run(tmp_path, {}, set(), {})
+
+
+def test_a_field_that_an_older_version_lacked_counts_as_its_default(tmp_path):
+    old = {"seed": 1, "penalties": {"r1": {"weight": 2.0}}}
+    open_run(tmp_path, old, FREE, {"name": "x"})
+    defaults = {"start": {}, "penalties": {}, "halflife": 0.0}
+    new = {**old, "start": {}, "halflife": 0.0}
+    check_same_config(tmp_path, new, FREE, defaults)
+    for change in ({"start": {"run": "y"}}, {"halflife": 1.0}, {"penalties": {}}):
+        with pytest.raises(InputError, match=f"{next(iter(change))}.* there, "):
+            check_same_config(tmp_path, {**new, **change}, FREE, defaults)
+    with pytest.raises(InputError, match="halflife"):
+        check_same_config(tmp_path, new, FREE)

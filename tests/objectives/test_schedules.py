@@ -1,6 +1,7 @@
 """Schedules: their values, their units, and what they schedule."""
 
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from gaxn import commands
 from gaxn.distributed import sharding
-from gaxn.experiment import make_experiment, make_optimizer
+from gaxn.experiment import make_ema_decay, make_experiment, make_optimizer
 from gaxn.main import main
 from gaxn.objectives import schedules
 from gaxn.objectives.schedules import Clock, constant, cosine, linear, start
@@ -232,3 +233,30 @@ def test_an_old_decay_and_wrong_schedules_are_one_line(tmp_path, capsys):
         assert main(["gaxn", *config, f"--{rate}={flag}"]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line, line
+
+
+def test_a_half_life_is_a_decay_of_as_many_images(tiny):
+    clock = schedules.Clock(100, 32)
+
+    def decay(halflife, ema_decay=0.5):
+        settings = SimpleNamespace(
+            ema_decay=ema_decay, ema_halflife_kimg=halflife, batch_size=clock.batch_size
+        )
+        return make_ema_decay(settings, clock)
+
+    assert decay(0.0) == 0.5
+    # After 10,000 images of batches of 32, a half is left.
+    np.testing.assert_allclose(decay(10.0) ** (10_000 / 32), 0.5, rtol=1e-9)
+    growing = decay({"name": "linear", "points": ((0, 0.0), (1, 10.0)), "unit": "kimg"})
+    steps = np.array([0, 10, 31, 90])
+    kimg = np.minimum(steps / 31, 1) * 10
+    with np.errstate(divide="ignore"):
+        expected = 0.5 ** (32 / (1_000 * kimg))
+    values = [float(growing(jnp.int32(step))) for step in steps]
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    for wrong in (-1.0, {"name": "linear", "points": ((0, 1.0), (1, -1.0))}):
+        with pytest.raises(InputError, match="ema_halflife_kimg must be above 0, or 0 for"):
+            decay(wrong)
+    config = tiny()
+    config.ema_halflife_kimg = 0.5
+    make_experiment(config, "tiny")
