@@ -12,18 +12,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from gaxn.distributed import multihost, watchdog
+from gaxn import config as configs
+from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.evaluation import generation, reports
 from gaxn.evaluation.description import describe
 from gaxn.evaluation.export import export_run
 from gaxn.evaluation.plan import ALL, BEST, LAST
-from gaxn.experiment import Experiment, complete
+from gaxn.experiment import Experiment, complete, make_experiment
 from gaxn.features import classifier
 from gaxn.io import files, provenance, run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints
+from gaxn.io.writers import Writers
 from gaxn.labs import LabRun
 from gaxn.objectives import schedules
 from gaxn.training import loop
+from gaxn.training import start as starting
+from gaxn.training.population import member_state
 from gaxn.training.state import TrainState, steps_done
 from gaxn.types import InputError, Sampler, check
 
@@ -76,11 +80,13 @@ def train(experiment: Experiment, workdir: Path) -> int:
     experiment.evaluation.check()
     record = {"name": experiment.name, "data": experiment.data_record, **provenance.record()}
     free, accepts = free_fields(experiment, workdir), experiment.run.accept_new_data
-    with run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({})):
-        return _train(experiment, workdir)
+    writers = loop.make_writers(experiment, workdir)
+    lock = run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({}))
+    with lock, writers:
+        return _train(experiment, workdir, writers)
 
 
-def _train(experiment: Experiment, workdir: Path) -> int:
+def _train(experiment: Experiment, workdir: Path, writers: Writers) -> int:
     with (
         Checkpoints(workdir / CHECKPOINTS, experiment.run.keep) as checkpoints,
         Checkpoints(workdir / BEST, 1)
@@ -99,7 +105,7 @@ def _train(experiment: Experiment, workdir: Path) -> int:
             watchdog.over_steps(experiment.run.stuck_after) as step_watchdog,
         ):
             state = loop.train(
-                experiment, workdir, state, checkpoints, best, signals, step_watchdog
+                experiment, workdir, state, checkpoints, best, signals, step_watchdog, writers
             )
     if signals.received:
         print(f"stopped and saved at step {steps_done(state)}; the same command goes on")
@@ -107,7 +113,7 @@ def _train(experiment: Experiment, workdir: Path) -> int:
     multihost.end_on_sigterm()
     if multihost.is_first():
         reports.draw_training(workdir)
-    reports.evaluate(experiment, workdir, state)
+    reports.evaluate(experiment, workdir, state, writers=writers)
     if multihost.is_first():
         reports.draw_evaluations(workdir)
     return 0

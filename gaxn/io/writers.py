@@ -97,8 +97,8 @@ class Writers(Writer):
             config: of the run.
 
         Raises:
-            InputError: a package is missing, or a writer of a new run cannot be opened. That of
-                a run that goes on is a warning, for nobody may be there to mend it.
+            InputError: a package is missing, or a writer cannot be opened. The latter is only a
+                warning if the run goes on, since nobody may be there to mend it.
         """
         for name, make in self._makers.items():
             try:

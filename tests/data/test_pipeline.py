@@ -107,4 +107,4 @@ def test_points_and_domains_are_not_flipped(tiny):
         with pytest.raises(InputError, match=r"flip must be False with two domains; config\.gan"):
             unpaired.Source("train", **{"a": spec, "b": spec, **fields})
     with pytest.raises(InputError, match=r"config\.data\.flip must be False with points"):
-        network_arguments(mixture.Source(flip=True), False)
+        network_arguments(mixture.Source(centers=((0.0, 1.0),), flip=True), False)

@@ -200,7 +200,7 @@ def test_the_best_checkpoint_is_never_later_than_the_last(points, tmp_path):
 
 
 def _plan(best):
-    return EvaluationPlan(None, dict, dict, 1, best, "last", ())
+    return EvaluationPlan(None, None, dict, dict, 1, best, "last", ())
 
 
 DOCUMENT = {

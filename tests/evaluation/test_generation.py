@@ -1,5 +1,6 @@
 """Generated images depend on their seed and label alone, in every form of output."""
 
+import importlib
 import io
 import re
 import zipfile
@@ -12,7 +13,8 @@ from PIL import Image
 
 import gaxn
 from gaxn.data import shapes
-from gaxn.evaluation import generation
+from gaxn.evaluation import generation, image_sets
+from gaxn.features import ExtractorOutput, FeatureExtractor
 from gaxn.main import main
 from gaxn.types import InputError
 
@@ -123,6 +125,74 @@ def test_seeds_and_labels_of_a_command_line():
     assert requests.seeds.tolist() == [4, 4, 9, 9] and requests.labels.tolist() == [1, 0, 1, 0]
     assert generation.make_requests([4, 9], None, 3).labels.tolist() == [1, 0]
     assert generation.make_requests([4, 9], None, 0).labels is None
+
+
+BLOCK = 7
+"""Features are means over blocks of so many pixels a side: 16 of an image."""
+
+
+def _mean_blocks(images):
+    """Returns the features of uint8 images [n, 28, 28, channels], float [n, 16], by any library."""
+    side = 28 // BLOCK
+    return images.reshape(len(images), side, BLOCK, side, BLOCK, -1).mean((2, 4, 5)).reshape(-1, 16)
+
+
+@pytest.mark.slow
+def test_torch_fidelity_and_pytorch_fid_read_the_folder_as_it_is(run, tmp_path):
+    torch_fidelity = pytest.importorskip("torch_fidelity")
+    torch = pytest.importorskip("torch")
+    pytorch_fid = pytest.importorskip("pytorch_fid.fid_score")
+    base = importlib.import_module("torch_fidelity.feature_extractor_base")
+
+    class Blocks(base.FeatureExtractorBase):
+        def __init__(self, name, features, **_):
+            super().__init__(name, features)
+
+        @staticmethod
+        def get_provided_features_list():
+            return ("blocks",)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric):
+            return "blocks"
+
+        @staticmethod
+        def can_be_compiled():
+            return False
+
+        def forward(self, images):
+            return (_mean_blocks(images.permute(0, 2, 3, 1).double() / 127.5 - 1),)
+
+    torch_fidelity.register_feature_extractor("gaxn_blocks", Blocks)
+    folders = [tmp_path / name for name in "ab"]
+    for number, folder in enumerate(folders):
+        _write(run, folder, np.arange(150) + 1_000 * number)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(folders[0]),
+        input2=str(folders[1]),
+        fid=True,
+        feature_extractor="gaxn_blocks",
+        cuda=False,
+        cache=False,
+        verbose=False,
+    )["frechet_inception_distance"]
+
+    def apply(_, images):
+        return ExtractorOutput(_mean_blocks(images / 127.5 - 1))
+
+    extractor = FeatureExtractor(apply, {}, {"extractor": "means of blocks"})
+    options = {"metrics": ("frechet",)}
+    ours = image_sets.evaluate_sets(*map(str, folders), extractor, **options)["figures"]
+    np.testing.assert_allclose(ours["frechet_distance"], theirs, rtol=1e-4)
+    assert theirs > 0.01
+    # pytorch-fid lists and reads the same files.
+    files = sorted(
+        path for end in pytorch_fid.IMAGE_EXTENSIONS for path in folders[0].glob(f"*.{end}")
+    )
+    dataset = pytorch_fid.ImagePathDataset(files, pytorch_fid.TF.ToTensor())
+    pixels = torch.stack([dataset[row] for row in range(150)]).numpy() * 255
+    expected = np.repeat(run.sample(range(150)).transpose(0, 3, 1, 2), 3, axis=1)
+    np.testing.assert_array_equal(pixels.round().astype(np.uint8), expected)
 
 
 WRONG = {
