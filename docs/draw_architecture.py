@@ -8,6 +8,7 @@ passes an invisible room on each floor between.
 """
 
 import argparse
+import io
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path as Curve
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -36,6 +38,7 @@ PULL = 0.9
 """Below 1, so that all rooms stay near the middle."""
 
 COLORS = {"evaluation": "#fde6cd", "training": "#d9f0d3"}
+COLORS_IN_FILE = 64
 FOLDER_COLOR, FILE_COLOR, ARROW_COLOR = "#dbe8f6", "#eeeeee", "#5577aa"
 
 
@@ -171,9 +174,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("file", nargs="?", default=ROOT / "docs" / "architecture.png")
     parser.add_argument("--dpi", type=int, default=100)
     options = parser.parse_args(argv)
-    # Without the version of matplotlib, the file changes only if the picture does.
-    metadata, png = {"Software": None}, {"optimize": True}
-    draw(options.dpi).savefig(options.file, dpi=options.dpi, metadata=metadata, pil_kwargs=png)
+    content = io.BytesIO()
+    draw(options.dpi).savefig(content, dpi=options.dpi)
+    # Few colors make a small file; without metadata it changes only if the picture does.
+    picture = Image.open(content).convert("RGB").quantize(COLORS_IN_FILE)
+    picture.save(options.file, "png", optimize=True)
 
 
 if __name__ == "__main__":
