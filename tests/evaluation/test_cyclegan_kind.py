@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gaxn
 from gaxn import config as configs
 from gaxn.commands import FREE_FIELDS, restore_state
 from gaxn.data import unpaired
@@ -55,7 +56,7 @@ def state(experiment):
 def run(experiment, state, tmp_path_factory):
     """The directory of a run that has a checkpoint."""
     workdir = tmp_path_factory.mktemp("shapes")
-    record = {"name": experiment.name}
+    record = {"name": experiment.name, "data": experiment.data_record}
     with run_directory.open_run(workdir, experiment.config, FREE_FIELDS, record):
         pass
     with Checkpoints(workdir / "checkpoints", 1) as checkpoints:
@@ -189,6 +190,27 @@ def test_images_of_any_size_are_translated(run, tmp_path, capsys, fit):
             expected = to_a(np.asarray(image)[None])[0]
         with Image.open(output / "inner" / "c.png") as image:
             np.testing.assert_allclose(np.asarray(image), expected.astype(int), atol=1)
+
+
+def test_a_loaded_run_translates_without_its_data(experiment, state, run, monkeypatch):
+    monkeypatch.delattr(unpaired, "Source")
+    loaded = gaxn.load(run)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    translator = experiment.sampler(state)
+    expected = {"a2b": translator.to_b(images), "b2a": translator.to_a(images)}
+    for direction in DIRECTIONS:
+        translated = loaded.translate(images, direction)
+        np.testing.assert_allclose(translated, expected[direction].astype(int), atol=1)
+    assert loaded.discriminate(images, domain="a").shape[0] == 3
+    wrong = {
+        "direction must be a2b or b2a": lambda: loaded.translate(images, "a"),
+        "domain must be a or b": lambda: loaded.discriminate(images),
+        "the sides of images must be multiples of": lambda: loaded.translate(images[:, 1:], "a2b"),
+        "a CycleGAN has `translate`": lambda: loaded.sample([0]),
+    }
+    for message, call in wrong.items():
+        with pytest.raises(InputError, match=message):
+            call()
 
 
 def test_a_single_image_is_translated(run, tmp_path):
