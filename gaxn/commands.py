@@ -48,6 +48,9 @@ FREE_FIELDS = {
 The content behind a path is compared by itself.
 """
 
+START_FIELDS = {"start.run", "start.step", "start.weights"}
+"""Further such fields of a run that has a start: what they name is read once, and compared."""
+
 CHECKPOINTS = "checkpoints"
 
 NEED_NO_DATA = {"sample", "interpolate", "generate", "export", "translate"}
@@ -72,21 +75,30 @@ def free_fields(experiment: Experiment, workdir: Path) -> set[str]:
         length = experiment.settings.num_train_steps
         expected = f"{before} in {workdir}, as {fixed[0]} is a schedule over the run (not in kimg)"
         check("config.num_train_steps", length, length == before, expected)
-    return FREE_FIELDS
+    has_start = experiment.settings.start.get("run") and _read_start_record(workdir)
+    return FREE_FIELDS | START_FIELDS if has_start else FREE_FIELDS
 
 
 def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, from the last good checkpoint if there is one; evaluates and draws."""
     experiment.evaluation.check()
     record = {"name": experiment.name, "data": experiment.data_record, **provenance.record()}
+    fitted = None
+    if experiment.settings.start.get("run"):
+        record["start"] = _read_start_record(workdir)
+        if record["start"] is None or not _has_checkpoint(workdir):
+            fitted = read_start(experiment, workdir)
+            record["start"] = _start_record(fitted)
     free, accepts = free_fields(experiment, workdir), experiment.run.accept_new_data
     writers = loop.make_writers(experiment, workdir)
     lock = run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({}))
     with lock, writers:
-        return _train(experiment, workdir, writers)
+        return _train(experiment, workdir, writers, fitted)
 
 
-def _train(experiment: Experiment, workdir: Path, writers: Writers) -> int:
+def _train(
+    experiment: Experiment, workdir: Path, writers: Writers, fitted: starting.Fit | None
+) -> int:
     with (
         Checkpoints(workdir / CHECKPOINTS, experiment.run.keep) as checkpoints,
         Checkpoints(workdir / BEST, 1)
@@ -96,6 +108,10 @@ def _train(experiment: Experiment, workdir: Path, writers: Writers) -> int:
         state = checkpoints.restore(_state_spec(experiment))
         if state is None:
             state = jax.device_get(experiment.create_state(experiment.key))
+            if experiment.settings.start.get("run"):
+                # All checkpoints may be damaged.
+                fitted = fitted or read_start(experiment, workdir)
+                state = starting.take_over(state, fitted)
         done = steps_done(state)
         if done >= experiment.settings.num_train_steps and reports.is_evaluated(workdir, done):
             print(f"{workdir} is done: {done} steps, evaluated")
@@ -429,3 +445,109 @@ def _restore_shipped(experiment: Experiment, name: str) -> TrainState:
 
 def _state_spec(experiment: Experiment) -> TrainState:
     return jax.eval_shape(experiment.create_state, experiment.key)
+
+
+def read_start(experiment: Experiment, workdir: Path) -> starting.Fit:
+    """Reads the networks that `config.start` names; prints what a new run takes over.
+
+    Raises:
+        InputError: there are no such networks, they do not fit, or they are others than those with
+            which the run in `workdir` began.
+    """
+    options = configs.bind(starting.StartOptions, experiment.settings.start, "config.start")
+    like = _state_spec(experiment)
+    if len(experiment.members) > 1:
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), like)
+    fitted = starting.fit(_read_networks(options, like), like)
+    starting.check_fit(fitted, options)
+    before, now = _read_start_record(workdir), _start_record(fitted)
+    if before is not None and before["sha256"] != now["sha256"]:
+        raise InputError(
+            f"config.start.run must be as it was when {workdir} began, step {before['step']} "
+            f"with SHA-256 {before['sha256'][:12]}, but {options.run} has step {now['step']} "
+            f"with {now['sha256'][:12]}; set config.start.step, or name another --workdir"
+        )
+    if multihost.is_first():
+        print(f"start: {options.run}, {starting.describe(fitted)}")
+    return fitted
+
+
+def _start_record(fitted: starting.Fit) -> dict[str, Any]:
+    return {**fitted.facts, "sha256": fitted.sha256}
+
+
+def _read_start_record(workdir: Path) -> dict[str, Any] | None:
+    """Returns what config.json says of the networks that a run began with; None for none."""
+    is_run = (workdir / "config.json").exists()
+    return run_directory.read_run_record(workdir).get("start") if is_run else None
+
+
+def _has_checkpoint(workdir: Path) -> bool:
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
+        return bool(checkpoints.steps())
+
+
+def _read_networks(options: starting.StartOptions, like: TrainState) -> starting.Networks:
+    """Returns the networks of a run, of a shipped one or of an export.
+
+    Args:
+        options: of the start.
+        like: spec of the state of one member that takes them over.
+
+    Raises:
+        InputError: there are no such networks.
+    """
+    path, weights = Path(options.run), options.weights
+    if shipped.is_shipped(path):
+        _check_single("a shipped run", "ema", options)
+        card = shipped.read_card(options.run)
+        variables = shipped.read_networks(shipped.FOLDER / f"{options.run}.safetensors")
+        variables["ema"] = {"generator": variables["params"]["generator"]}
+        return starting.Networks(variables, {"name": card["name"], "step": card["step"]})
+    if not (path / "config.json").exists():
+        exported = shipped.read_export(path)
+        if exported:
+            arrays = {player: arrays for player, (arrays, _) in exported.items()}
+            metadata = {player: metadata for player, (_, metadata) in exported.items()}
+            written = metadata.get("generator", {"weights": weights})["weights"]
+            _check_single("an export", written, options)
+            (first, *_) = metadata.values()
+            facts = {"name": first["config"], "step": int(first["step"])}
+            return starting.exported_networks(arrays, facts, like)
+    try:
+        return _read_run_networks(path, options)
+    except InputError as error:
+        message = str(error).replace("another --workdir", "another run")
+        raise InputError(
+            message if message.startswith("config.start") else f"config.start.run: {message}"
+        ) from None
+
+
+def _check_single(kind: str, weights: str, options: starting.StartOptions) -> None:
+    """Raises an InputError if `config.start` names a step or weights that networks do not have."""
+    check("config.start.step", options.step, options.step == LAST, f"{LAST!r} with {kind}")
+    valid, expected = options.weights == weights, f"{weights!r} with {options.run}"
+    check("config.start.weights", options.weights, valid, expected)
+
+
+def _read_run_networks(path: Path, options: starting.StartOptions) -> starting.Networks:
+    """Returns the networks of a checkpoint; of a population, those of its first member."""
+    name, config = configs.read_config(path)
+    check("config.start.run", str(path), "lab" not in config, "a run of a GAN, not of a lab")
+    one_device = sharding.jitted(jax.local_devices()[:1])
+    source = make_experiment(config, name, one_device, data_record("generate", path))
+    which = str(options.step)
+    if which == BEST and not (path / BEST).is_dir():
+        check("config.start.step", which, False, f"last or a step, as {path} has no best one")
+    step = int(which) if which.isdecimal() else None
+    with Checkpoints(path / (BEST if which == BEST else CHECKPOINTS)) as checkpoints:
+        steps = checkpoints.steps()
+        state = checkpoints.restore(_state_spec(source), step)
+    if not steps:
+        raise InputError(f"{path} has no checkpoint; train it first")
+    expected = f"last, best or a step of {path}: {', '.join(map(str, steps))}"
+    check("config.start.step", which, step is None or step in steps, expected)
+    if state is None:
+        raise InputError(f"{path} has no checkpoint {which!r} that is not damaged")
+    state = member_state(state, len(source.members), 0)
+    return starting.networks_of(state, options.weights, {"name": name, "step": steps_done(state)})

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -35,8 +35,9 @@ from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import Regularizer
 from gaxn.training import cost
-from gaxn.training.optimizers import with_constraints
+from gaxn.training.optimizers import freeze, with_constraints
 from gaxn.training.population import Member, make_members, root_key
+from gaxn.training.start import DISCRIMINATOR, StartOptions, frozen_layers
 from gaxn.training.state import TrainState, create_state
 from gaxn.training.step import PlayerUpdate, make_train_step
 from gaxn.training.update_rules import UpdateRule
@@ -96,6 +97,8 @@ class Settings:
             copy of the state), "sharded" (one program, devices share a state) or "pmap" (one
             program per device).
         shards: devices that share one copy of a state if `parallel` is "sharded"; 0 for all.
+        start: trained networks that the run starts from, and layers that stay as they are, fields
+            of `StartOptions` in gaxn/training/start.py.
     """
 
     seed: int
@@ -125,6 +128,7 @@ class Settings:
     dtype: str = "float32"
     parallel: str = "auto"
     shards: int = 0
+    start: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2^32 - 1")
@@ -172,7 +176,12 @@ class RunOptions:
         check("stuck_after", self.stuck_after, self.stuck_after > 0, "above 0, in seconds")
 
 
-SECTIONS = {"evaluation": make_plan, "objective": make_objective, "run": RunOptions}
+SECTIONS = {
+    "evaluation": make_plan,
+    "objective": make_objective,
+    "run": RunOptions,
+    "start": StartOptions,
+}
 """By the name of a field that holds fields without a name, whose parameters these are."""
 
 
@@ -362,7 +371,8 @@ def make_experiment(
         "discriminator": settings.discriminator_steps,
         "generator": settings.generator_steps,
     }
-    optimizers = make_optimizers(settings.optimizers, tuple(gan.losses()), clock, counts)
+    frozen = {DISCRIMINATOR: find_frozen(gan, train, settings)}
+    optimizers = make_optimizers(settings.optimizers, tuple(gan.losses()), clock, counts, frozen)
     updates = tuple(
         PlayerUpdate(player, player_loss, optimizers[player], settings.accumulation_steps)
         for player, player_loss in gan.losses().items()
@@ -556,6 +566,7 @@ def make_optimizers(
     players: Sequence[str],
     clock: schedules.Clock,
     counts: Mapping[str, int],
+    frozen: Mapping[str, Collection[tuple[str, ...]]] = {},
 ) -> dict[str, optax.GradientTransformation]:
     """Returns the optimizer of each player, by its name in optax.
 
@@ -564,13 +575,26 @@ def make_optimizers(
         players: all players.
         clock: of the run.
         counts: updates of each player per training step.
+        frozen: by player, paths of the layers that are not moved.
     """
     for player in specs:
         check("a player of config.optimizers", player, player in players, " or ".join(players))
-    return {
+    optimizers = {
         player: make_optimizer(specs.get(player, {}), player, clock, counts[player])
         for player in players
     }
+    return {
+        player: freeze(optimizer, frozen[player]) if frozen.get(player) else optimizer
+        for player, optimizer in optimizers.items()
+    }
+
+
+def find_frozen(gan: nn.Module, train: Source, settings: Settings) -> frozenset[tuple[str, ...]]:
+    """Returns the layers of the discriminator that `config.start` freezes, by their paths."""
+    start = bind(StartOptions, settings.start, "config.start")
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    batch = batch_spec(train, (settings.batch_size,))
+    return frozen_layers(gan, batch, key, start.freeze_discriminator)
 
 
 def make_optimizer(

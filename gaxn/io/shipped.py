@@ -20,6 +20,8 @@ from gaxn.types import InputError, PyTree
 FOLDER = Path(__file__).parents[1] / "models" / "trained"
 """For each shipped run NAME.safetensors, and its card NAME.json."""
 
+EXPORT_SUFFIX = ".safetensors"
+
 
 def names() -> list[str]:
     """Returns the names of the runs that are shipped."""
@@ -53,6 +55,33 @@ def read_networks(path: Path) -> dict[str, PyTree]:
         for name, array in arrays.items()
     }
     return unflatten_dict(widened, sep=".")
+
+
+def read_export(path: Path) -> dict[str, tuple[dict[str, np.ndarray], dict[str, str]]]:
+    """Reads networks that `--mode export` wrote.
+
+    Args:
+        path: PLAYER.safetensors, or a folder of such files.
+
+    Returns:
+        By player, arrays by dotted name, and the metadata of its file.
+
+    Raises:
+        InputError: there is no such file, or it is another.
+    """
+    paths = [path] if path.suffix == EXPORT_SUFFIX else sorted(path.glob(f"*{EXPORT_SUFFIX}"))
+    networks = {}
+    for file in paths:
+        try:
+            with safetensors.safe_open(file, "np") as content:
+                metadata = content.metadata() or {}
+                arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"{file} cannot be read as a .safetensors ({error})") from None
+        if not metadata.keys() >= {"config", "step", "weights", "transposed"}:
+            raise InputError(f"{file} must be PLAYER.safetensors that --mode export wrote")
+        networks[file.stem] = arrays, metadata
+    return networks
 
 
 def to_bytes(networks: dict[str, PyTree], record: dict[str, Any], half: bool = False) -> bytes:

@@ -1,5 +1,7 @@
 """The optimizer of a player: one of optax, with transformations that GANs need besides."""
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -26,6 +28,28 @@ def with_constraints(
         check("clip", clip, clip > 0, "above 0")
         transformations.append(clip_weights(clip))
     return optimizer if len(transformations) == 1 else optax.chain(*transformations)
+
+
+def freeze(
+    optimizer: optax.GradientTransformation, layers: Collection[tuple[str, ...]]
+) -> optax.GradientTransformation:
+    """Returns an optimizer that moves no parameter of some layers, and keeps no state for them.
+
+    Args:
+        optimizer: of the other parameters, which do not depend on the frozen ones within it.
+        layers: their paths among the parameters.
+    """
+
+    def label(path: tuple, _: jax.Array) -> str:
+        names = tuple(key.key for key in path)
+        is_frozen = any(names[: len(layer)] == layer for layer in layers)
+        return "frozen" if is_frozen else "moved"
+
+    def labels(params: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    parts = {"moved": optimizer, "frozen": optax.set_to_zero()}
+    return optax.multi_transform(parts, labels)
 
 
 def clip_weights(bound: float) -> optax.GradientTransformation:

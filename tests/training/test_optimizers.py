@@ -1,4 +1,6 @@
-"""Weight clipping and orthogonal regularization, as part of an optimizer."""
+"""Weight clipping, orthogonal regularization and frozen layers, as part of an optimizer."""
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,6 +12,7 @@ import pytest
 from gaxn.experiment import make_optimizer
 from gaxn.nn.resampling import TransposedConvolution
 from gaxn.objectives.schedules import Clock
+from gaxn.training.optimizers import freeze, with_constraints
 from gaxn.types import InputError
 
 
@@ -46,6 +49,50 @@ def test_orthogonal_regularization_is_the_gradient_of_the_overlap(layer):
         expected = kernel - 0.5 * 0.01 * slope.reshape(kernel.shape)
         np.testing.assert_allclose(updated["kernel"], expected, rtol=1e-12)
         np.testing.assert_array_equal(updated["bias"], 1)
+
+
+FROZEN = [("a", "first"), ("b", "first")]
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_frozen_layers_have_no_updates_and_the_others_their_own(clip):
+    random = np.random.default_rng(0)
+    names = "first", "second", "first_of_others"
+
+    def draw(shape):
+        return random.normal(size=shape).astype(np.float32)
+
+    shapes = {"kernel": (3, 4), "bias": (4,)}
+    params, *gradients = (
+        {
+            network: {name: {kind: draw(shape) for kind, shape in shapes.items()} for name in names}
+            for network in "ab"
+        }
+        for _ in range(4)
+    )
+    optimizer = with_constraints(optax.adamw(0.1, weight_decay=0.1), clip, orthogonal=0.1)
+    partly = freeze(optimizer, FROZEN)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(optimizer, tree):
+        state = optimizer.init(tree)
+        for gradient in gradients:
+            updates, state = optimizer.update(gradient, state, tree)
+            tree = optax.apply_updates(tree, updates)
+        return tree, state
+
+    (expected, state), (actual, partial_state) = (run(each, params) for each in (optimizer, partly))
+    for network in "ab":
+        for name in names:
+            target = params if (network, name) in FROZEN else expected
+            jax.tree.map(
+                np.testing.assert_array_equal, actual[network][name], target[network][name]
+            )
+        moved = expected[network]["first"]["kernel"] != params[network]["first"]["kernel"]
+        assert moved.any()
+    # Two moments of each parameter but those of a third of the layers, and the count.
+    counts = [len(jax.tree.leaves(each)) for each in (state, partial_state)]
+    assert counts == [2 * 12 + 1, 2 * 8 + 1]
 
 
 @pytest.mark.parametrize(
