@@ -223,7 +223,7 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
         for name, item in parameters.items()
         if name not in derived and item.kind is not item.VAR_KEYWORD and name not in _FLAX_FIELDS
     }
-    hints = typing.get_type_hints(make)
+    hints = _type_hints(make)
     values = {name: _widen(value, hints.get(name)) for name, value in spec.items()}
     for name, value in values.items():
         if name not in free:
@@ -237,6 +237,15 @@ def bind(make: Callable, spec: Mapping[str, Any], field: str, **derived: Any) ->
             raise InputError(f"{field}.{name} is missing{expected}")
     with error_path(field, free):
         return make(**values, **derived)
+
+
+def _type_hints(make: Callable) -> dict[str, Any]:
+    """Returns the types of parameters; none of a function of a library that cannot be resolved."""
+    try:
+        return typing.get_type_hints(make)
+    except (NameError, TypeError):
+        # optax imports some types for type checkers only, and has partial functions.
+        return {}
 
 
 def check_renamed(field: str, name: str, known: Iterable[str]) -> None:
@@ -418,7 +427,9 @@ def read_config(workdir: Path) -> tuple[str, ConfigDict]:
 
 
 def as_tuples(value: Any) -> Any:
-    """Returns a value from JSON with tuples for lists."""
+    """Returns a value from JSON or Python with tuples for lists, and text for paths."""
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, dict):
         return {name: as_tuples(item) for name, item in value.items()}
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value
@@ -492,7 +503,7 @@ def set_field(config: ConfigDict, path: str, value: Any, defaults_of: DefaultsOf
     if _switches_schedule(section, last, value):
         return
     try:
-        section[last] = tuple(value) if isinstance(value, list) else value
+        section[last] = as_tuples(value)
     except TypeError:
         expected = f"a value of type {type(section[last]).__name__}"
         check(f"config.{path}", value, False, expected)

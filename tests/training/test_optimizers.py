@@ -107,3 +107,16 @@ def test_options_out_of_range_are_refused(option, value, expected):
     message = f"config.optimizers.generator.{option} must be {expected}, got {value!r}"
     with pytest.raises(InputError, match=message):
         _update({option: value}, {}, {})
+
+
+@pytest.mark.parametrize(
+    "name", ["adamw", "nadamw", "lion", "lamb", "adafactor", "rmsprop", "adan"]
+)
+def test_optimizers_whose_types_cannot_be_resolved_are_optax_s(name):
+    params, gradient = {"w": jnp.arange(1.0, 5)}, {"w": jnp.arange(4.0)}
+    updated = _update({"name": name, "learning_rate": 0.1}, params, gradient)
+    optimizer = getattr(optax, name)(0.1)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    np.testing.assert_array_equal(updated["w"], optax.apply_updates(params, updates)["w"])
+    with pytest.raises(InputError, match=r"optimizers\.generator\.decays is unknown"):
+        _update({"name": name, "decays": 0.1}, params, gradient)
