@@ -3,7 +3,7 @@
     python launch/ship.py runs/NAME [--folder DIR]
 
 Weights are stored as float16. The card's figures are measured from the stored file, not from the
-run, so they are those that a user gets.
+run, so they are those that a user gets; the table of docs/python.md has them too.
 """
 
 import argparse
@@ -18,6 +18,11 @@ import gaxn
 from gaxn import commands, config
 from gaxn.experiment import make_experiment
 from gaxn.io import files, run_directory, shipped
+
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
+HEAD = "| name | images | figures of the shipped file (the same of real images) |\n|---|---|---|\n"
+SHOWN = {"conditional_accuracy": "accuracy", "frechet_distance": "distance", "recall": "recall"}
+"""Figures of the table, with their short names."""
 
 FIELDS = ("format", "name", "config", "data", "versions", "devices")
 """Parts of config.json that a card has."""
@@ -54,6 +59,33 @@ def ship(workdir: Path, folder: Path) -> Path:
     return path
 
 
+def make_table() -> str:
+    """Returns the table of all shipped runs, by their cards."""
+    return HEAD + "".join(f"{_row(name)}\n" for name in shipped.names())
+
+
+def _row(name: str) -> str:
+    card = shipped.read_card(name)
+    figures = card["evaluation"]["classifier"]["figures"]
+    texts = (
+        f"{label} {figures[figure]:.3f} +- {figures[f'{figure}_error']:.3f} "
+        f"({figures[f'{figure}_real']:.3f})"
+        for figure, label in SHOWN.items()
+        if figure in figures
+    )
+    height, width, channels = card["data"]["image_shape"]
+    classes = f", {len(card['data']['classes'])} classes" * card["config"]["conditional"]
+    kind = "gray" if channels == 1 else "RGB"
+    return f"| `{name}` | {height}x{width} {kind}{classes} | {'; '.join(texts)} |"
+
+
+def write_table() -> None:
+    """Writes the table into docs/python.md."""
+    before, _, rest = PAGE.read_text().partition(HEAD)
+    _, _, after = rest.partition("\n\n")
+    PAGE.write_text(f"{before}{make_table()}\n{after}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -62,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=shipped.FOLDER)
     options = parser.parse_args(argv)
     print(ship(options.workdir, options.folder))
+    if options.folder == shipped.FOLDER:
+        write_table()
 
 
 if __name__ == "__main__":

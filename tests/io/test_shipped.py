@@ -79,11 +79,22 @@ def test_a_directory_of_a_run_comes_before_a_shipped_name(tmp_path, monkeypatch)
     assert not shipped.is_shipped(Path(name))
 
 
-@pytest.mark.slow
-def test_a_run_is_made_one_that_is_shipped(tmp_path):
+@pytest.fixture(scope="module")
+def script():
+    """launch/ship.py."""
     spec = importlib.util.spec_from_file_location("ship", ROOT / "launch" / "ship.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_docs_have_the_figures_of_the_cards(script):
+    assert script.make_table() in (ROOT / "docs" / "python.md").read_text()
+    assert len(shipped.names()) >= 2
+
+
+@pytest.mark.slow
+def test_a_run_is_made_one_that_is_shipped(script, tmp_path):
     run = gaxn.train("attn_cgan_shapes:tiny", workdir=tmp_path / "run")
     script.main([str(tmp_path / "run"), f"--folder={tmp_path / 'shipped'}"])
     card = json.loads((tmp_path / "shipped" / "attn_cgan_shapes.json").read_text())
