@@ -65,12 +65,13 @@ def train(config: str | Path | ConfigDict, workdir: str | Path = "", **fields: A
         InputError: a field is wrong, or the directory holds another run.
         KeyboardInterrupt: Ctrl-C; the run is saved, and the same call goes on.
     """
-    name, config = _read_config(config)
+    given, (name, config) = config, _read_config(config)
     for path, value in fields.items():
         configs.set_field(config, path, value, defaults_of)
     compilation_cache.enable()
     sharding.use_cores_for(config.to_dict())
-    experiment = make_run(config, name)
+    origin = {} if isinstance(given, ConfigDict) else configs.origin_of(str(given), config)
+    experiment = make_run(config, name, origin=origin)
     expected = "of a GAN; a lab runs by `gaxn --config` alone"
     check("config", name, not isinstance(experiment, LabRun), expected)
     workdir = Path(workdir or f"runs/{name}")

@@ -18,6 +18,7 @@ from gaxn.evaluation import generation, reports
 from gaxn.evaluation.description import describe
 from gaxn.evaluation.export import export_run
 from gaxn.evaluation.plan import ALL, BEST, LAST
+from gaxn.evaluation.report import DONE, State, write_report
 from gaxn.experiment import Experiment, complete, make_experiment
 from gaxn.features import classifier
 from gaxn.io import files, provenance, run_directory, shipped
@@ -82,7 +83,8 @@ def free_fields(experiment: Experiment, workdir: Path) -> set[str]:
 def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, from the last good checkpoint if there is one; evaluates and draws."""
     experiment.evaluation.check()
-    record = {"name": experiment.name, "data": experiment.data_record, **provenance.record()}
+    record = {"name": experiment.name, "data": experiment.data_record, **experiment.origin}
+    record |= {"started": provenance.started(workdir), **provenance.record()}
     fitted = None
     if experiment.settings.start.get("run"):
         record["start"] = _read_start_record(workdir)
@@ -132,6 +134,7 @@ def _train(
     reports.evaluate(experiment, workdir, state, writers=writers)
     if multihost.is_first():
         reports.draw_evaluations(workdir)
+    write_report(workdir, State(DONE, steps_done(state)))
     return 0
 
 
@@ -142,6 +145,7 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
         chosen_by = experiment.evaluation.best if which == BEST else ""
         state = restore_state(experiment, workdir, which)
         reports.evaluate(experiment, workdir, state, chosen_by)
+        write_report(workdir)
         return 0
     check_same_run(experiment, workdir)
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
@@ -150,6 +154,7 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
         print(f"step {step}")
         reports.evaluate(experiment, workdir, restore_state(experiment, workdir, str(step)))
     reports.draw_evaluations(workdir)
+    write_report(workdir)
     return 0
 
 
@@ -336,7 +341,7 @@ def start(
         commands, further = {"train": run_lab, "describe": describe_run}, {}
     else:
         commands, further = COMMANDS, run.commands
-    known = ", ".join([*commands, *further, "compare"])
+    known = ", ".join([*commands, *further, configs.REPORT, configs.COMPARE])
     valid = mode in {*commands, *further}
     check("--mode", mode, valid, f"one of {known} with the config {run.name}")
     command = commands.get(mode) or further[mode]
@@ -344,7 +349,10 @@ def start(
     if mode in commands:
         return command(run, workdir, **arguments)
     state = restore_state(run, workdir, LAST)
-    return command(run.evaluation.sampler(state), workdir, **arguments)
+    status = command(run.evaluation.sampler(state), workdir, **arguments)
+    if mode == "interpolate":
+        write_report(workdir)
+    return status
 
 
 def data_record(mode: str, workdir: Path, options: Mapping[str, str] = {}) -> dict[str, Any] | None:

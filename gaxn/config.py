@@ -25,7 +25,7 @@ from ml_collections import ConfigDict, config_flags
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from gaxn.distributed.multihost import Cluster
-from gaxn.io import run_directory
+from gaxn.io import provenance, run_directory
 from gaxn.types import InputError, check
 
 RENAMED = {
@@ -43,8 +43,8 @@ RENAMED = {
 }
 """Fields of version 0.1 and their names since."""
 
-COMPARE, TRAIN = "compare", "train"
-"""The mode of several runs, and the mode that always needs a config file."""
+COMPARE, REPORT, TRAIN = "compare", "report", "train"
+"""The mode of several runs, that of the files of a run alone, and the one that needs a config."""
 
 USAGE = (
     "python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE] "
@@ -57,7 +57,8 @@ HELP = """\
            forms, such as :tiny
 --workdir  the directory of the run; default: runs/NAME, or runs/compare
 --mode     train (the default), evaluate, sample, generate, export, describe, classifier,
-           interpolate (from latents) or translate (between domains); or compare
+           interpolate (from latents) or translate (between domains); or report (writes
+           report.html of --workdir anew) or compare
 --coordinator HOST:PORT, --processes N, --process I  this is process I of N, if no scheduler
            (Slurm, Open MPI, Kubernetes, a TPU pod) says so
 --config.FIELD=VALUE  sets a field of the config
@@ -321,6 +322,7 @@ class Arguments(NamedTuple):
         options: flags of single commands, as text.
         cluster: this process's place among others, if given.
         compilation_cache: whether compiled programs are kept for the next start.
+        origin: command, first line and overridden fields of the config, see `origin_of`.
     """
 
     name: str
@@ -331,6 +333,7 @@ class Arguments(NamedTuple):
     options: Mapping[str, str] = {}
     cluster: Cluster = Cluster()
     compilation_cache: bool = True
+    origin: Mapping[str, Any] = {}
 
 
 DefaultsOf = Callable[[ConfigDict, Sequence[str]], Mapping[str, Any]]
@@ -364,6 +367,14 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
         return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(Path, words)))
     if words:
         raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
+    if mode == REPORT:
+        surplus = [*options, *(f"config.{name}" for name in overrides), *given.keys() & {"config"}]
+        for name in surplus:
+            raise InputError(f"--mode {REPORT} takes no --{name}, only --workdir")
+        expected = f"the directory of a run with --mode {REPORT}"
+        check("--workdir", given.get("workdir"), bool(given.get("workdir")), expected)
+        return Arguments(REPORT, None, Path(given["workdir"]), REPORT)
+    origin = {}
     if "config" not in given and mode != TRAIN and "workdir" in given:
         name, config = read_config(Path(given["workdir"]))
     else:
@@ -372,6 +383,8 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
         name, config = load_config(given["config"])
     for path, text in overrides.items():
         _override(config, path, text, defaults_of)
+    if given.get("config"):
+        origin = origin_of(given["config"], config)
     return Arguments(
         name,
         config,
@@ -385,6 +398,7 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
             _integer("process", given.get("process", "-1")),
         ),
         given.get("compilation_cache", True),
+        origin,
     )
 
 
@@ -444,7 +458,7 @@ def load_config(path: str) -> tuple[str, ConfigDict]:
     Raises:
         InputError: there is no such file or variant, or the file fails.
     """
-    place, _, variant = re.fullmatch(r"(.*?)(:([^:/]*))?", path, re.DOTALL).groups(default="")
+    place, variant = _split_variant(path)
     file = _find_config_file(place)
     values = flags.FlagValues()
     argv = ["gaxn", f"--config={file}:{variant}" if variant else f"--config={file}"]
@@ -467,6 +481,24 @@ def load_config(path: str) -> tuple[str, ConfigDict]:
             if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
                 del sys.modules[name]
     return file.stem, config
+
+
+def origin_of(path: str, config: ConfigDict) -> dict[str, Any]:
+    """Returns how a config came about from a file, see `gaxn.io.provenance.origin`.
+
+    Args:
+        path: of the file, as for `load_config`.
+        config: the config with its overrides.
+    """
+    place, variant = _split_variant(path)
+    _, before = load_config(path)
+    file = _find_config_file(place)
+    return provenance.origin(place, variant, file, before.to_dict(), config.to_dict())
+
+
+def _split_variant(path: str) -> tuple[str, str]:
+    place, _, variant = re.fullmatch(r"(.*?)(:([^:/]*))?", path, re.DOTALL).groups(default="")
+    return place, variant
 
 
 def _find_config_file(place: str) -> Path:

@@ -210,6 +210,7 @@ class Experiment:
         diagnostics: host state -> early signs of a collapse.
         evaluation: what is evaluated, when, and of which checkpoint.
         commands: further values of --mode, of this kind of GAN.
+        origin: how the config came about, ready for JSON, see `gaxn.io.provenance.origin`.
     """
 
     name: str
@@ -233,6 +234,7 @@ class Experiment:
     diagnostics: Callable[[TrainState], dict[str, float]]
     evaluation: EvaluationPlan
     commands: Mapping[str, Callable[..., int]]
+    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def data_record(self) -> dict[str, Any]:
@@ -272,7 +274,10 @@ class Experiment:
 
 
 def make_run(
-    config: ConfigDict, name: str, data_record: Mapping[str, Any] | None = None
+    config: ConfigDict,
+    name: str,
+    data_record: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] = {},
 ) -> Experiment | LabRun:
     """Returns the run of a config: of a lab if it has a field `lab`, else of a GAN.
 
@@ -280,10 +285,12 @@ def make_run(
         config: of the run.
         name: of the run.
         data_record: description of the data, if they need not be read.
+        origin: how the config came about.
     """
     fields = config.to_dict()
     if "lab" not in fields:
-        return make_experiment(config, name, data_record=data_record)
+        experiment = make_experiment(config, name, data_record=data_record)
+        return dataclasses.replace(experiment, origin=origin)
     lab = resolve("labs", fields["lab"], "config.lab", "Lab")
     options = {field: value for field, value in fields.items() if field != "lab"}
     return LabRun(name, fields, bind(lab, options, "config"))

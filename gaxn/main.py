@@ -16,6 +16,7 @@ from gaxn import commands, config
 from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.evaluation import __main__ as evaluation
 from gaxn.evaluation.comparison import compare
+from gaxn.evaluation.report import report_run
 from gaxn.experiment import defaults_of, make_run
 from gaxn.io import compilation_cache, errors
 from gaxn.types import InputError
@@ -36,13 +37,15 @@ def main(argv: Sequence[str]) -> int:
     arguments = None
     try:
         arguments = config.parse(argv, defaults_of)
+        if arguments.mode == config.REPORT:
+            return report_run(arguments.workdir)
         if arguments.config is None:
             return compare(arguments.runs, arguments.workdir)
         if arguments.compilation_cache:
             compilation_cache.enable()
         use_devices(arguments)
         record = commands.data_record(arguments.mode, arguments.workdir, arguments.options)
-        run = make_run(arguments.config, arguments.name, record)
+        run = make_run(arguments.config, arguments.name, record, arguments.origin)
         return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:
         return fail(2, str(error))

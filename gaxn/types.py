@@ -61,7 +61,8 @@ class Report(NamedTuple):
         figures: scalar results by name.
         tables: other results, ready for JSON.
         pictures: by their path without ending, functions that draw them: RGB, uint8, shape
-            [height, width, 3]. They are called after the figures are written.
+            [height, width, 3]; or that return arrays by name instead, for a .npz file. They are
+            called after the figures are written.
         timing: seconds and speed; they vary, so they are no part of the protocol.
     """
 

@@ -66,8 +66,10 @@ def test_a_run_has_its_config_history_and_step(ring):
     assert again.sample(range(5)).shape == (5, 2)
     first = gaxn.load(ring.workdir, step=4)
     assert first.step == 4 and (first.sample(range(5)) != ring.sample(range(5))).any()
-    raw = gaxn.load(ring.workdir, weights="raw")
-    assert (raw.sample(range(5)) != ring.sample(range(5))).any()
+    # The config names the raw weights.
+    raw, average = (gaxn.load(ring.workdir, weights=weights) for weights in ("raw", "ema"))
+    np.testing.assert_array_equal(raw.sample(range(5)), ring.sample(range(5)))
+    assert (average.sample(range(5)) != ring.sample(range(5))).any()
 
 
 def test_training_again_says_that_it_is_done(ring, capsys):

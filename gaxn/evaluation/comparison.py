@@ -7,7 +7,6 @@ fields in which their protocols differ.
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from math import isfinite
 from pathlib import Path
 from statistics import median
@@ -17,6 +16,8 @@ import numpy as np
 from tabulate import tabulate
 
 from gaxn.evaluation import figures
+from gaxn.evaluation.report import write_comparison
+from gaxn.evaluation.report.curves import seconds_trained, step_seconds
 from gaxn.io import files, plots
 from gaxn.io.run_directory import read_run_record
 from gaxn.types import InputError
@@ -39,7 +40,7 @@ class Run(NamedTuple):
 
 
 def compare(workdirs: Sequence[Path], workdir: Path) -> int:
-    """Writes comparison.json, comparison.md, curves.png and samples.png; prints the table.
+    """Writes comparison.json, comparison.md, report.html and pictures; prints the table.
 
     Args:
         workdirs: the directories of two or more runs.
@@ -57,6 +58,7 @@ def compare(workdirs: Sequence[Path], workdir: Path) -> int:
     files.write_bytes(workdir / "comparison.md", text.encode())
     for name, picture in pictures.items():
         files.write_png(workdir / f"{name}.png", picture)
+    write_comparison(workdir, {label: run.workdir for label, run in runs.items()}, table(document))
     for warning in warnings(document):
         print(f"gaxn: {warning}", file=sys.stderr)
     print(text, end="")
@@ -124,7 +126,7 @@ def facts(run: Run) -> dict[str, Any]:
     history = [line for line in run.history if line["step"] <= step]
     images = _images_per_step(config)
     trained = seconds_trained(history, images)
-    step_seconds = [_step_seconds(images, line["images_per_second"]) for line in history]
+    seconds = [step_seconds(images, line["images_per_second"]) for line in history]
     return {
         "workdir": str(run.workdir),
         "name": run.evaluation["name"],
@@ -135,29 +137,9 @@ def facts(run: Run) -> dict[str, Any]:
         "devices": run.record.get("devices", []),
         "parameters": cost.get("parameters", {}),
         "flops_a_step": cost.get("flops_a_step"),
-        "seconds_a_step": _finite_or_none(median(step_seconds)) if step_seconds else None,
+        "seconds_a_step": _finite_or_none(median(seconds)) if seconds else None,
         "seconds_trained": _finite_or_none(trained[-1]) if trained else None,
     }
-
-
-def seconds_trained(history: Sequence[Mapping[str, float]], images: int) -> list[float]:
-    """Returns the seconds of training up to each line of the log, from the speed in the line.
-
-    The speed of a line counts for all steps since the line before. This is an estimate where a
-    run was stopped and resumed between two lines; steps that were lost when it was killed are not
-    counted.
-
-    Args:
-        history: the lines of the log.
-        images: per step.
-    """
-    steps = [line["step"] for line in history]
-    return list(
-        accumulate(
-            (step - before) * _step_seconds(images, line["images_per_second"])
-            for before, step, line in zip([0, *steps], steps, history, strict=False)
-        )
-    )
 
 
 def make_document(runs: Mapping[str, Run]) -> dict[str, Any]:
@@ -190,29 +172,14 @@ def format_document(document: Mapping[str, Any]) -> str:
     fields in which the protocols differ follow as tables.
     """
     labels = list(document["runs"])
-    facts = [_format_facts(run) for run in document["runs"].values()]
-    names = dict.fromkeys(name for texts in facts for name in texts)
-    rows = {name: [texts.get(name, MISSING) for texts in facts] for name in names}
-    last_rows, notes = {}, []
+    rows, last_rows, notes = _fact_rows(document), {}, []
     for name, part in document["parts"].items():
-        letters = _protocol_letters(part, labels)
-        texts = {
-            label: figures.format_figures(
-                {n: values[label] for n, values in part["figures"].items()}
-            )
-            for label in labels
-        }
-        part_rows = {
-            f"{name}/{figure}": [
-                texts[label][figure] + letters[label] if figure in texts[label] else MISSING
-                for label in labels
-            ]
-            for figure in dict.fromkeys(figure for each in texts.values() for figure in each)
-        }
+        part_rows = {f"{name}/{k}": cells for k, cells in _figure_rows(part, labels).items()}
         if part["comparable"]:
             rows |= part_rows
             continue
         last_rows |= part_rows
+        letters = _protocol_letters(part, labels)
         fields = {
             field: [MISSING if values[n] is None else json.dumps(values[n]) for n in labels]
             for field, values in part["differing"].items()
@@ -225,6 +192,49 @@ def format_document(document: Mapping[str, Any]) -> str:
     if last_rows:
         rows["**NOT COMPARABLE, see below:**"] = [""] * len(labels)
     return "\n".join([format_table("", labels, rows | last_rows), *notes])
+
+
+def table(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the comparison as rows of text for a report, in groups, and notes on it."""
+    labels = list(document["runs"])
+    groups = {"runs": _fact_rows(document)}
+    # Comparable figures first.
+    for name, part in sorted(document["parts"].items(), key=lambda item: not item[1]["comparable"]):
+        title = name if part["comparable"] else f"{name}: comparable only if the letter is the same"
+        groups[title] = _figure_rows(part, labels)
+    return {
+        "columns": labels,
+        "rows": [
+            {"name": name, "values": cells, "group": group}
+            for group, rows in groups.items()
+            for name, cells in rows.items()
+        ],
+        "notes": warnings(document),
+    }
+
+
+def _fact_rows(document: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Returns the cells of each fact, a column per run."""
+    facts = [_format_facts(run) for run in document["runs"].values()]
+    names = dict.fromkeys(name for texts in facts for name in texts)
+    return {name: [texts.get(name, MISSING) for texts in facts] for name in names}
+
+
+def _figure_rows(part: Mapping[str, Any], labels: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the cells of each figure of a part, a column per run, each with its letter."""
+    letters = _protocol_letters(part, labels)
+    texts = {
+        label: figures.format_figures({n: values[label] for n, values in part["figures"].items()})
+        for label in labels
+    }
+    names = dict.fromkeys(name for each in texts.values() for name in each)
+    return {
+        name: [
+            texts[label][name] + letters[label] if name in texts[label] else MISSING
+            for label in labels
+        ]
+        for name in names
+    }
 
 
 def format_table(corner: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
@@ -287,11 +297,6 @@ def warnings(document: Mapping[str, Any]) -> list[str]:
 def _images_per_step(config: Mapping[str, Any]) -> int:
     """Returns the images of one update of all members of a population."""
     return config["batch_size"] * config.get("population", 1)
-
-
-def _step_seconds(images: int, images_per_second: float) -> float:
-    # The log rounds a very low speed to 0.
-    return images / images_per_second if images_per_second else float("inf")
 
 
 def _finite_or_none(value: float) -> float | None:

@@ -10,8 +10,8 @@
     diagnostics/entropy/..., diagnostics/distance/...
                                      of attention weights (gaxn/metrics/statistics/attention.py)
 
-The training step knows nothing of them: they are computed from its state. Populations log the
-mean over their members.
+The training step knows nothing of them: they are computed from its state. Those of a population
+are arrays over its members.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ MIN_GRADIENT = 0.01
 """Absolute gradient in a logit below which the discriminator learns nothing."""
 MIN_DIVERSITY, MAX_SATURATION, MAX_SINGULAR_VALUE = 0.1, 0.99, 1.5
 
-Diagnostics = Callable[[TrainState], dict[str, float]]
+Diagnostics = Callable[[TrainState], dict[str, float | np.ndarray]]
 
 
 def make_diagnostics(
@@ -64,12 +64,14 @@ def make_diagnostics(
             **{f"{PREFIX}gamma/{name}": value for name, value in gammas.items()},
         }
 
-    def diagnose(state: TrainState) -> dict[str, float]:
+    def diagnose(state: TrainState) -> dict[str, float | np.ndarray]:
         by_member = [
             diagnose_member(member_state(state, len(members), index), member.key)
             for index, member in enumerate(members)
         ]
-        return {name: float(np.mean([each[name] for each in by_member])) for name in by_member[0]}
+        if len(by_member) == 1:
+            return by_member[0]
+        return {name: np.array([each[name] for each in by_member]) for name in by_member[0]}
 
     return diagnose
 

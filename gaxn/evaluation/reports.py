@@ -1,5 +1,6 @@
 """Evaluations and pictures of a run, written into its directory."""
 
+import functools
 import json
 import logging
 from collections.abc import Callable, KeysView, Mapping, Sequence
@@ -8,17 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from gaxn.data import make_reader
 from gaxn.distributed import multihost
-from gaxn.evaluation import diagnostics, figures
+from gaxn.evaluation import diagnostics, figures, interpolation
 from gaxn.evaluation.evaluators import Evaluator
-from gaxn.evaluation.translation import DIRECTIONS
+from gaxn.evaluation.report.curves import read_evaluations
 from gaxn.experiment import Experiment
 from gaxn.io import files, plots, progress, provenance
 from gaxn.io.plots import Picture
 from gaxn.io.writers import NO_WRITERS, Writer
 from gaxn.metrics.statistics.standard_errors import standard_error
+from gaxn.nn import spectral
+from gaxn.training.population import member_state
 from gaxn.training.state import TrainState, steps_done
-from gaxn.types import Report
+from gaxn.types import HostPixels, Report
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +53,8 @@ NO_FIGURES = (
 MAX_POINTS = 2_000
 """Points of a curve that is drawn during training; a second at most."""
 
-_DISTANCES = ("frechet_distance", "kid_unbiased", "precision", "recall", "density", "coverage")
-
-CURVES_OF_EVALUATIONS = {
-    "classifier": ("conditional_accuracy", *_DISTANCES),
-    "inception": _DISTANCES,
-    "modes": ("modes", "modes_quality", "modes_reverse_kl", *_DISTANCES),
-    "translation": ("mae_a2b", "mae_b2a", "cycle_mae_a", "cycle_mae_b"),
-    **{f"{name}_{way}": _DISTANCES for name in ("classifier", "inception") for way in DIRECTIONS},
-}
-"""Figures with a curve over training, by part of the evaluation."""
+SEARCHED = 2_000
+"""Test images among which those of each class are searched, for a picture."""
 
 
 def evaluate(
@@ -79,12 +75,14 @@ def evaluate(
     """
     evaluators = experiment.evaluation.evaluators()
     document, pictures = measure(experiment, evaluators, state, chosen_by)
+    document |= measure_spectral_norm(experiment, state)
+    document["headlines"] = list(experiment.evaluation.headlines)
     document |= {"cost": experiment.cost(), "measured_by": provenance.record()}
     files.append_line(workdir / "evaluations.jsonl", document)
     files.write_json(workdir / "evaluation.json", document)
     writers.scalars(document["step"], _figures_by_name(document))
     for name, draw in pictures.items():
-        _draw(workdir / f"{name}.png", draw)
+        _draw(workdir / f"{name}.png", draw, _write_output)
     if multihost.is_first():
         table = figures.format_headlines(document, experiment.evaluation.headlines)
         print(table or NO_FIGURES)
@@ -110,7 +108,7 @@ def evaluate_interim(
     """
     plan = experiment.evaluation
     document, _ = measure(experiment, plan.interim_evaluators(), state)
-    document["interim"] = True
+    document |= {"interim": True, "headlines": list(plan.headlines)}
     value = plan.figure(document)
     lines = files.read_lines(workdir / "evaluations.jsonl")
     if value is not None and plan.is_best(value, plan.earlier_figures(document, lines)):
@@ -186,6 +184,31 @@ def mean_report(reports: Sequence[Report]) -> Report:
     return Report(protocol, means, {**first.tables, "members": by_name}, first.pictures, timing)
 
 
+def measure_spectral_norm(experiment: Experiment, state: TrainState) -> dict[str, Any]:
+    """Returns the part "spectral_norm" of an evaluation; nothing without spectral norm.
+
+    By layer it has the largest singular value as the power iteration estimates it, by which the
+    next call divides the kernel, and as a decomposition gives it; `largest_error` is the largest
+    |exact / estimate - 1|.
+    """
+    reports = []
+    for index, member in enumerate(experiment.members):
+        one = member_state(state, len(experiment.members), index)
+        kernels = spectral.kernels(one.params, one.collections.get(spectral.COLLECTION, {}))
+        if not kernels:
+            return {}
+        estimates = [sigma for _, sigma in kernels.values()]
+        exact = [float(np.linalg.norm(matrix, 2)) for matrix, _ in kernels.values()]
+        errors = np.abs(np.array(exact) / np.maximum(estimates, spectral.EPSILON) - 1)
+        tables = {"layers": list(kernels), "estimates": estimates, "exact": exact}
+        protocol = {"exact": "largest singular value of the kernel [inputs, outputs], float64"}
+        protocol |= {"weights": "raw", "step": steps_done(state), "seed": member.seed}
+        reports.append(Report(protocol, {"largest_error": float(errors.max())}, tables, {}))
+    report = mean_report(reports)
+    fields = ("figures", "tables", "protocol")
+    return {"spectral_norm": {field: getattr(report, field) for field in fields}}
+
+
 def is_evaluated(workdir: Path, step: int) -> bool:
     """Returns whether evaluation.json exists and is of this step."""
     path = workdir / "evaluation.json"
@@ -198,6 +221,53 @@ def draw_samples(experiment: Experiment, workdir: Path, state: TrainState) -> Pi
     picture = experiment.draw_samples(experiment.sampler, state)
     files.write_png(path, picture)
     return picture
+
+
+def draw_real(experiment: Experiment, workdir: Path) -> None:
+    """Draws samples/real.png, test images as the grid of samples has them, if it is not there.
+
+    A CycleGAN's grid has its test images, and one of points has real ones.
+    """
+    path = workdir / "samples" / "real.png"
+    if len(experiment.test.image_shape) == 3 and not path.exists():
+        _draw(path, functools.partial(_real_grid, experiment))
+
+
+def _real_grid(experiment: Experiment) -> Picture:
+    """Returns test images: of a conditional run a row per class, of another one a square."""
+    test, columns = experiment.test, experiment.run.sample_columns
+    order = np.random.RandomState(0).permutation(len(test))
+    read = make_reader(test)
+
+    def read_images(indices: np.ndarray) -> tuple[HostPixels, np.ndarray | None]:
+        images, labels = read(indices)
+        return np.asarray(images), None if labels is None else np.asarray(labels)
+
+    if not experiment.settings.conditional:
+        images, _ = read_images(np.resize(order, columns**2))
+        return plots.grid(images.reshape(columns, columns, *test.image_shape))
+    classes = interpolation.select_classes(len(test.class_names))
+    # Where a class has too few of those that are searched, white is left.
+    grid = np.full((len(classes), columns, *test.image_shape), 255, np.uint8)
+    counts = np.zeros(len(classes), int)
+    for part in np.array_split(order[:SEARCHED], -(-min(len(order), SEARCHED) // 100)):
+        images, labels = read_images(part)
+        for row, label in enumerate(classes):
+            of_class = images[labels == label][: columns - counts[row]]
+            grid[row, counts[row] : counts[row] + len(of_class)] = of_class
+            counts[row] += len(of_class)
+        if counts.min() >= columns:
+            break
+    return plots.grid(grid)
+
+
+def _write_output(path: Path, output: Any) -> None:
+    """Writes what an evaluator draws: a picture, or instead of it arrays by name as .npz."""
+    if isinstance(output, Mapping):
+        write = functools.partial(np.savez_compressed, **output)
+        files.write_with(path.with_suffix(".npz"), write)
+    else:
+        files.write_png(path, output)
 
 
 def _draw(
@@ -215,25 +285,7 @@ def draw_evaluations(workdir: Path) -> None:
 
     A curve has the lines of one protocol: the one with most of them.
     """
-    by_protocol: dict[str, dict[int, Mapping[str, float]]] = {}
-    for line in files.read_lines(workdir / "evaluations.jsonl"):
-        parts = {name: part for name, part in line.items() if name in CURVES_OF_EVALUATIONS}
-        key = json.dumps([figures.method(part["protocol"]) for part in parts.values()])
-        # A step's last evaluation replaces earlier ones.
-        by_protocol.setdefault(key, {})[line["step"]] = {
-            f"{name}/{figure}": value
-            for name, part in parts.items()
-            for figure, value in part["figures"].items()
-        }
-    curve = max(by_protocol.values(), key=len, default={})
-    history = [{"step": step, **curve[step]} for step in sorted(curve)]
-    known = dict.fromkeys(name for line in history for name in line)
-    panels = {
-        f"{part}/{name}": (f"{part}/{name}", f"{part}/{name}{figures.REAL}")
-        for part, names in CURVES_OF_EVALUATIONS.items()
-        for name in names
-        if f"{part}/{name}" in known
-    }
+    history, panels = read_evaluations(workdir)
     if len(history) > 1 and panels:
         _draw(workdir / "evaluations.png", lambda: plots.curves(history, panels))
 

@@ -15,6 +15,8 @@ from gaxn.config import check_part, resolve
 from gaxn.distributed import multihost
 from gaxn.distributed.watchdog import Watchdog
 from gaxn.evaluation import diagnostics, reports
+from gaxn.evaluation.report import STOPPED, TRAINING, ReportWriter, State
+from gaxn.evaluation.report.curves import add_bands, is_band
 from gaxn.experiment import Experiment
 from gaxn.io import files, run_directory
 from gaxn.io.checkpoints import Checkpoints
@@ -121,10 +123,16 @@ def train(
     run_directory.rewind(workdir / "evaluations.jsonl", done)
     if best is not None:
         best.rewind(done)
-    with _Log(experiment, workdir / "metrics.jsonl", done, writers) as scalars_log:
-        if done == 0 and multihost.is_first():
-            scalars_log.add_picture(0, reports.draw_samples(experiment, workdir, state))
-            scalars_log.write(0, scalars_log.diagnose(state))
+    with (
+        ReportWriter(workdir) as report,
+        _Log(experiment, workdir / "metrics.jsonl", done, writers) as scalars_log,
+    ):
+        if multihost.is_first():
+            reports.draw_real(experiment, workdir)
+            if done == 0:
+                scalars_log.add_picture(0, reports.draw_samples(experiment, workdir, state))
+                scalars_log.write(0, scalars_log.diagnose(state))
+        report.update(State(TRAINING, done))
         host_state, state = state, parallelism.place(state)
         key = parallelism.place_key(experiment.key)
         for step in range(done, num_train_steps):
@@ -154,7 +162,10 @@ def train(
             if draws and done < num_train_steps and multihost.is_first():
                 with scalars_log.pause():
                     reports.draw_curves(workdir)
+            if draws or evaluates:
+                report.update(State(TRAINING, done))
             if stops:
+                report.update(State(STOPPED, done, "The same command goes on."))
                 break
     return host_state
 
@@ -207,12 +218,12 @@ class _Log:
 
     def diagnose(self, state: TrainState) -> dict[str, float]:
         """Returns the diagnostics that can be computed; names the others once, in a warning."""
-        figures = self._experiment.diagnostics(state)
+        figures = add_bands(self._experiment.diagnostics(state))
         undefined = {name for name, value in figures.items() if not np.isfinite(value)}
-        if undefined - self._undefined:
+        new = sorted(name for name in undefined - self._undefined if not is_band(name))
+        if new:
             log.warning(
-                "warning: %s cannot be computed from these data and are left out",
-                ", ".join(sorted(undefined - self._undefined)),
+                "warning: %s cannot be computed from these data and are left out", ", ".join(new)
             )
             self._undefined |= undefined
         return {name: value for name, value in figures.items() if name not in undefined}
@@ -255,15 +266,15 @@ class _Log:
                     f"{name} must be finite, got {value} at step {step}; earlier checkpoints "
                     "remain, and a lower learning rate may help"
                 )
-        # Of several members, their mean.
-        return step, {name: float(value.mean()) for name, value in values.items()}
+        return step, add_bands(values)
 
     def _write_if_due(self, step: int, values: Mapping[str, float]) -> None:
         self._progress.update(step)
         is_last = step == self._experiment.settings.num_train_steps
         is_due = is_last or step % self._experiment.run.log_every == 0
         if is_due or _has_diagnostics(values):
-            speed = self._progress.log(step, values)
+            means = {name: value for name, value in values.items() if not is_band(name)}
+            speed = self._progress.log(step, means)
             self.write(step, {**values, "images_per_second": round(speed, 1)})
 
 

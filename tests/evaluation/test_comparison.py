@@ -225,7 +225,7 @@ def test_the_command_writes_the_comparison_and_changes_no_run(tmp_path, capsys):
         assert (samples[48:] == color).all(axis=-1).sum() == 30 * 40
     assert files.read_png(target / "curves.png").std() > 0
     assert {path.name for path in target.iterdir()} == {
-        *("comparison.json", "comparison.md", "curves.png", "samples.png")
+        *("comparison.json", "comparison.md", "curves.png", "report.html", "samples.png")
     }
     after = _files(tmp_path)
     assert {path: after[path] for path in before} == before

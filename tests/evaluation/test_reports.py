@@ -1,9 +1,14 @@
 """Pictures of a run that goes on: its curves are redrawn, and cost little however long it is."""
 
+from types import SimpleNamespace
+
+import jax
 import numpy as np
 import pytest
 
+from gaxn.data import make_reader, shapes
 from gaxn.evaluation import reports
+from gaxn.evaluation.report.pictures import cells
 from gaxn.io import files
 
 
@@ -71,3 +76,78 @@ def test_a_picture_that_fails_is_a_warning(tmp_path, monkeypatch, caplog):
     _write(tmp_path, 2)
     reports.draw_curves(tmp_path)
     assert caplog.messages == [f"warning: {tmp_path / 'curves.png'} cannot be drawn (of a picture)"]
+
+
+def _experiment(test, conditional, columns=3):
+    """Returns what the picture of real images needs of an experiment."""
+    settings = SimpleNamespace(conditional=conditional)
+    return SimpleNamespace(
+        test=test, settings=settings, run=SimpleNamespace(sample_columns=columns)
+    )
+
+
+def _cells(path, rows, columns):
+    return cells(files.read_png(path), rows, columns)[:, :, ::2, ::2]
+
+
+def test_real_images_are_drawn_once_a_row_per_class(tmp_path):
+    test = shapes.Source("test", size=32)
+    reports.draw_real(_experiment(test, conditional=True), tmp_path)
+    path = tmp_path / "samples" / "real.png"
+    grid = _cells(path, rows=3, columns=3)
+    searched = np.random.RandomState(0).permutation(len(test))[:100]
+    images, labels = jax.device_get(make_reader(test)(searched))
+    by_image = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    for label, row in enumerate(grid):
+        pixels = [image.tobytes() for image in row]
+        assert [by_image[each] for each in pixels] == [label] * 3 and len(set(pixels)) == 3
+    before = path.stat().st_mtime_ns
+    reports.draw_real(_experiment(test, conditional=False), tmp_path)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_real_images_without_classes_are_a_square(tmp_path):
+    test = shapes.Source("test", size=32)
+    reports.draw_real(_experiment(test, conditional=False), tmp_path)
+    grid = _cells(tmp_path / "samples" / "real.png", rows=3, columns=3)
+    assert len({image.tobytes() for row in grid for image in row}) == 9
+
+
+def test_points_have_no_picture_of_real_images(tmp_path):
+    reports.draw_real(_experiment(SimpleNamespace(image_shape=(2,)), False), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_singular_values_stand_beside_their_estimates():
+    # One power iteration from (1, 1) for a kernel with the singular values 3 and 1.
+    kernel = np.diag([3.0, 1.0]).astype(np.float32)
+    layer, wrapper = "generator", "SpectralNorm_0"
+    params = {layer: {"Dense_0": {"kernel": kernel}}}
+    vectors = {layer: {"Dense_0": {wrapper: {"Dense_0/kernel/u": np.ones((1, 2), np.float32)}}}}
+    part = _spectral_part(params, vectors)
+    estimate = np.linalg.norm(kernel.T @ (kernel @ [1, 1])) / np.linalg.norm(kernel @ [1, 1])
+    (name,) = part["tables"]["layers"]
+    assert part["tables"]["estimates"] == [pytest.approx(estimate)]
+    assert part["tables"]["exact"] == [pytest.approx(3.0)] and "Dense_0" in name
+    assert part["figures"]["largest_error"] == pytest.approx(3 / estimate - 1)
+    assert part["protocol"]["seed"] == 5
+
+
+def _spectral_part(params, vectors):
+    state = SimpleNamespace(params=params, collections={"spectral": vectors}, step=np.int32(7))
+    experiment = SimpleNamespace(members=[SimpleNamespace(seed=5)])
+    return reports.measure_spectral_norm(experiment, state)["spectral_norm"]
+
+
+def test_without_spectral_norm_an_evaluation_has_no_part_of_it():
+    state = SimpleNamespace(params={}, collections={}, step=np.int32(7))
+    experiment = SimpleNamespace(members=[SimpleNamespace(seed=5)])
+    assert reports.measure_spectral_norm(experiment, state) == {}
+
+
+def test_arrays_of_an_evaluator_are_written_beside_its_pictures(tmp_path):
+    reports._write_output(tmp_path / "a" / "b.png", {"x/y": np.arange(3)})
+    reports._write_output(tmp_path / "a" / "c.png", np.zeros((2, 2, 3), np.uint8))
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.npz", "c.png"]
+    with np.load(tmp_path / "a" / "b.npz") as arrays:
+        assert arrays["x/y"].tolist() == [0, 1, 2]
