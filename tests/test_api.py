@@ -37,6 +37,7 @@ def ring(tmp_path_factory):
     return gaxn.train("ring:gan+tiny", workdir=tmp_path_factory.mktemp("runs") / "ring", seed=3)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_docstrings_are_right(tmp_path):
     names = {"folder": tmp_path, "np": np}
     assert doctest.testmod(api, extraglobs=names, optionflags=doctest.ELLIPSIS).failed == 0
@@ -77,6 +78,7 @@ def test_training_again_says_that_it_is_done(ring, capsys):
     assert "is done: 8 steps, evaluated" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_generate_gives_what_is_sampled(run):
     latents, labels = run.latents([4, 9]), jnp.array([3, 8])
     images = jax.jit(run.generate)(run.params, latents, labels)
@@ -98,6 +100,7 @@ def test_generate_is_a_pure_function_of_parameters_and_latents(ring):
     check_grads(points, (generator, latents), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_discriminate_gives_the_logits_of_the_discriminator(run):
     images, labels = run.sample(range(6)), np.array([0, 1, 2, 3, 4, 0])
     logits = run.discriminate(images, labels)
@@ -123,6 +126,7 @@ def test_attention_weights_sum_to_1(run):
             np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_interpolation_begins_and_ends_with_its_seeds(run):
     frames = run.interpolate(3, 4, frames=5, labels=[2, 7])
     ends = run.sample([3, 4], labels=[2, 7])
