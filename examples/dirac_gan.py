@@ -56,3 +56,4 @@ if __name__ == "__main__":
         axes.plot(*trajectory(*method), ".-", 0, 0, "k+", 1, 1, "ko", linewidth=0.5, markersize=3)
         axes.set(title=name, xlabel="theta", ylabel="psi", aspect="equal")
     figure.savefig(output, bbox_inches="tight")
+    print(output)

@@ -26,4 +26,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Returns the names of the public interface."""
-    return sorted([*globals(), *__all__])
+    return sorted(__all__)

@@ -142,8 +142,8 @@ def evaluate(
         reference: the set that it is compared with, or the path of a file of its statistics.
         features: a module of gaxn/features.
         weights, preprocessing: of the features; "" for the defaults.
-        options: as for `gaxn.evaluation.image_sets.evaluate_sets`: metrics, samples, size, real
-            and split_by.
+        options: as for `gaxn.evaluation.image_sets.evaluate_sets`: metrics (names), samples, size,
+            real and split_by.
 
     Returns:
         "figures", "tables", "protocol", "timing" and "measured_by", ready for JSON.
@@ -153,6 +153,8 @@ def evaluate(
     """
     compilation_cache.enable()
     extractor = image_sets.load_extractor(features, weights, preprocessing)
+    if isinstance(options.get("metrics"), str):
+        options["metrics"] = (options["metrics"],)
     sets = (each if isinstance(each, np.ndarray) else str(each) for each in (images, reference))
     return image_sets.evaluate_sets(*sets, extractor, **options)
 
@@ -243,14 +245,19 @@ class Run:
 
     def discriminate(
         self, images: HostPixels, labels: Classes | None = None, domain: str = ""
-    ) -> Float[np.ndarray, "n *places"]:
+    ) -> Float[jax.Array, "n *places"]:
         """Returns the discriminator's logits of images; above 0 the more it takes for real.
 
+        `jax.grad` and `jax.vmap` may go through it, by images as floats.
+
         Args:
-            images: uint8 [n, height, width, channels]; of points, float [n, features].
+            images: [n, height, width, channels], uint8 or float in [-1, 1]; of points, float
+                [n, features].
             labels: one class for all, or one for each, for a conditional discriminator.
             domain: of a CycleGAN, whose discriminator: "a" or "b".
         """
+        expected, shape = self._image_shape, jnp.shape(images)
+        check("the shape of images", shape, shape[1:] == expected, f"(n, {str(expected)[1:-1]})")
         inputs, method = [pixels.decode(jnp.asarray(images))], "discriminate_single"
         if self._is_cyclegan:
             check("domain", domain, domain in ("a", "b"), "a or b")
@@ -258,7 +265,7 @@ class Run:
         else:
             check("domain", domain, not domain, '"" without a CycleGAN')
             inputs.append(self._labels(labels, len(images)))
-        return np.asarray(self._compile_method(method)(self._variables, *inputs))
+        return self._compile_method(method)(self._variables, *inputs)
 
     def attention(
         self,
@@ -340,6 +347,11 @@ class Run:
         return document
 
     @property
+    def _image_shape(self) -> tuple[int, ...]:
+        """Shape of an image that a discriminator takes."""
+        return tuple(self._experiment.test.image_shape[-3:])
+
+    @property
     def _is_cyclegan(self) -> bool:
         return isinstance(self._experiment.train, Unpaired)
 
@@ -369,6 +381,7 @@ class Run:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns seeds and their labels, one of each."""
         classes = len(self.class_names)
+        check("seeds", seeds, isinstance(seeds, Iterable), "a list or range of whole numbers")
         seeds = np.asarray(list(seeds))
         requests = generation.make_requests(seeds, None, classes)
         if labels is None:

@@ -74,7 +74,8 @@ def free_fields(experiment: Experiment, workdir: Path) -> set[str]:
     if fixed and (workdir / "config.json").exists():
         before = run_directory.read_run_record(workdir)["config"].get("num_train_steps")
         length = experiment.settings.num_train_steps
-        expected = f"{before} in {workdir}, as {fixed[0]} is a schedule over the run (not in kimg)"
+        schedule = f"{fixed[0]} is a schedule over the run (not in kimg)"
+        expected = f"{before} in {workdir}, as {schedule}; else name another --workdir"
         check("config.num_train_steps", length, length == before, expected)
     has_start = experiment.settings.start.get("run") and _read_start_record(workdir)
     return FREE_FIELDS | START_FIELDS if has_start else FREE_FIELDS
@@ -82,7 +83,6 @@ def free_fields(experiment: Experiment, workdir: Path) -> set[str]:
 
 def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, from the last good checkpoint if there is one; evaluates and draws."""
-    experiment.evaluation.check()
     record = {"name": experiment.name, "data": experiment.data_record, **experiment.origin}
     record |= {"started": provenance.started(workdir), **provenance.record()}
     fitted = None
@@ -92,6 +92,8 @@ def train(experiment: Experiment, workdir: Path) -> int:
             fitted = read_start(experiment, workdir)
             record["start"] = _start_record(fitted)
     free, accepts = free_fields(experiment, workdir), experiment.run.accept_new_data
+    # After what is quick: it may train a classifier.
+    experiment.evaluation.check()
     writers = loop.make_writers(experiment, workdir)
     lock = run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({}))
     with lock, writers:
@@ -381,7 +383,8 @@ def parse_options(command: Callable, mode: str, options: Mapping[str, str]) -> d
     for name in options:
         if name not in parameters:
             takes = ", ".join(f"--{known}" for known in parameters) or "no options"
-            raise InputError(f"--{name} is unknown; --mode {mode} takes {takes}")
+            field = f"; a field of the config is --config.{name}" * (mode == "train")
+            raise InputError(f"--{name} is unknown; --mode {mode} takes {takes}{field}")
     for name, parameter in parameters.items():
         if name not in options and parameter.default is parameter.empty:
             raise InputError(f"--{name} is missing; --mode {mode} needs it")

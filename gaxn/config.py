@@ -13,7 +13,9 @@ import inspect
 import os
 import pkgutil
 import re
+import site
 import sys
+import sysconfig
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -86,8 +88,12 @@ HELP = """\
 --workdir of generate and export may be a run that is shipped, such as attn_cgan_mnist.
 Images from elsewhere: gaxn evaluate --help (python -m gaxn.evaluation --help)"""
 
-CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
-"""Where configs come with gaxn: in an installation, and in a clone."""
+CONFIG_FOLDERS = (
+    Path(__file__).parents[1] / "configs",
+    Path(sysconfig.get_path("data")) / "share" / "gaxn" / "configs",
+    Path(site.getuserbase()) / "share" / "gaxn" / "configs",
+)
+"""Where configs come with gaxn: in a clone, and in an installation."""
 
 FLAGS = ("config", "workdir", "mode", "coordinator", "processes", "process")
 SWITCHES = {"compilation_cache": True, "nocompilation_cache": False}
@@ -463,9 +469,11 @@ def load_config(path: str) -> tuple[str, ConfigDict]:
     values = flags.FlagValues()
     argv = ["gaxn", f"--config={file}:{variant}" if variant else f"--config={file}"]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    # A config file may import another beside it; a later one of another folder, its own.
+    # A config file may import another beside it, or `common` of gaxn's; a later one of another
+    # folder, its own.
     folder, loaded = str(file.resolve().parent), set(sys.modules)
-    sys.path.insert(0, folder)
+    folders = [folder, *map(str, CONFIG_FOLDERS)]
+    sys.path[:0] = folders
     try:
         values(argv)
         config = values.config
@@ -476,9 +484,9 @@ def load_config(path: str) -> tuple[str, ConfigDict]:
     except Exception as error:  # noqa: BLE001
         raise InputError(f"--config {path}: {type(error).__name__}: {error}") from None
     finally:
-        sys.path.remove(folder)
+        del sys.path[: len(folders)]
         for name in sys.modules.keys() - loaded:
-            if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
+            if str(Path(getattr(sys.modules[name], "__file__", None) or "/").parent) in folders:
                 del sys.modules[name]
     return file.stem, config
 

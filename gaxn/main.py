@@ -5,6 +5,7 @@ And `python -m gaxn.main --mode compare RUN RUN [RUN ...] [--workdir DIR]`. The 
 """
 
 import gc
+import importlib.metadata
 import os
 import sys
 import traceback
@@ -33,6 +34,9 @@ def main(argv: Sequence[str]) -> int:
     errors.show_warnings()
     if {"--help", "-h", "-help"} & set(argv[1:]):
         print(__doc__.strip(), config.HELP, sep="\n\n")
+        return 0
+    if argv[1:] == ["--version"]:
+        print(f"gaxn {importlib.metadata.version('gaxn')}")
         return 0
     arguments = None
     try:

@@ -126,6 +126,11 @@ def test_attention_weights_sum_to_1(run):
             np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
 
 
+def test_gradients_go_through_the_discriminator(ring):
+    points = jnp.asarray(ring.sample(range(4)))
+    check_grads(ring.discriminate, (points,), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+
+
 @pytest.mark.slow
 def test_an_interpolation_begins_and_ends_with_its_seeds(run):
     frames = run.interpolate(3, 4, frames=5, labels=[2, 7])
@@ -161,6 +166,11 @@ WRONG = {
     "half a seed": (lambda run: run.sample([0.5]), "seeds must be one or more whole numbers"),
     "a label": (lambda run: run.sample([1], labels="x"), "a label must be 0 to 9"),
     "labels": (lambda run: run.sample([1, 2], labels=[1, 2, 3]), "labels must be one, or 2"),
+    "one number": (lambda run: run.sample(3), "seeds must be a list or range"),
+    "a picture of another size": (
+        lambda run: run.discriminate(np.zeros((1, 9, 28, 1), np.uint8), 0),
+        r"the shape of images must be \(n, 28, 28, 1\)",
+    ),
     "no labels": (lambda run: run.discriminate(run.sample([1])), "labels must be classes"),
     "translation": (lambda run: run.translate(run.sample([1]), "a2b"), "that of a CycleGAN"),
     "a set": (lambda run: gaxn.evaluate(np.zeros(3), "x", features="pixels"), "a set of images"),

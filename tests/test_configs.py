@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import tomllib
 from pathlib import Path
 
 import chex
@@ -19,6 +20,9 @@ from gaxn.distributed import sharding
 from gaxn.experiment import defaults_of, make_experiment
 from gaxn.main import main
 from gaxn.training.loop import Signals
+from gaxn.types import InputError
+
+ROOT = Path(__file__).parents[1]
 
 FOLDER = Path(__file__).parents[1] / "configs"
 NAMES = sorted({path.stem for path in FOLDER.glob("*.py")} - {"common"})
@@ -163,3 +167,30 @@ def test_a_flag_puts_a_schedule_in_place_of_a_number():
     flag = "--config.ema_decay={'name': 'cosine', 'points': ((0, 0.5), (1, 0.9))}"
     config = configs.parse(["gaxn", file, flag], defaults_of).config
     assert config.ema_decay.to_dict() == {"name": "cosine", "points": ((0, 0.5), (1, 0.9))}
+
+
+def test_configs_are_found_by_their_names_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name, config = configs.load_config("ring:tiny")
+    assert name == "ring" and config.num_train_steps == 8
+    assert configs.load_config("configs/ring.py")[0] == "ring"
+    # A copy elsewhere finds what configs share; one of that name beside it comes first.
+    source = (ROOT / "configs" / "ring.py").read_text()
+    (tmp_path / "mine.py").write_text(source)
+    assert configs.load_config("mine.py")[1].num_train_steps > 8
+    (tmp_path / "common.py").write_text("raise ValueError('mine')")
+    with pytest.raises(InputError, match="ValueError: mine"):
+        configs.load_config("mine.py")
+    for wrong in ("nothing", "common", "folder/ring"):
+        with pytest.raises(InputError, match=r"--config must be the path of a config file, or one"):
+            configs.load_config(wrong)
+
+
+def test_the_wheel_has_the_configs_and_all_packages():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert setuptools["data-files"] == {"share/gaxn/configs": ["configs/*.py"]}
+    folders = {path.parent for path in (ROOT / "gaxn").rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+    for package, patterns in setuptools["package-data"].items():
+        folder = ROOT / package.replace(".", "/")
+        assert all(any(folder.glob(pattern)) for pattern in patterns)

@@ -97,7 +97,7 @@ def find_labels(labels: Sequence[int | str], class_names: Sequence[str]) -> list
     """
     check("labels", list(labels), bool(class_names), "left out, as the generator takes none")
     numbers = []
-    for label in labels:
+    for label in _expand(labels, class_names):
         text = str(label).strip()
         number = class_names.index(text) if text in class_names else -1
         if number < 0 and re.fullmatch(r"\d{1,9}", text):
@@ -107,6 +107,16 @@ def find_labels(labels: Sequence[int | str], class_names: Sequence[str]) -> list
         check("a label", label, 0 <= number < len(class_names), expected)
         numbers.append(number)
     return numbers
+
+
+def _expand(labels: Sequence[int | str], class_names: Sequence[str]) -> Iterator[int | str]:
+    """Yields labels, those of a range such as "0-9" one by one."""
+    for label in labels:
+        match = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", str(label))
+        if match and str(label) not in class_names:
+            yield from range(int(match[1]), int(match[2]) + 1)
+        else:
+            yield label
 
 
 def generate(sampler: Sampler, requests: Requests, title: str = "") -> Iterator[HostPixels]:
@@ -133,7 +143,9 @@ def generate(sampler: Sampler, requests: Requests, title: str = "") -> Iterator[
 
 def check_output(output: Path, field: str = "--output") -> None:
     """Raises an InputError if images written there would be written over something."""
-    check(field, str(output), output != Path(), "the path of a folder, of FILE.npz or of FILE.zip")
+    expected = "the path of a folder, of FILE.npz or of FILE.zip"
+    valid = output != Path() and output.suffix not in (".png", ".jpg", ".gif")
+    check(field, str(output), valid, expected)
     is_empty = output.is_dir() and output.suffix not in ARCHIVES and not any(output.iterdir())
     valid = is_empty or not output.exists()
     check(field, str(output), valid, "a path where nothing is, so that nothing is written over")

@@ -19,7 +19,7 @@ from gaxn.data import Source, find_path, folder, npz
 from gaxn.evaluation import figures, plan, scoring
 from gaxn.evaluation.scoring import ImageSet, Metrics, SetStatistics
 from gaxn.features import FeatureExtractor
-from gaxn.io import files, provenance
+from gaxn.io import files, plots, provenance
 from gaxn.metrics import SetSpec
 from gaxn.types import Batch, HostLabels, HostPixels, InputError, check
 
@@ -133,6 +133,8 @@ def evaluate_sets(
     if set_facts["classes"] != reference_facts.get("classes"):
         # Labels of different classes cannot be compared.
         sets = [_drop_labels(images) for images in sets]
+    if {images.shape[-1] for images in sets} == {1, 3}:
+        sets = [_to_rgb(images) for images in sets]
     specs = [scoring.set_spec(images, extractor) for images in sets]
     scoring.check_same_features([*specs, *([reference_statistics.spec] if loaded else [])])
     chosen = _select(chosen, specs, metrics)
@@ -256,6 +258,18 @@ def _match_labels(
         return pixels, order[labels]
 
     return images._replace(labels=len(extractor.classes), read=read)
+
+
+def _to_rgb(images: ImageSet) -> ImageSet:
+    """Returns a set whose gray pictures are RGB."""
+    if images.shape[-1] != 1:
+        return images
+
+    def read(indices: np.ndarray) -> tuple[HostPixels, HostLabels | None]:
+        pixels, labels = images.read(indices)
+        return plots.to_rgb(pixels), labels
+
+    return images._replace(shape=(*images.shape[:-1], 3), read=read)
 
 
 def _drop_labels(images: ImageSet) -> ImageSet:

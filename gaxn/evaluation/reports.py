@@ -46,8 +46,8 @@ ATTENTION_CURVES = {
 }
 
 NO_FIGURES = (
-    "no figures: the images have no classes, so there is no classifier to compare them by; "
-    "config.evaluation.inception gives FID"
+    "no figures: without classes, or with config.evaluation.classifier=False, there is no "
+    "classifier to compare images by; config.evaluation.inception gives FID"
 )
 
 MAX_POINTS = 2_000

@@ -50,7 +50,9 @@ def curves(history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence
         for name in names:
             points = [(row["step"], row[name]) for row in history if name in row]
             if points:
-                axes.plot(*zip(*points, strict=True), label=name, linewidth=1)
+                # A line needs two points.
+                marker = "." if len(points) == 1 else None
+                axes.plot(*zip(*points, strict=True), label=name, linewidth=1, marker=marker)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         if axes.lines:

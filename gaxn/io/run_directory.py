@@ -115,8 +115,8 @@ def read_run_record(workdir: Path) -> dict[str, Any]:
         )
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{workdir} holds no run; train one first, or name one that is shipped: "
-            f"{', '.join(shipped.names())}"
+            f"{workdir} holds no run; train one first (runs that are shipped, to generate or "
+            f"export: {', '.join(shipped.names())})"
         ) from None
     except ValueError:
         record = None

@@ -120,7 +120,9 @@ def test_seeds_and_labels_of_a_command_line():
     assert generation.parse_seeds("5").tolist() == [5]
     assert generation.parse_seeds("1,4, 10-12").tolist() == [1, 4, 10, 11, 12]
     assert generation.find_labels(["b", "0", 2], ["a", "b", "c"]) == [1, 0, 2]
-    # A class may be named like the number of another.
+    assert generation.find_labels(["0-1", "c"], ["a", "b", "c"]) == [0, 1, 2]
+    # A class may be named like the number of another, or like a range.
+    assert generation.find_labels(["1-2"], ["a", "1-2"]) == [1]
     assert generation.find_labels(["7", "3"], ["7", "3"]) == [0, 1]
     requests = generation.make_requests([4, 9], [1, 0], 3)
     assert requests.seeds.tolist() == [4, 4, 9, 9] and requests.labels.tolist() == [1, 0, 1, 0]
@@ -208,6 +210,7 @@ WRONG = {
     "an option": (["--count=1", "--size=3"], "--size is unknown; --mode generate takes --output"),
     "a full folder": (["--count=1", "--output={full}"], "--output must be a path where nothing"),
     "a file": (["--count=1", "--output={full}/a.npz"], "--output must be a path where"),
+    "a picture": (["--count=1", "--output={free}/b.png"], "--output must be the path of a folder"),
     "folders in an npz": (["--count=1", "--class_folders", "--output={free}/b.npz"], "left out"),
     "real ones in a zip": (["--count=1", "--real=2", "--output={free}/b.zip"], "a folder with"),
 }

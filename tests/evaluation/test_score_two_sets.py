@@ -57,6 +57,17 @@ def test_the_same_pictures_give_the_same_figures_in_every_format(capsys, sets):
             np.testing.assert_allclose(figures[name], by_folder[name], rtol=1e-4)
 
 
+def test_gray_arrays_are_compared_with_gray_pictures_of_a_folder(capsys, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 1), np.uint8)
+    np.savez(tmp_path / "set.npz", arr_0=images)
+    (tmp_path / "set").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(tmp_path / "set" / f"{index:02d}.png")
+    pixels = "--features", "pixels", "--metrics", "frechet"
+    for a, b in (("set", "set.npz"), ("set.npz", "set")):
+        assert abs(_figures(capsys, tmp_path / a, tmp_path / b, *pixels)["frechet_distance"]) < 1e-6
+
+
 def test_kid_is_not_computed_from_features_of_any_size(capsys, sets):
     argv = sets / "train", sets / "test", *SHAPES
     message = _refused(capsys, *argv, "--metrics", "kid")
