@@ -257,7 +257,9 @@ class Run:
             domain: of a CycleGAN, whose discriminator: "a" or "b".
         """
         expected, shape = self._image_shape, jnp.shape(images)
-        check("the shape of images", shape, shape[1:] == expected, f"(n, {str(expected)[1:-1]})")
+        # The discriminators of a CycleGAN take images of any size.
+        valid = len(shape) == 4 if self._is_cyclegan else shape[1:] == expected
+        check("the shape of images", shape, valid, f"(n, {str(expected)[1:-1]})")
         inputs, method = [pixels.decode(jnp.asarray(images))], "discriminate_single"
         if self._is_cyclegan:
             check("domain", domain, domain in ("a", "b"), "a or b")

@@ -115,6 +115,7 @@ def test_discriminate_gives_the_logits_of_the_discriminator(run):
     assert (run.discriminate(images, range(6)) != logits).tolist() == [False] * 5 + [True]
 
 
+@pytest.mark.slow
 def test_attention_weights_sum_to_1(run):
     for maps in (
         run.attention(seeds=[1, 2]),

@@ -188,6 +188,7 @@ def _paint(params, latents, labels, size):
     return np.tanh(dense(5, x))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_the_pixels_of_a_generator_do_not_depend_on_each_other():
     latents, labels = np.random.default_rng(0).normal(size=(3, 4)), np.array([0, 2, 1])

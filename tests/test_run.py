@@ -241,6 +241,7 @@ def test_a_full_disk_costs_only_the_steps_since_the_last_save(points, disk):
     assert [row["step"] for row in _history(workdir)] == [row["step"] for row in _history(points)]
 
 
+@pytest.mark.slow
 def test_a_run_on_four_devices_in_this_process(tmp_path, capsys):
     arguments = ["gaxn", *POINTS, f"--workdir={tmp_path / 'run'}"]
     assert main([*arguments, "--config.parallel=pmap"]) == 0

@@ -227,6 +227,7 @@ def test_a_damaged_image_leaves_out_none_that_looks_like_it(tmp_path):
     assert names == tuple(sorted((*(f"a/00{index}.png" for index in range(4)), r"a/\n.png")))
 
 
+@pytest.mark.slow
 def test_batches_without_damaged_images_do_not_depend_on_workers(tmp_path):
     root = fill(tmp_path / "set", "a", "b")
     _damage(root, _wrong_byte, 2, 5, 7)

@@ -160,12 +160,14 @@ def test_parameters_of_all_players_are_those_of_a_hand_count(points):
     assert _value(text, "parameters") == expected
 
 
+@pytest.mark.slow
 def test_the_operations_of_a_step_are_those_of_the_cost(shapes, text):
     flops = shapes.cost()["flops_a_step"]
     expected = f"{flops / 1e9:.4g}, {8 * flops / 1e12:.4g} TFLOP in all steps"
     assert _value(text, "GFLOP a training step") == expected
 
 
+@pytest.mark.slow
 def test_of_equal_updates_one_is_counted_as_often_as_there_are(ring):
     overrides = "update_rule={'name': 'alternating'}", "discriminator_steps=3"
     experiment = make_experiment(ring(*overrides, variant="gan+tiny"), "points")

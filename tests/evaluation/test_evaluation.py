@@ -192,6 +192,7 @@ def test_a_resumed_run_has_the_same_best_checkpoint(points, tmp_path):
     assert _steps(resumed / "best") == _steps(once / "best")
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_never_later_than_the_last(points, tmp_path):
     config = ("evaluation.every=1", "run.checkpoint_every=8", "run.keep=9")
     assert commands.train(points(*config), tmp_path) == 0

@@ -157,6 +157,7 @@ def test_standing_statistics_replace_only_the_generators():
     assert (standing.sample(indices, None) != running.sample(indices, None)).any()
 
 
+@pytest.mark.slow
 def test_attention_of_a_packed_discriminator_is_that_of_packs_of_one_image(tiny):
     experiment, state = _start(tiny("conditional=False", "objective.packing=4"))
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)

@@ -225,6 +225,7 @@ def test_custom_weights_are_named_in_the_card(state, port, tmp_path):
     _assert_close(output.logits, logits)
 
 
+@pytest.mark.slow
 def test_the_published_weights_are_checked_and_cached(state, tmp_path, monkeypatch):
     monkeypatch.setenv("GAXN_CACHE", str(tmp_path))
     folder = tmp_path / "inception"

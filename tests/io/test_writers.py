@@ -329,6 +329,7 @@ def run(ring, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_writes_the_same_scalars_as_its_files(run):
     assert set(_counts(run / "tensorboard").values()) == {1}
     reader = _read(run / "tensorboard")
@@ -361,6 +362,7 @@ def test_a_run_writes_its_pictures_of_samples(run):
         np.testing.assert_array_equal(files.read_png(run / "image.png"), samples)
 
 
+@pytest.mark.slow
 def test_curves_are_redrawn_with_the_samples(ring, tmp_path, monkeypatch):
     """But for the last ones, after which the finished run is drawn."""
     drawn = []

@@ -67,6 +67,7 @@ def test_a_pack_has_neighbors_side_by_side():
     np.testing.assert_array_equal(objective._pack(jnp.asarray(images), None), expected)
 
 
+@pytest.mark.slow
 def test_batch_statistics_of_real_and_generated_images_are_apart(tiny):
     """Holds in ganhacks, DCGAN's and PacGAN's code too.
 
@@ -168,6 +169,7 @@ def test_the_probability_does_not_depend_on_what_a_loss_leaves_undetermined(make
     assert signs(-9.0) == (signs(0.0) if loss.of_differences else -1.0)
 
 
+@pytest.mark.slow
 def test_a_lazy_penalty_is_logged_as_of_the_last_step_at_which_it_was_due(ring):
     config = ring("population=1", "penalties.r1.interval=4", variant="hinge+tiny")
     experiment = _experiment(config)

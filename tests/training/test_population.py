@@ -45,6 +45,7 @@ def test_the_first_step_of_a_member_has_its_own_key_and_data(ring):
     assert not np.allclose(kernels[0], kernels[1]) and not np.allclose(kernels[1], kernels[2])
 
 
+@pytest.mark.slow
 def test_the_number_of_devices_does_not_matter(ring):
     config = ring("population=4")
     one, four = (_train(config, sharding.populated(jax.devices()[:count], 4)) for count in (1, 4))

@@ -302,6 +302,7 @@ def test_the_first_layers_of_both_discriminators_of_a_cyclegan_are_frozen():
         starting.frozen_layers(gan, batch, KEY, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unevaluated")
 def test_a_resumed_run_is_bit_equal_without_its_source(points, tmp_path):
     _save(points(), tmp_path / "a")
