@@ -1,11 +1,11 @@
 """Operations and parameters, compared with counts by hand."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from jax import lax
@@ -156,7 +156,8 @@ def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
         experiment.evaluation, sampler=lambda *_: sampler, evaluators=dict
     )
     unmeasured = dataclasses.replace(experiment, evaluation=no_plan)
-    reports.evaluate(unmeasured, tmp_path, SimpleNamespace(step=8))
+    state = jax.device_get(experiment.create_state(experiment.key))
+    reports.evaluate(unmeasured, tmp_path, state.replace(step=np.int32(8)))
     report = files.read_json(tmp_path / "evaluation.json")["cost"]
     convolutions = 16 * 3 * 8 + 8 + 16 * 8 * 8 + 8 + 16 * 8 * 16 + 16
     attention = 8 + 8 + 64 + 64 + 1
