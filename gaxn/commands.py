@@ -251,7 +251,8 @@ def _evaluation_of(workdir: Path) -> dict[str, Any] | None:
 def describe_run(run: Experiment | LabRun, workdir: Path) -> int:
     """Prints what a config would do; writes nothing."""
     if multihost.is_first():
-        print(describe(run))
+        origin = run.origin if isinstance(run, Experiment) else {}
+        print(describe(run, origin.get("sentence", "").removesuffix(".")))
     return 0
 
 

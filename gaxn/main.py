@@ -29,6 +29,10 @@ LOST_PEER_STATUSES = {
 """First words of JAX's errors when another process is gone; too little memory has another."""
 
 
+CLOSED_PIPE = 128 + 13
+"""Exit status of a program that SIGPIPE ends."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
     errors.show_warnings()
@@ -53,6 +57,10 @@ def main(argv: Sequence[str]) -> int:
         return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:
         return fail(2, str(error))
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has ended; Python flushes once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except KeyboardInterrupt:
         return fail(130, "interrupted; the same command goes on, or starts anew")
     except Exception as error:

@@ -124,7 +124,11 @@ def test_a_finished_run_has_all_its_files(uninterrupted):
     for picture in ("curves.png", "confusion.png", "samples/step_00000060.png"):
         assert np.asarray(Image.open(uninterrupted / picture)).std() > 0
     assert Image.open(uninterrupted / "samples.gif").n_frames == 4
-    assert len(list((uninterrupted / "attention").iterdir())) == 4
+    assert len(list((uninterrupted / "attention").glob("*.png"))) == 4
+    with np.load(uninterrupted / "attention" / "maps.npz") as maps:
+        assert len(maps) > 0
+    report = (uninterrupted / "report.html").read_text()
+    assert report.startswith("<!doctype html>") and '"kind":"done"' in report.replace(" ", "")
     assert [row["step"] for row in _history(uninterrupted)] == list(range(0, 61, 2))
 
 

@@ -3,12 +3,10 @@
 All of it comes from shapes and from the files of the data. Nothing is compiled, trained or written.
 """
 
-import ast
 import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -87,7 +85,7 @@ def describe(run: Experiment | LabRun, title: str = "") -> str:
 
     Args:
         run: of a config.
-        title: one line on the config, see `read_title`; "" for none.
+        title: one line on the config; "" for none.
     """
     head = textwrap.fill(f"{run.name}: {title}" if title else run.name, WIDTH)
     if isinstance(run, LabRun):
@@ -105,12 +103,6 @@ def describe(run: Experiment | LabRun, title: str = "") -> str:
         _describe_intervals(run, _count_bytes(state)),
     ]
     return "\n\n".join(sections)
-
-
-def read_title(config_file: Path) -> str:
-    """Returns the first line of a config file's docstring without its period; "" without one."""
-    docstring = ast.get_docstring(ast.parse(config_file.read_text())) or ""
-    return docstring.partition("\n")[0].removesuffix(".")
 
 
 def count_flops(experiment: Experiment) -> float | None:

@@ -315,14 +315,6 @@ def test_a_lab_has_its_fields():
     assert _value(text, "sentence") == "le chat est sur le tapis"
 
 
-def test_the_title_is_the_first_line_of_the_docstring(tmp_path):
-    file = tmp_path / "config.py"
-    file.write_text('"""A GAN on shapes.\n\nMore.\n"""\n')
-    assert description.read_title(file) == "A GAN on shapes"
-    file.write_text("x = 1\n")
-    assert description.read_title(file) == ""
-
-
 def test_further_players_are_described(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests" / "third_gan")
     config, name = _parse(ROOT / "tests" / "third_gan" / "encoder_gan_shapes.py")
