@@ -51,7 +51,7 @@ def make_requests(
         classes: labels that the generator takes; 0 for an unconditional one.
 
     Raises:
-        InputError: a seed or a label is out of range, or there is none.
+        InputError: a seed or a label is out of range, or none is given.
     """
     seeds = np.asarray(seeds)
     is_list = seeds.ndim == 1 and seeds.size and np.issubdtype(seeds.dtype, np.integer)
@@ -192,7 +192,7 @@ def write(
 
 
 def check_real(source: Source, count: int) -> None:
-    """Raises an InputError unless a source has so many images."""
+    """Raises an InputError unless a source has at least `count` images."""
     expected = f"1 to {len(source)}, as the {source.split} split has no more images"
     check("--real", count, 1 <= count <= len(source), expected)
 

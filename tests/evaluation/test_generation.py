@@ -131,7 +131,7 @@ def test_seeds_and_labels_of_a_command_line():
 
 
 BLOCK = 7
-"""Features are means over blocks of so many pixels a side: 16 of an image."""
+"""Side of the blocks over which features are means, in pixels: 16 blocks of an image."""
 
 
 def _mean_blocks(images):
