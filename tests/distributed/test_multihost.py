@@ -149,7 +149,7 @@ import sys, time
 from gaxn import commands, main
 from gaxn.distributed import multihost
 patch, *actions, config, workdir, mode, coordinator, count, index = sys.argv[1:]
-def act(*_):
+def act(*_, **__):
     print("acts", file=sys.stderr, flush=True)
     exec(actions[multihost.index()])
     return 0
