@@ -66,11 +66,12 @@ def train(config: str | Path | ConfigDict, workdir: str | Path = "", **fields: A
         KeyboardInterrupt: Ctrl-C; the run is saved, and the same call goes on.
     """
     given, (name, config) = config, _read_config(config)
+    before = config.to_dict()
     for path, value in fields.items():
         configs.set_field(config, path, value, defaults_of)
     compilation_cache.enable()
     sharding.use_cores_for(config.to_dict())
-    origin = {} if isinstance(given, ConfigDict) else configs.origin_of(str(given), config)
+    origin = {} if isinstance(given, ConfigDict) else configs.origin_of(str(given), before, config)
     experiment = make_run(config, name, origin=origin)
     expected = "of a GAN; a lab runs by `gaxn --config` alone"
     check("config", name, not isinstance(experiment, LabRun), expected)

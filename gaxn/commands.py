@@ -214,9 +214,8 @@ def generate(
         check("--output", str(output), is_folder, "a folder with --real")
         generation.check_real(experiment.test, real)
         target = output / "generated"
-    which = experiment.evaluation.checkpoint
-    check("config.evaluation.checkpoint", which, which != ALL, "one checkpoint for --mode generate")
-    sampler = make_sampler(experiment, restore_state(experiment, workdir, which), truncation)
+    state = restore_chosen_state(experiment, workdir, "generate")
+    sampler = make_sampler(experiment, state, truncation)
     generation.write(target, sampler, requests, class_names, class_folders)
     if real:
         generation.write_real(output / "real", experiment.test, real)
@@ -232,9 +231,7 @@ def export(experiment: Experiment, workdir: Path, *, output: Path) -> int:
         workdir: its directory; the checkpoint is `config.evaluation.checkpoint`.
         output: a folder, new or empty.
     """
-    which = experiment.evaluation.checkpoint
-    check("config.evaluation.checkpoint", which, which != ALL, "one checkpoint for --mode export")
-    state = restore_state(experiment, workdir, which)
+    state = restore_chosen_state(experiment, workdir, "export")
     print(*export_run(experiment, state, output, _evaluation_of(workdir)), sep="\n")
     return 0
 
@@ -436,6 +433,13 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
         expected = f"a step of {workdir}: {', '.join(map(str, steps))}"
         check("config.evaluation.checkpoint", which, False, expected)
     raise InputError(f"--workdir {workdir} has no checkpoint; train first")
+
+
+def restore_chosen_state(experiment: Experiment, workdir: Path, mode: str) -> TrainState:
+    """Returns the state of the one checkpoint that `config.evaluation.checkpoint` names."""
+    which = experiment.evaluation.checkpoint
+    check("config.evaluation.checkpoint", which, which != ALL, f"one checkpoint for --mode {mode}")
+    return restore_state(experiment, workdir, which)
 
 
 def check_same_run(experiment: Experiment, workdir: Path) -> None:

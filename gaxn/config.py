@@ -380,17 +380,16 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
         expected = f"the directory of a run with --mode {REPORT}"
         check("--workdir", given.get("workdir"), bool(given.get("workdir")), expected)
         return Arguments(REPORT, None, Path(given["workdir"]), REPORT)
-    origin = {}
     if "config" not in given and mode != TRAIN and "workdir" in given:
         name, config = read_config(Path(given["workdir"]))
     else:
         if not given.get("config"):
             raise InputError(f"--config is missing; usage: {USAGE}")
         name, config = load_config(given["config"])
+    before = config.to_dict()
     for path, text in overrides.items():
         _override(config, path, text, defaults_of)
-    if given.get("config"):
-        origin = origin_of(given["config"], config)
+    origin = origin_of(given["config"], before, config) if given.get("config") else {}
     return Arguments(
         name,
         config,
@@ -491,17 +490,16 @@ def load_config(path: str) -> tuple[str, ConfigDict]:
     return file.stem, config
 
 
-def origin_of(path: str, config: ConfigDict) -> dict[str, Any]:
+def origin_of(path: str, before: Mapping[str, Any], config: ConfigDict) -> dict[str, Any]:
     """Returns how a config came about from a file, see `gaxn.io.provenance.origin`.
 
     Args:
         path: of the file, as for `load_config`.
+        before: the fields that the file gives.
         config: the config with its overrides.
     """
     place, variant = _split_variant(path)
-    _, before = load_config(path)
-    file = _find_config_file(place)
-    return provenance.origin(place, variant, file, before.to_dict(), config.to_dict())
+    return provenance.origin(place, variant, _find_config_file(place), before, config.to_dict())
 
 
 def _split_variant(path: str) -> tuple[str, str]:
