@@ -109,7 +109,7 @@ def _train(
         if experiment.evaluation.every
         else contextlib.nullcontext() as best,
     ):
-        state = checkpoints.restore(_state_spec(experiment))
+        state = checkpoints.restore(experiment.state_spec)
         if state is None:
             state = jax.device_get(experiment.create_state(experiment.key))
             if experiment.settings.start.get("run"):
@@ -422,7 +422,7 @@ def restore_state(experiment: Experiment, workdir: Path, which: str) -> TrainSta
         )
     with Checkpoints(workdir / (BEST if which == BEST else CHECKPOINTS)) as checkpoints:
         steps = checkpoints.steps()
-        state = checkpoints.restore(_state_spec(experiment), step)
+        state = checkpoints.restore(experiment.state_spec, step)
     if state is not None:
         return state
     if steps and (step in steps or which == BEST):
@@ -452,15 +452,11 @@ def _restore_shipped(experiment: Experiment, name: str) -> TrainState:
     """Returns the state of a shipped run, with the moving average as the generator's weights."""
     networks = shipped.read_networks(shipped.FOLDER / f"{name}.safetensors")
     params = networks.pop("params")
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), _state_spec(experiment))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), experiment.state_spec)
     step = np.full_like(zeros.step, shipped.read_card(name)["step"])
     return zeros.replace(
         step=step, params=params, ema=params["generator"], collections=zeros.collections | networks
     )
-
-
-def _state_spec(experiment: Experiment) -> TrainState:
-    return jax.eval_shape(experiment.create_state, experiment.key)
 
 
 def read_start(experiment: Experiment, workdir: Path) -> starting.Fit:
@@ -471,9 +467,7 @@ def read_start(experiment: Experiment, workdir: Path) -> starting.Fit:
             which the run in `workdir` began.
     """
     options = configs.bind(starting.StartOptions, experiment.settings.start, "config.start")
-    like = _state_spec(experiment)
-    if len(experiment.members) > 1:
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), like)
+    like = experiment.member_spec
     fitted = starting.fit(_read_networks(options, like), like)
     starting.check_fit(fitted, options)
     before, now = _read_start_record(workdir), _start_record(fitted)
@@ -558,7 +552,7 @@ def _read_run_networks(path: Path, options: starting.StartOptions) -> starting.N
     step = int(which) if which.isdecimal() else None
     with Checkpoints(path / (BEST if which == BEST else CHECKPOINTS)) as checkpoints:
         steps = checkpoints.steps()
-        state = checkpoints.restore(_state_spec(source), step)
+        state = checkpoints.restore(source.state_spec, step)
     if not steps:
         raise InputError(f"{path} has no checkpoint; train it first")
     expected = f"last, best or a step of {path}: {', '.join(map(str, steps))}"

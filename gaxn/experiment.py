@@ -253,14 +253,24 @@ class Experiment:
         sizes = [list(source.sizes) for source in (self.train, self.test)]
         return {"sizes": sizes, "test_shape": list(self.test.image_shape)}
 
+    @property
+    def state_spec(self) -> TrainState:
+        """Shapes and dtypes of the state of all members."""
+        return jax.eval_shape(self.create_state, self.key)
+
+    @property
+    def member_spec(self) -> TrainState:
+        """Shapes and dtypes of the state of one member."""
+        if len(self.members) == 1:
+            return self.state_spec
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.state_spec)
+
     def cost(self) -> dict[str, Any]:
         """Returns parameters by player, and floating-point operations per training step.
 
         Operations are those on the batches of all devices; of a population, of one member.
         """
-        state = jax.eval_shape(self.create_state, self.key)
-        if len(self.members) > 1:
-            state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+        state = self.member_spec
         batches = batch_spec(self.train, (len(self.updates), self.settings.batch_size))
         program = jax.jit(self.train_step)
         specs = state, batches, jax.ShapeDtypeStruct((), self.key.dtype)

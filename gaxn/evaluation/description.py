@@ -92,7 +92,7 @@ def describe(run: Experiment | LabRun, title: str = "") -> str:
         lab = f"The lab {run.config['lab']}, without a GAN and without data"
         fields = {name: value for name, value in run.config.items() if name != "lab"}
         return "\n\n".join([head, _section(lab, fields.items())])
-    state = jax.eval_shape(run.create_state, run.key)
+    state = run.state_spec
     sections = [
         head,
         _describe_data(run.train, run.test),
@@ -116,9 +116,7 @@ def count_flops(experiment: Experiment) -> float | None:
     settings = experiment.settings
     if max(repeats.values()) == 1 or settings.update_rule["name"] != "alternating":
         return experiment.cost()["flops_a_step"]
-    state = jax.eval_shape(experiment.create_state, experiment.key)
-    if len(experiment.members) > 1:
-        state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+    state = experiment.member_spec
 
     def of_updates(*updates) -> float | None:
         step = make_train_step(experiment.gan, updates, 0.0, alternating().step)
@@ -195,14 +193,11 @@ def _describe_networks(experiment: Experiment) -> list[str]:
 
 def _member_params(experiment: Experiment) -> dict[str, dict[ModulePath, int]]:
     """Returns the sizes of all parameters of one member, by player and by path."""
-    params = jax.eval_shape(experiment.create_state, experiment.key).params
-    first = min(len(experiment.members) - 1, 1)
     return {
         player: {
-            (player, *path): math.prod(leaf.shape[first:])
-            for path, leaf in flatten_dict(tree).items()
+            (player, *path): math.prod(leaf.shape) for path, leaf in flatten_dict(tree).items()
         }
-        for player, tree in params.items()
+        for player, tree in experiment.member_spec.params.items()
     }
 
 

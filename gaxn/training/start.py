@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gaxn.nn import spectral
 from gaxn.training.state import TrainState
@@ -147,7 +147,7 @@ def exported_networks(
         for collection, tree in like.collections.items():
             if collection == spectral.COLLECTION or player not in tree:
                 continue
-            names = [".".join(path) for path in _flatten(tree[player])]
+            names = [".".join(path) for path in flatten_dict(tree[player])]
             statistics = {name: rest.pop(name) for name in names if name in rest}
             variables.setdefault(collection, {})[player] = unflatten_dict(statistics, sep=".")
         variables.setdefault("params", {})[player] = unflatten_dict(rest, sep=".")
@@ -171,7 +171,7 @@ def spectral_variables(vectors: PyTree, kernels: Mapping[str, np.ndarray]) -> Py
         the largest singular value of a kernel [inputs, outputs], and `sigma`, that value.
     """
     result = {}
-    for path in _flatten(vectors):
+    for path in flatten_dict(vectors):
         *place, name = path
         *layer, kind = name.split("/")
         # Our wrapper and Flax's are in the path of the vector, but not in that of the kernel.
@@ -194,10 +194,10 @@ def fit(networks: Networks, like: TrainState) -> Fit:
     known = networks.variables["params"].keys()
     needed = {
         path: leaf
-        for path, leaf in _flatten(network_variables(like)).items()
+        for path, leaf in flatten_dict(network_variables(like)).items()
         if networks.is_complete or path[1] in known
     }
-    given = _flatten(networks.variables)
+    given = flatten_dict(networks.variables)
     taken = {
         path: np.asarray(leaf, needed[path].dtype)
         for path, leaf in given.items()
@@ -293,7 +293,7 @@ def list_layers(gan: nn.Module, batch: Batch, key: PyTree) -> list[list[Variable
         with nn.intercept_methods(record):
             return gan.init({"params": key, "dropout": key}, batch, key)
 
-    params = _flatten(jax.eval_shape(initialize, batch, key)["params"])
+    params = flatten_dict(jax.eval_shape(initialize, batch, key)["params"])
     calls = [path for path in types if path[:1] == (DISCRIMINATOR,)]
 
     def children(parents: list[VariablePath]) -> list[VariablePath]:
@@ -325,8 +325,3 @@ def frozen_layers(gan: nn.Module, batch: Batch, key: PyTree, count: int) -> froz
 
 def _names(path: tuple) -> VariablePath:
     return tuple(key.key for key in path)
-
-
-def _flatten(tree: PyTree) -> dict[VariablePath, Any]:
-    """Returns the leaves of nested dicts by path."""
-    return {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
