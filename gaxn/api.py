@@ -22,6 +22,7 @@ from gaxn.evaluation.plan import BEST, LAST
 from gaxn.experiment import Experiment, defaults_of, make_experiment, make_run
 from gaxn.io import compilation_cache, files, run_directory
 from gaxn.labs import LabRun
+from gaxn.training import restore
 from gaxn.training.state import TrainState, steps_done
 from gaxn.types import (
     AttentionMaps,
@@ -109,7 +110,7 @@ def load(
     workdir = Path(run)
     compilation_cache.enable()
     name, config = configs.read_config(workdir)
-    record = commands.data_record("generate", workdir)
+    record = restore.recorded_data(workdir)
     if weights:
         config.evaluation.weights = weights
     valid = step in (LAST, BEST) or (isinstance(step, int) and step >= 0)
@@ -118,7 +119,7 @@ def load(
     experiment = make_experiment(config, name, one_device, record)
     members = len(experiment.members)
     check("member", member, 0 <= member < members, f"0 to {members - 1}")
-    return Run(experiment, commands.restore_state(experiment, workdir, str(step)), workdir, member)
+    return Run(experiment, restore.restore_state(experiment, workdir, str(step)), workdir, member)
 
 
 def evaluate(

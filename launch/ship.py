@@ -15,9 +15,10 @@ from pathlib import Path
 import jax
 
 import gaxn
-from gaxn import commands, config
+from gaxn import config
 from gaxn.experiment import make_experiment
 from gaxn.io import files, run_directory, shipped
+from gaxn.training import restore
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 HEAD = "| name | images | figures of the shipped file (the same of real images) |\n|---|---|---|\n"
@@ -33,7 +34,7 @@ def ship(workdir: Path, folder: Path) -> Path:
     name, fields = config.read_config(workdir)
     record = run_directory.read_run_record(workdir)
     experiment = make_experiment(fields, name, data_record=record["data"])
-    state = commands.restore_state(experiment, workdir, "last")
+    state = restore.restore_state(experiment, workdir, "last")
     variables = experiment.evaluation.sampler(state).variables
     path = folder / f"{name}.safetensors"
     content = shipped.to_bytes(jax.device_get(variables), {"name": name}, half=True)

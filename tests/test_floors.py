@@ -35,7 +35,7 @@ FLOORS = [
     {"evaluation.image_sets", "experiment"},
     {"evaluation.description", "evaluation.export"},
     {"evaluation.reports"},
-    {"training.loop"},
+    {"training.loop", "training.restore"},
     {"commands"},
     {"api", "evaluation.__main__"},
     {"main"},

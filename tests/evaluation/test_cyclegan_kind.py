@@ -12,7 +12,6 @@ from PIL import Image
 
 import gaxn
 from gaxn import config as configs
-from gaxn.commands import FREE_FIELDS, restore_state
 from gaxn.data import unpaired
 from gaxn.distributed import sharding
 from gaxn.evaluation import plan
@@ -25,6 +24,7 @@ from gaxn.io import run_directory
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.main import main
 from gaxn.models import cyclegan as networks
+from gaxn.training.restore import FREE_FIELDS, restore_state
 from gaxn.types import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

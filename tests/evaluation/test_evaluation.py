@@ -20,6 +20,7 @@ from gaxn.experiment import make_experiment
 from gaxn.features import classifier
 from gaxn.io import downloads, files, progress
 from gaxn.main import main
+from gaxn.training import restore
 from gaxn.types import InputError
 
 CONFIG = f"{Path(__file__).parents[2] / 'configs' / 'sagan_folder.py'}:tiny"
@@ -164,7 +165,7 @@ def test_a_damaged_best_checkpoint_is_refused(run, tmp_path, capsys):
 def test_weights_and_statistics_follow_the_config(run, points):
     raw = _evaluate(run, "--config.evaluation.weights=raw")["modes"]
     protocols, distances = [raw["protocol"]], [raw["figures"]["frechet_distance"]]
-    state = commands.restore_state(points("num_train_steps=4", "population=1"), run, "last")
+    state = restore.restore_state(points("num_train_steps=4", "population=1"), run, "last")
     for overrides in ((), ("evaluation.statistics=running",)):
         evaluation = points("population=1", "evaluation.weights=ema", *overrides).evaluation
         report = evaluation.evaluators()["modes"](evaluation.sampler(state))

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 import gaxn
-from gaxn import commands
 from gaxn import config as configs
 from gaxn.experiment import defaults_of, make_experiment
 from gaxn.io import run_directory
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.main import main
+from gaxn.training import restore
 
 CONFIG = Path(__file__).parents[2] / "configs" / "sagan_folder.py"
 
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
     record = {"name": "sagan_folder", "data": experiment.data_record}
     workdir = root / "run"
     with (
-        run_directory.open_run(workdir, experiment.config, commands.FREE_FIELDS, record),
+        run_directory.open_run(workdir, experiment.config, restore.FREE_FIELDS, record),
         Checkpoints(workdir / "checkpoints", 1) as checkpoints,
     ):
         checkpoints.save(1, jax.device_get(experiment.create_state(experiment.key)))

@@ -9,6 +9,7 @@ import pytest
 from gaxn import commands
 from gaxn.distributed import sharding
 from gaxn.experiment import make_experiment
+from gaxn.training import restore
 from gaxn.training.population import member_state
 from gaxn.types import InputError
 
@@ -79,7 +80,7 @@ def test_it_goes_on_bit_for_bit(ring, run, tmp_path):
     assert commands.train(make_experiment(ring(), "ring"), tmp_path) == 0
     experiment = make_experiment(ring(), "ring")
     first, second = (
-        commands.restore_state(experiment, workdir, "last") for workdir in (run, tmp_path)
+        restore.restore_state(experiment, workdir, "last") for workdir in (run, tmp_path)
     )
     jax.tree.map(np.testing.assert_array_equal, first, second)
 

@@ -24,6 +24,7 @@ from gaxn.io.checkpoints import Checkpoints
 from gaxn.models import cyclegan
 from gaxn.objectives.losses import hinge
 from gaxn.objectives.objective import make_objective
+from gaxn.training import restore
 from gaxn.training import start as starting
 from gaxn.training.start import list_layers
 from gaxn.types import Batch, InputError
@@ -108,7 +109,7 @@ def test_a_run_takes_over_networks_but_no_optimizer_states(points, tmp_path, wei
     source = _save(points(), tmp_path / "a")
     experiment = points(f"start.run={tmp_path / 'a'}", f"start.weights={weights}")
     before = _draw(experiment, 5)
-    fitted = commands.read_start(experiment, tmp_path / "b")
+    fitted = restore.read_start(experiment, tmp_path / "b")
     state = starting.take_over(before, fitted)
     generator = source.ema if weights == "ema" else source.params["generator"]
     _assert_equal(state.params, {**source.params, "generator": generator})
@@ -127,7 +128,7 @@ def test_every_member_of_a_population_gets_the_networks_of_the_first(ring, point
     source = _save(_make(ring("population=3", variant="gan+tiny")), tmp_path / "a")
     config = ring("population=2", f"start.run={tmp_path / 'a'}", variant="gan+tiny")
     experiment = _make(config)
-    state = starting.take_over(_draw(experiment), commands.read_start(experiment, tmp_path / "b"))
+    state = starting.take_over(_draw(experiment), restore.read_start(experiment, tmp_path / "b"))
     first = jax.tree.map(lambda leaf: leaf[0], source)
     for member in range(2):
         part = jax.tree.map(lambda leaf, index=member: leaf[index], state)
@@ -140,7 +141,7 @@ def test_a_shipped_run_is_a_start(tmp_path, capsys):
     flags = [f"--config={name}", f"--config.start.run={name}"]
     config = configs.parse(["gaxn", *flags], defaults_of).config
     experiment = _make(config, shipped.read_card(name)["data"])
-    fitted = commands.read_start(experiment, tmp_path)
+    fitted = restore.read_start(experiment, tmp_path)
     networks = shipped.read_networks(shipped.FOLDER / f"{name}.safetensors")
     state = starting.take_over(_draw(experiment), fitted)
     _assert_equal(state.params, networks["params"])
@@ -153,7 +154,7 @@ def test_a_shipped_run_is_a_start(tmp_path, capsys):
     for field, value in (("step", 3), ("weights", "raw")):
         config.start[field] = str(value)
         with pytest.raises(InputError, match=rf"config\.start\.{field} must be '.*' with .*, got"):
-            commands.read_start(_make(config, shipped.read_card(name)["data"]), tmp_path)
+            restore.read_start(_make(config, shipped.read_card(name)["data"]), tmp_path)
         config.start[field] = defaults_of(config, ("start",))[field]
 
 
@@ -168,11 +169,11 @@ def test_networks_of_other_classes_are_refused_or_partly_new(conditional, tmp_pa
     fields = f"start.run={tmp_path / 'a'}", "start.mismatch=new"
     others = conditional(fields[0], record=_images(classes=5))
     with pytest.raises(InputError) as error:
-        commands.read_start(others, tmp_path / "b")
+        restore.read_start(others, tmp_path / "b")
     assert ", ".join(CLASSES) in str(error.value) and "\n" not in str(error.value)
     experiment = conditional(*fields, record=_images(classes=5))
     before = _draw(experiment, 5)
-    state = starting.take_over(before, commands.read_start(experiment, tmp_path / "b"))
+    state = starting.take_over(before, restore.read_start(experiment, tmp_path / "b"))
     assert capsys.readouterr().out.endswith(f"; 2 new: {', '.join(CLASSES)}\n")
     discriminator, expected = state.params["discriminator"], source.params["discriminator"]
     for tree in (state.params["generator"], state.ema):
@@ -188,10 +189,10 @@ def test_missing_and_surplus_layers_are_counted(points, tmp_path):
     _save(points(), tmp_path / "a")
     fields = f"start.run={tmp_path / 'a'}", "discriminator.widths=(4,)"
     with pytest.raises(InputError) as error:
-        commands.read_start(points(*fields), tmp_path / "b")
+        restore.read_start(points(*fields), tmp_path / "b")
     assert "Dense_0" not in str(error.value)
     assert "params.discriminator.Dense_1.bias ([20] there, [1] here)" in str(error.value)
-    fitted = commands.read_start(points(*fields, "start.mismatch=new"), tmp_path / "b")
+    fitted = restore.read_start(points(*fields, "start.mismatch=new"), tmp_path / "b")
     texts = [text.partition(" ")[0].removeprefix("params.discriminator.") for text in fitted.new]
     assert texts == ["Dense_1.bias", "Dense_1.kernel"]
     assert len(fitted.surplus) == 2
@@ -213,7 +214,7 @@ def test_an_export_is_a_start(conditional, tmp_path):
         files.write_bytes(tmp_path / name, content)
     experiment = conditional(*spectral, f"start.run={tmp_path}")
     before = _draw(experiment, 5)
-    fitted = commands.read_start(experiment, tmp_path / "b")
+    fitted = restore.read_start(experiment, tmp_path / "b")
     assert fitted.facts == {"name": "before", "step": 7} and not fitted.new + fitted.surplus
     after = starting.take_over(before, fitted)
     _assert_equal(after.params, variables["params"])
@@ -229,7 +230,7 @@ def test_an_export_is_a_start(conditional, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(matrix @ u[0]), singular, rtol=1e-6)
 
     one = conditional(*spectral, f"start.run={tmp_path / 'discriminator.safetensors'}")
-    after = starting.take_over(before, commands.read_start(one, tmp_path / "b"))
+    after = starting.take_over(before, restore.read_start(one, tmp_path / "b"))
     _assert_equal(after.params["discriminator"], state.params["discriminator"])
     _assert_equal(after.params["generator"], before.params["generator"])
     _assert_equal(after.ema, before.ema)
@@ -323,7 +324,7 @@ def test_a_resumed_run_is_bit_equal_without_its_source(points, tmp_path):
             assert commands.train(experiment, tmp_path / workdir) == 0
             if experiment is short:
                 shutil.rmtree(tmp_path / "a")
-        states[workdir] = commands.restore_state(long, tmp_path / workdir, "last")
+        states[workdir] = restore.restore_state(long, tmp_path / workdir, "last")
         record = json.loads((tmp_path / workdir / "config.json").read_text())
         assert record["start"]["name"] == "before" and record["start"]["step"] == 1
         assert len(record["start"]["sha256"]) == 64
@@ -331,10 +332,10 @@ def test_a_resumed_run_is_bit_equal_without_its_source(points, tmp_path):
     _assert_equal(states["straight"], states["stopped"])
     # The networks may be elsewhere by now, but a run that has a start keeps it.
     moved = points("start.run=elsewhere", fields[1], "num_train_steps=4")
-    commands.restore_state(moved, tmp_path / "stopped", "last")
+    restore.restore_state(moved, tmp_path / "stopped", "last")
     for missing in (points("num_train_steps=4"), points(fields[0], "num_train_steps=4")):
         with pytest.raises(InputError, match=r"holds a run of another config: .*start"):
-            commands.restore_state(missing, tmp_path / "stopped", "last")
+            restore.restore_state(missing, tmp_path / "stopped", "last")
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -406,7 +407,7 @@ def test_a_file_must_be_of_an_export(points, tmp_path):
 
     def message():
         with pytest.raises(InputError) as error:
-            commands.read_start(points(f"start.run={file}"), tmp_path / "b")
+            restore.read_start(points(f"start.run={file}"), tmp_path / "b")
         return str(error.value)
 
     assert message().startswith(f"{file} cannot be read as a .safetensors (")
