@@ -27,6 +27,7 @@ from gaxn.objectives import augmentations, losses, penalties, regularizers, sche
 from gaxn.objectives.objective import Objective, make_objective
 from gaxn.training import update_rules
 from gaxn.training.optimizers import with_constraints
+from gaxn.training.start import StartOptions
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,6 +80,10 @@ Each dict has a section below. {describe(Settings, "")}
 ## `config.run`
 
 {describe(RunOptions, "run")}
+## `config.start`
+
+Fine-tuning; [python.md](python.md#fine-tuning) has examples.
+{describe(StartOptions, "start")}
 ## `config.data`
 
 The data set; its `name` is one of these headings. [data.md](data.md) has examples.

@@ -97,8 +97,7 @@ class Settings:
             copy of the state), "sharded" (one program, devices share a state) or "pmap" (one
             program per device).
         shards: devices that share one copy of a state if `parallel` is "sharded"; 0 for all.
-        start: trained networks that the run starts from, and layers that stay as they are, fields
-            of `StartOptions` in gaxn/training/start.py.
+        start: trained networks that the run starts from, and layers that stay as they are.
     """
 
     seed: int
