@@ -22,7 +22,7 @@ from gaxn.data import (
     describe_counts,
     make_recorded,
 )
-from gaxn.data.pipeline import make_batches
+from gaxn.data.pipeline import Batches, make_batches
 from gaxn.distributed.sharding import Parallelism, make_parallelism
 from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
@@ -35,6 +35,7 @@ from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import Regularizer
 from gaxn.training import cost
+from gaxn.training.dispatch import Dispatch, choose_by_penalties, make_dispatch
 from gaxn.training.optimizers import freeze, with_constraints
 from gaxn.training.population import Member, make_members, root_key
 from gaxn.training.start import DISCRIMINATOR, StartOptions, frozen_layers
@@ -97,6 +98,9 @@ class Settings:
             copy of the state), "sharded" (one program, devices share a state) or "pmap" (one
             program per device).
         shards: devices that share one copy of a state if `parallel` is "sharded"; 0 for all.
+        steps_per_call: training steps that one call of the compiled program makes, without the
+            host; 0 chooses, 1 on CPUs and up to 32 elsewhere. It changes the trajectory by
+            rounding alone.
         start: trained networks that the run starts from, and layers that stay as they are.
     """
 
@@ -127,6 +131,7 @@ class Settings:
     dtype: str = "float32"
     parallel: str = "auto"
     shards: int = 0
+    steps_per_call: int = 0
     start: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -139,6 +144,7 @@ class Settings:
         divides = self.accumulation_steps >= 1 and self.batch_size % self.accumulation_steps == 0
         expected = f"a divisor of config.batch_size, {self.batch_size}"
         check("accumulation_steps", self.accumulation_steps, divides, expected)
+        check("steps_per_call", self.steps_per_call, self.steps_per_call >= 0, "0 or more")
         check("dtype", self.dtype, self.dtype in DTYPES, " or ".join(DTYPES))
 
 
@@ -202,6 +208,7 @@ class Experiment:
         train_step: (state, batches, key) -> (state, scalars), as written.
         compiled_step: the same, compiled for the devices.
         batches: step -> its placed batches.
+        dispatch: the calls of compiled programs that make up the run.
         parallelism: how the step runs on the devices.
         make_sampler: options -> (host state, member=0, chosen_by="") -> a sampler.
         sampler: the same by the moving average, for pictures.
@@ -225,7 +232,8 @@ class Experiment:
     create_state: Callable[[PRNGKey], TrainState]
     train_step: Callable[[TrainState, Batch, PRNGKey], tuple]
     compiled_step: Callable[[TrainState, Batch, PRNGKey], tuple]
-    batches: Callable[[int], Batch]
+    batches: Batches
+    dispatch: Dispatch
     parallelism: Parallelism
     make_sampler: Callable[[SamplingOptions], Callable[..., Any]]
     sampler: Callable[..., Any]
@@ -352,14 +360,15 @@ def make_experiment(
 
     # Objective.
     loss = instantiate("objectives.losses", settings.loss, "config.loss", returns=Loss)
+    penalties = make_parts(
+        "penalties", with_schedules(settings.penalties, "config.penalties", clock), Penalty
+    )
     objective = bind(
         make_objective,
         with_schedules(settings.objective, "config.objective", clock),
         "config.objective",
         loss=loss,
-        penalties=make_parts(
-            "penalties", with_schedules(settings.penalties, "config.penalties", clock), Penalty
-        ),
+        penalties=penalties,
         regularizers=make_regularizers(settings.regularizers),
         augmentations=tuple(
             make_parts("augmentations", settings.augmentations, Augmentation).values()
@@ -437,6 +446,25 @@ def make_experiment(
         hooks=hooks,
         initial_state=lambda: jax.device_get(create(key)),
     )
+
+    # Calls of programs.
+    intervals = [run.sample_every, run.checkpoint_every, evaluation.every]
+    compiled_step = parallelism.compile_step(train_step)
+
+    def compile_with(fixed: Mapping[str, Penalty]) -> Callable:
+        with_fixed = gan.clone(objective=functools.partial(objective, penalties=fixed))
+        step = make_train_step(with_fixed, updates, decay, rule.step)
+        return parallelism.compile_step(step)
+
+    dispatch = make_dispatch(
+        choose_by_penalties(penalties, compiled_step, compile_with),
+        train_step,
+        batches,
+        parallelism,
+        settings.steps_per_call,
+        settings.num_train_steps,
+        [every for every in intervals if every],
+    )
     return Experiment(
         name=name,
         config=complete(config.to_dict()),
@@ -450,8 +478,9 @@ def make_experiment(
         updates=updates,
         create_state=create,
         train_step=train_step,
-        compiled_step=parallelism.compile_step(train_step),
+        compiled_step=compiled_step,
         batches=batches,
+        dispatch=dispatch,
         parallelism=parallelism,
         make_sampler=hooks.make_sampler,
         sampler=hooks.make_sampler(SamplingOptions()),

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import grain
 import jax
@@ -29,14 +30,45 @@ WORKER_BUFFER = 2
 MAX_STEPS = 2**40
 
 
+class Resident(NamedTuple):
+    """Examples that are on the devices, as a table.
+
+    Attributes:
+        look_up: (table, indices) -> examples, see `Source.look_up`.
+        table: on every device.
+        indices: step -> the indices of its examples, int [updates, batch_size] on the host; with
+            several members they have a leading axis.
+    """
+
+    look_up: Callable[[PyTree, Indices], Batch]
+    table: PyTree
+    indices: Callable[[int], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """A function from a step to its batches on the devices.
+
+    Attributes:
+        of_step: that function.
+        resident: what it reads; None if examples are read ahead.
+    """
+
+    of_step: Callable[[int], Batch]
+    resident: Resident | None
+
+    def __call__(self, step: int) -> Batch:
+        return self.of_step(step)
+
+
 def make_batches(
     source: data.Source,
     root_keys: Sequence[PRNGKey],
     updates: int,
     batch_size: int,
     parallelism: Parallelism,
-) -> Callable[[int], Batch]:
-    """Returns a function from a step to its batches on the devices.
+) -> Batches:
+    """Returns the batches of a run, on the devices.
 
     The batches of all steps together are one stream of examples: the source in a new order each
     epoch, without gaps or repeats between epochs. They are the same whether the source's table
@@ -63,15 +95,17 @@ def make_batches(
             source, key, updates, batch_size, parallelism.process_rows(batch_size)
         )
         read = _read_ahead(local, source.workers)
-        return lambda step: parallelism.assemble(read(step))
+        return Batches(lambda step: parallelism.assemble(read(step)), resident=None)
     indices_by_member = [make_indices(key, source, updates, batch_size) for key in data_keys]
-    look_up = parallelism.compile_reader(source.look_up, source.table)
 
-    def batches_of_step(step: int) -> Batch:
+    def indices_of_members(step: int) -> np.ndarray:
         indices = [of_step(step) for of_step in indices_by_member]
-        return look_up(indices[0] if len(root_keys) == 1 else np.stack(indices))
+        return indices[0] if len(root_keys) == 1 else np.stack(indices)
 
-    return batches_of_step
+    table = parallelism.place_table(source.table)
+    resident = Resident(source.look_up, table, indices_of_members)
+    read = parallelism.compile_reader(resident.look_up, table)
+    return Batches(lambda step: read(resident.indices(step)), resident)
 
 
 def make_indices(

@@ -34,9 +34,13 @@ class Parallelism(NamedTuple):
     Attributes:
         compile_step: train step -> program of a placed state (which it consumes), placed batches
             and a placed key.
-        compile_reader: (`Source.look_up`, its table) -> a function from the global indices of
-            a step, int [updates, batch] on the host, to the placed batches. The table is put on
-            every device.
+        compile_steps: (train step, `Source.look_up`, placed table) -> a function that makes
+            several steps in one call: (placed state, which it consumes, the global indices of
+            each step, int [steps, updates, batch] on the host, placed key) -> (state, scalars
+            with a leading axis of steps).
+        compile_reader: (`Source.look_up`, placed table) -> a function from the global indices of
+            a step, int [updates, batch] on the host, to the placed batches.
+        place_table: puts the table of a source on every device.
         process_rows: batch size -> the rows of a global batch on this process, int [rows],
             ascending.
         assemble: those rows, NumPy arrays [updates, rows, ...] -> the placed batches; every
@@ -49,7 +53,9 @@ class Parallelism(NamedTuple):
     """
 
     compile_step: Callable[[Program], Program]
+    compile_steps: Callable[[Program, Program, PyTree], Program]
     compile_reader: Callable[[Program, PyTree], Callable[[np.ndarray], Batch]]
+    place_table: Callable[[PyTree], PyTree]
     process_rows: Callable[[int], np.ndarray]
     assemble: Callable[[Batch], Batch]
     place: Callable[[PyTree], PyTree]
@@ -74,23 +80,38 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
     )
     replicated = NamedSharding(mesh, PartitionSpec())
     by_example = NamedSharding(mesh, PartitionSpec(None, (axis.DATA, axis.MODEL)))
+    by_example_of_steps = NamedSharding(mesh, PartitionSpec(None, None, (axis.DATA, axis.MODEL)))
 
     def state_shardings(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: NamedSharding(mesh, split(leaf.shape, shards)), tree)
 
-    def compile_step(train_step: Program) -> Program:
+    # The shardings of a split state depend on its shapes: `place` has put it so.
+    is_split = shards > 1
+    state_out = None if is_split else replicated
+
+    def split_step(train_step: Program) -> Program:
         def sharded_step(state: PyTree, batches: Batch, key: PRNGKey) -> PyTree:
             state, scalars = train_step(state, batches, key)
             return jax.lax.with_sharding_constraint(state, state_shardings(state)), scalars
 
-        # The shardings of a split state depend on its shapes: `place` has put it so.
-        is_split = shards > 1
+        return sharded_step if is_split else train_step
+
+    def compile_step(train_step: Program) -> Program:
         return jax.jit(
-            sharded_step if is_split else train_step,
+            split_step(train_step),
             in_shardings=(None, by_example, replicated),
-            out_shardings=(None if is_split else replicated, replicated),
+            out_shardings=(state_out, replicated),
             donate_argnums=0,
         )
+
+    def compile_steps(train_step: Program, look_up: Program, table: PyTree) -> Program:
+        program = jax.jit(
+            _scan_steps(split_step(train_step), look_up, by_example),
+            in_shardings=(None, None, by_example_of_steps, replicated),
+            out_shardings=(state_out, replicated),
+            donate_argnums=0,
+        )
+        return _with_indices(program, table, by_example_of_steps)
 
     def step_specs(state: PyTree, batches: Batch, key: PRNGKey) -> tuple[PyTree, ...]:
         def place(tree: PyTree, sharding: Callable[[PyTree], NamedSharding]) -> PyTree:
@@ -107,7 +128,9 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
     return Parallelism(
         compile_step=compile_step,
         step_specs=step_specs if shards == 1 else None,
-        compile_reader=functools.partial(_compile_reader, replicated, by_example),
+        compile_steps=compile_steps,
+        compile_reader=functools.partial(_compile_reader, by_example),
+        place_table=lambda table: jax.device_put(table, replicated),
         process_rows=lambda batch: _process_rows(mesh.devices.flat, batch),
         assemble=lambda batch: jax.make_array_from_process_local_data(by_example, batch),
         place=lambda tree: jax.device_put(tree, state_shardings(tree)),
@@ -126,16 +149,24 @@ def pmapped(devices: Sequence[jax.Device]) -> Parallelism:
             train_step, axis.DATA, in_axes=(0, 0, None), devices=devices, donate_argnums=0
         )
 
+    def compile_steps(train_step: Program, look_up: Program, table: PyTree) -> Program:
+        program = jax.pmap(
+            _scan_steps(train_step, look_up),
+            axis.DATA,
+            in_axes=(0, 0, 0, None),
+            devices=devices,
+            donate_argnums=0,
+        )
+        return lambda state, indices, key: program(state, table, local_rows(indices, 2), key)
+
     def compile_reader(look_up: Program, table: PyTree) -> Callable[[np.ndarray], Batch]:
         read = jax.pmap(look_up, axis.DATA, devices=devices)
-        placed = place(table)
+        return lambda indices: read(table, local_rows(indices, 1))
 
-        def read_indices(indices: np.ndarray) -> Batch:
-            updates, rows, *domains = indices.shape
-            by_device = indices.reshape(updates, len(devices), rows // len(devices), *domains)
-            return read(placed, by_device.swapaxes(0, 1)[first : first + len(local)])
-
-        return read_indices
+    def local_rows(indices: np.ndarray, place: int) -> np.ndarray:
+        """Returns the rows along an axis by device: [devices of this process, ...]."""
+        parts = np.stack(np.split(indices, len(devices), place))
+        return parts[first : first + len(local)]
 
     def assemble(batch: Batch) -> Batch:
         spread = jax.pmap(lambda tree: tree, axis.DATA, devices=devices)
@@ -156,7 +187,9 @@ def pmapped(devices: Sequence[jax.Device]) -> Parallelism:
 
     return Parallelism(
         compile_step=compile_step,
+        compile_steps=compile_steps,
         compile_reader=compile_reader,
+        place_table=place,
         process_rows=lambda batch: _process_rows(devices, batch),
         assemble=assemble,
         place=place,
@@ -180,6 +213,7 @@ def populated(devices: Sequence[jax.Device], members: int) -> Parallelism:
     used = [device for group in by_process for device in group[:count]]
     mesh = jax.make_mesh((len(used),), (axis.DATA,), axis_types=(AxisType.Auto,), devices=used)
     by_member = NamedSharding(mesh, PartitionSpec(axis.DATA))
+    by_member_of_steps = NamedSharding(mesh, PartitionSpec(None, axis.DATA))
     replicated = NamedSharding(mesh, PartitionSpec())
 
     def compile_step(train_step: Program) -> Program:
@@ -190,12 +224,23 @@ def populated(devices: Sequence[jax.Device], members: int) -> Parallelism:
             donate_argnums=0,
         )
 
+    def compile_steps(train_step: Program, look_up: Program, table: PyTree) -> Program:
+        program = jax.jit(
+            _scan_steps(jax.vmap(train_step), look_up, by_member),
+            in_shardings=(by_member, None, by_member_of_steps, by_member),
+            out_shardings=(by_member, by_member_of_steps),
+            donate_argnums=0,
+        )
+        return _with_indices(program, table, by_member_of_steps)
+
     def place(tree: PyTree) -> PyTree:
         return jax.device_put(tree, by_member)
 
     return Parallelism(
         compile_step=compile_step,
-        compile_reader=functools.partial(_compile_reader, replicated, by_member),
+        compile_steps=compile_steps,
+        compile_reader=functools.partial(_compile_reader, by_member),
+        place_table=lambda table: jax.device_put(table, replicated),
         process_rows=np.arange,
         assemble=place,
         place=place,
@@ -217,17 +262,43 @@ def split(shape: Sequence[int], parts: int) -> PartitionSpec:
     return PartitionSpec(*[None] * longest, axis.MODEL)
 
 
+def _scan_steps(
+    train_step: Program, look_up: Program, sharding: NamedSharding | None = None
+) -> Program:
+    """Returns a program of several steps: (state, table, indices, key) -> (state, scalars).
+
+    Args:
+        train_step: (state, batches, key) -> (state, scalars).
+        look_up: (table, indices) -> batches.
+        sharding: of the batches, under the global view.
+    """
+
+    def steps(state: PyTree, table: PyTree, indices: jax.Array, key: PRNGKey) -> PyTree:
+        def step(state: PyTree, of_step: jax.Array) -> PyTree:
+            batches = look_up(table, of_step)
+            if sharding is not None:
+                batches = jax.lax.with_sharding_constraint(batches, sharding)
+            return train_step(state, batches, key)
+
+        return jax.lax.scan(step, state, indices)
+
+    return steps
+
+
+def _with_indices(program: Program, table: PyTree, sharding: NamedSharding) -> Program:
+    """Returns `program` as a function of a state, indices on the host and a key."""
+    return lambda state, indices, key: program(state, table, _place_parts(sharding, indices), key)
+
+
 def _compile_reader(
-    replicated: NamedSharding, sharding: NamedSharding, look_up: Program, table: PyTree
+    sharding: NamedSharding, look_up: Program, table: PyTree
 ) -> Callable[[np.ndarray], Batch]:
-    read = jax.jit(look_up, in_shardings=(replicated, sharding), out_shardings=sharding)
-    placed = jax.device_put(table, replicated)
+    read = jax.jit(look_up, in_shardings=(None, sharding), out_shardings=sharding)
+    return lambda indices: read(table, _place_parts(sharding, indices))
 
-    def read_indices(indices: np.ndarray) -> Batch:
-        local = jax.make_array_from_callback(indices.shape, sharding, lambda part: indices[part])
-        return read(placed, local)
 
-    return read_indices
+def _place_parts(sharding: NamedSharding, indices: np.ndarray) -> jax.Array:
+    return jax.make_array_from_callback(indices.shape, sharding, lambda part: indices[part])
 
 
 def _place_key(sharding: NamedSharding, key: PRNGKey) -> PRNGKey:

@@ -326,10 +326,10 @@ class Objective(nn.Module):
                 example_keys,
             )
 
-        if penalty.interval == 1:
-            return compute()
-        zeros = jnp.zeros(count, batch.real.dtype)
-        return jax.lax.cond(penalty.is_due(inputs.step), compute, lambda: zeros)
+        zeros, is_due = jnp.zeros(count, batch.real.dtype), penalty.is_due(inputs.step)
+        if isinstance(is_due, bool):
+            return compute() if is_due else zeros
+        return jax.lax.cond(is_due, compute, lambda: zeros)
 
     def _last_mean(self, name: str, values: Float[Array, "batch"], step: jax.Array) -> jax.Array:
         """Returns the mean of a penalty at the last step at which it was due."""

@@ -30,15 +30,19 @@ class Penalty(NamedTuple):
         weight: factor of the penalty in the discriminator's loss, 0 or more.
         interval: steps between two computations; with n the penalty is computed at every n-th
             step, with n times the weight (lazy regularization).
+        due: whether it is computed at the step that is compiled; None if the device decides.
     """
 
     values: Callable[[Discriminator, Images, Images, jax.Array], Values]
     weight: Weight
     interval: int = 1
+    due: bool | None = None
 
-    def is_due(self, step: jax.Array) -> jax.Array:
+    def is_due(self, step: jax.Array | int) -> jax.Array | bool:
         """Returns whether the penalty is computed at a step."""
-        return step % self.interval == 0
+        if self.interval == 1:
+            return True
+        return step % self.interval == 0 if self.due is None else self.due
 
 
 def r1(weight: Weight, interval: int = 1) -> Penalty:

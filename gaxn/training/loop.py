@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from gaxn.config import check_part, resolve
@@ -32,8 +33,8 @@ log = logging.getLogger(__name__)
 class Signals:
     """Notes SIGTERM and Ctrl-C, so that the loop can save and end; a second one ends at once.
 
-    If one of several processes gets either, all stop after a step that they agree on. They ask
-    after each step: a SIGTERM before the first step waits for it, and one after the last is not
+    If one of several processes gets either, all stop after a call that they agree on. They ask
+    after each call: a SIGTERM before the first step waits for it, and one after the last is not
     seen until the run is saved; from then on it ends that process.
 
     Attributes:
@@ -45,6 +46,7 @@ class Signals:
     def __init__(self):
         self.received: signal.Signals | None = None
         self._previous: dict[int, Any] = {}
+        self._calls = 0
 
     def __enter__(self) -> "Signals":
         # Among several processes SIGTERM belongs to jax.distributed, which tells the others.
@@ -56,9 +58,10 @@ class Signals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def stop(self, step: int) -> bool:
-        """Returns whether the loop ends after this step; ask after every one."""
-        if multihost.agree_to_stop(step):
+    def stop(self) -> bool:
+        """Returns whether the loop ends after this call of the program; ask after every one."""
+        self._calls += 1
+        if multihost.agree_to_stop(self._calls):
             self.received = signal.SIGTERM
         return self.received is not None
 
@@ -106,8 +109,8 @@ def train(
         state: where training starts, on the host.
         checkpoints: where states are saved.
         best: where the best state is saved, if there are interim evaluations.
-        signals: asked after every step.
-        watchdog: reset after every step.
+        signals: asked after every call of the program.
+        watchdog: reset after every call.
         writers: where scalars and pictures go besides files; opened here.
 
     Returns:
@@ -135,12 +138,12 @@ def train(
         report.update(State(TRAINING, done))
         host_state, state = state, parallelism.place(state)
         key = parallelism.place_key(experiment.key)
-        for step in range(done, num_train_steps):
-            state, scalars = experiment.compiled_step(state, experiment.batches(step), key)
-            done = step + 1
-            scalars_log.add(done, scalars)
+        for steps in experiment.dispatch.calls(done):
+            state, scalars = experiment.dispatch.advance(state, steps, key)
+            done = steps.stop
+            scalars_log.add(steps, scalars)
             watchdog.reset()
-            stops = signals.stop(done)
+            stops = signals.stop()
             saves = stops or done == num_train_steps or done % run.checkpoint_every == 0
             draws = done == num_train_steps or done % run.sample_every == 0
             evaluates = best is not None and done % every == 0
@@ -178,7 +181,10 @@ def _save_best(step: int, state: TrainState, checkpoints: Checkpoints, best: Che
 
 
 class _Log:
-    """Scalars, read one step late so that the device never waits, and checked to be finite.
+    """Scalars of all steps: checked to be finite, and written when a line is due.
+
+    They stay on the device until then, or until the state is needed, and are read one call late,
+    so that the device has work meanwhile.
 
     As a context it writes the rest at the end, unless an error ends it, and ends the progress bar.
     """
@@ -187,7 +193,8 @@ class _Log:
         # A run that starts anew diagnoses its first state again.
         self._writers = JsonLines(path, first or -1), writers
         self._experiment = experiment
-        self._pending: deque[tuple[int, Scalars]] = deque()
+        self._on_device: list[tuple[range, Scalars]] = []
+        self._pending: deque[tuple[int, dict[str, Any]]] = deque()
         self._undefined: set[str] = set()
         settings = experiment.settings
         images = settings.batch_size * settings.population
@@ -206,15 +213,37 @@ class _Log:
         finally:
             self._progress.close()
 
-    def add(self, step: int, scalars: Scalars) -> None:
-        """Adds the scalars of a step; writes those of the step before."""
-        self._pending.append((step, scalars))
-        if len(self._pending) > 1:
-            self._write_if_due(*self._read(*self._pending.popleft()))
+    def add(self, steps: range, scalars: Scalars) -> None:
+        """Adds the scalars of a call; waits for the call before it, and writes lines up to there.
+
+        Args:
+            steps: steps of the call, each by the number of steps before it.
+            scalars: with a leading axis of steps if there are several.
+        """
+        if self._on_device:
+            # The host must not run ahead: batches of waiting calls fill the device's memory.
+            before, of_before = self._on_device[-1]
+            jax.block_until_ready(of_before)
+            self._progress.update(before.stop)
+            if any(
+                self._is_due(step + 1)
+                for steps_before, _ in self._on_device
+                for step in steps_before
+            ):
+                self.flush()
+        self._on_device.append((steps, scalars))
 
     def check(self) -> None:
         """Raises an InputError if any scalar up to the last step is not finite."""
-        self._pending = deque(self._read(*item) for item in self._pending)
+        calls, self._on_device = self._on_device, []
+        on_host = self._experiment.parallelism.to_host([scalars for _, scalars in calls])
+        for (steps, _), of_call in zip(calls, on_host, strict=True):
+            for place, step in enumerate(steps):
+                of_step = {
+                    name: value[place] if len(steps) > 1 else value
+                    for name, value in of_call.items()
+                }
+                self._pending.append((step + 1, _check_finite(step + 1, of_step)))
 
     def diagnose(self, state: TrainState) -> dict[str, float]:
         """Returns the diagnostics that can be computed; names the others once, in a warning."""
@@ -256,26 +285,33 @@ class _Log:
         for writer in self._writers:
             writer.scalars(step, values)
 
-    def _read(self, step: int, scalars: Scalars) -> tuple[int, dict[str, float]]:
-        if not all(isinstance(value, float) for value in scalars.values()):
-            scalars = self._experiment.parallelism.to_host(scalars)
-        values = {name: np.asarray(value) for name, value in scalars.items()}
-        for name, value in values.items():
-            if not np.isfinite(value).all():
-                raise InputError(
-                    f"{name} must be finite, got {value} at step {step}; earlier checkpoints "
-                    "remain, and a lower learning rate may help"
-                )
-        return step, add_bands(values)
-
-    def _write_if_due(self, step: int, values: Mapping[str, float]) -> None:
+    def _write_if_due(self, step: int, values: Mapping[str, Any]) -> None:
         self._progress.update(step)
-        is_last = step == self._experiment.settings.num_train_steps
-        is_due = is_last or step % self._experiment.run.log_every == 0
-        if is_due or _has_diagnostics(values):
+        if self._is_due(step) or _has_diagnostics(values):
+            values = add_bands({name: np.asarray(value) for name, value in values.items()})
             means = {name: value for name, value in values.items() if not is_band(name)}
             speed = self._progress.log(step, means)
             self.write(step, {**values, "images_per_second": round(speed, 1)})
+
+    def _is_due(self, step: int) -> bool:
+        is_last = step == self._experiment.settings.num_train_steps
+        return is_last or step % self._experiment.run.log_every == 0
+
+
+def _check_finite(step: int, scalars: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns the scalars of a step as arrays.
+
+    Raises:
+        InputError: one is not finite.
+    """
+    values = {name: np.asarray(value) for name, value in scalars.items()}
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise InputError(
+                f"{name} must be finite, got {value} at step {step}; earlier checkpoints "
+                "remain, and a lower learning rate may help"
+            )
+    return values
 
 
 def _has_diagnostics(values: Mapping[str, float]) -> bool:

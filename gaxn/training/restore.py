@@ -22,6 +22,7 @@ FREE_FIELDS = {
     "num_train_steps",
     "parallel",
     "shards",
+    "steps_per_call",
     "evaluation",
     "run",
     *(
