@@ -8,9 +8,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,10 @@ from gaxn import data, keys
 from gaxn.distributed.sharding import Parallelism
 from gaxn.io import errors
 from gaxn.types import Batch, Indices, PRNGKey, PyTree, check
+
+if TYPE_CHECKING:
+    # Only examples that are read ahead need it.
+    import grain
 
 THREADS = 4
 """Steps that one process reads concurrently."""
@@ -256,8 +259,10 @@ def _read_ahead(read: Callable[[int], Batch], workers: int) -> Callable[[int], B
     return of_step
 
 
-def _pipeline(read: Callable[[int], Batch], first: int, workers: int) -> grain.IterDataset:
+def _pipeline(read: Callable[[int], Batch], first: int, workers: int) -> "grain.IterDataset":
     """Returns `read` of the steps from `first` on, run in threads or in worker processes."""
+    import grain
+
     steps = grain.MapDataset.range(first, first + MAX_STEPS).map(read)
     if not workers:
         return steps.to_iter_dataset(grain.ReadOptions(THREADS, prefetch_buffer_size=THREADS))

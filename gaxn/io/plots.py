@@ -1,15 +1,15 @@
 """Plots as arrays: every function is pure and returns RGB pixels, uint8 [height, width, 3]."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+
+if TYPE_CHECKING:
+    # It takes a third of a second to import, and the first pictures of a run need none of it.
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -43,7 +43,7 @@ def curves(history: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence
         history: records with a "step"; a scalar may be in some of them.
         panels: names of scalars by the title of their panel; names in no record are left out.
     """
-    figure = Figure(figsize=(8, 2.6 * len(panels)), layout="constrained")
+    figure = _make_figure(figsize=(8, 2.6 * len(panels)), layout="constrained")
     for axes, (title, names) in zip(
         figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True
     ):
@@ -72,7 +72,7 @@ def compare_curves(
         names: of the scalars.
         abscissae: names of what they are plotted against.
     """
-    figure = Figure((6 * len(abscissae), 2.4 * len(names) + 0.5), layout="constrained")
+    figure = _make_figure((6 * len(abscissae), 2.4 * len(names) + 0.5), layout="constrained")
     panels = figure.subplots(len(names), len(abscissae), squeeze=False, sharex="col", sharey="row")
     for (row, column), axes in np.ndenumerate(panels):
         name, abscissa = names[row], abscissae[column]
@@ -97,7 +97,7 @@ def side_by_side(pictures: Mapping[str, Picture], gap: int = 16, title_height: i
     total_width = sum(widths) + gap * (len(widths) + 1)
     height = title_height + max(map(len, pictures.values())) + gap
     canvas = np.full((height, total_width, 3), 255, np.uint8)
-    figure = Figure(figsize=(total_width / 100, title_height / 100), dpi=100)
+    figure = _make_figure(figsize=(total_width / 100, title_height / 100), dpi=100)
     left = gap
     for (title, picture), width in zip(pictures.items(), widths, strict=True):
         figure.text((left + width / 2) / total_width, 0.5, title, ha="center", va="center")
@@ -117,7 +117,7 @@ def scatter(
     """Plots the first two coordinates of points, a panel per set, over real points in gray."""
     columns = min(len(sets), 5)
     rows = -(-len(sets) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
+    figure = _make_figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     limit = 1.25 * np.abs(real[:, :2]).max()
     for axes in panels:
@@ -141,7 +141,7 @@ def confusion(counts: Int[np.ndarray, "classes classes"], names: Sequence[str]) 
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     is_written = len(names) <= MAX_WRITTEN_CLASSES
     side = 2 + 0.9 * min(len(names), MAX_WRITTEN_CLASSES)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = _make_figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="classified as", ylabel="requested")
@@ -172,7 +172,7 @@ def attention(
         title: above the picture.
     """
     rows, columns = 1 + len(queries), len(images)
-    figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.5), layout="constrained")
+    figure = _make_figure(figsize=(1.5 * columns, 1.5 * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     pitch = 1.06
     # One pair of axes for all: separate ones take twice as long.
@@ -219,7 +219,7 @@ def heat_maps(maps: Sequence[Sequence[HeatMap]], title: str) -> Picture:
     cell, margin = 0.3, 1.4
     height = sum(cell * max(len(each.rows) for each in row) + margin for row in maps)
     width = max(sum(cell * len(each.columns) + margin for each in row) for row in maps)
-    figure = Figure((max(width + 0.8, 8), height + 0.4), dpi=120, layout="constrained")
+    figure = _make_figure((max(width + 0.8, 8), height + 0.4), dpi=120, layout="constrained")
     figure.suptitle(title)
     highest = max(each.weights.max() for row in maps for each in row)
     panels = figure.subplots(len(maps), max(map(len, maps)), squeeze=False)
@@ -236,7 +236,7 @@ def heat_maps(maps: Sequence[Sequence[HeatMap]], title: str) -> Picture:
     return _render(figure)
 
 
-def _draw_heat_map(axes: Axes, heat_map: HeatMap, highest: float) -> None:
+def _draw_heat_map(axes: "Axes", heat_map: HeatMap, highest: float) -> None:
     axes.imshow(heat_map.weights, cmap="Blues", vmin=0, vmax=highest)
     axes.set_title(heat_map.title, fontsize="small")
     # Words with "$" or "_" are not formulas.
@@ -249,12 +249,23 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, highest: float) -> None:
         style = {"ha": "center", "va": "center", "color": color, "fontsize": 6.5}
         axes.text(column, row, f"{100 * weight:.0f}", in_layout=False, **style)
     if heat_map.frame is not None:
+        from matplotlib.patches import Rectangle
+
         row, column = heat_map.frame
         style = {"fill": False, "color": "crimson", "linewidth": 2, "clip_on": False}
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **style))
 
 
-def _render(figure: Figure) -> Picture:
+def _make_figure(figsize: tuple[float, float], **options: Any) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize, **options)
+
+
+def _render(figure: "Figure") -> Picture:
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with matplotlib.rc_context({"savefig.dpi": "figure"}):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()

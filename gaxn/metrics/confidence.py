@@ -4,11 +4,11 @@ A weak measure of quality: a classifier can be confident about noise, too.
 """
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float, Int
 
 from gaxn.metrics import Result
 from gaxn.metrics.statistics import rows
+from gaxn.metrics.statistics.probabilities import log_softmax
 from gaxn.metrics.statistics.rows import State, empty, merge
 from gaxn.metrics.statistics.standard_errors import standard_error
 
@@ -24,7 +24,7 @@ def update(
     state: State, indices: Int[np.ndarray, "batch"], logits: Float[np.ndarray, "batch classes"]
 ) -> State:
     """Adds the largest probability of each image, computed in float64."""
-    log_probabilities = scipy.special.log_softmax(logits.astype(np.float64), axis=1)
+    log_probabilities = log_softmax(logits)
     return rows.update(state, indices, np.exp(log_probabilities.max(axis=1)))
 
 

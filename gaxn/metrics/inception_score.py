@@ -7,10 +7,10 @@ different feature extractors are not comparable, because their classes differ.
 from typing import NamedTuple
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float, Int
 
 from gaxn.metrics import Result, SetSpec
+from gaxn.metrics.statistics.probabilities import log_softmax
 
 INPUTS = ("logits",)
 FIGURES = ("inception_score", "inception_score_split_deviation")
@@ -46,7 +46,7 @@ def update(
     state: State, indices: Int[np.ndarray, "batch"], logits: Float[np.ndarray, "batch classes"]
 ) -> State:
     """Adds logits, as probabilities in float64."""
-    log_p = scipy.special.log_softmax(logits.astype(np.float64), axis=1)
+    log_p = log_softmax(logits)
     p = np.exp(log_p)
     split = state.split[indices]
     count, probabilities, negentropy = (field.copy() for field in state[1:])
