@@ -5,9 +5,10 @@ from: latents, or other images.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,20 @@ class LossInputs(NamedTuple):
     examples: Indices
     key: PRNGKey
     step: jax.Array
+
+
+class Outputs(NamedTuple):
+    """Outputs of a discriminator for real and for generated images.
+
+    Attributes:
+        real, fake: its outputs.
+        gradients: "real" or "fake" -> the gradient of each image's logit in that image, of those
+            images for which a penalty needs it.
+    """
+
+    real: DiscriminatorOutput
+    fake: DiscriminatorOutput
+    gradients: Mapping[str, Images]
 
 
 def make_objective(
@@ -171,7 +186,9 @@ class Objective(nn.Module):
             The loss, and scalars for the log: penalties without their weights, each of the last
             step at which it was due, and regularizers with theirs.
         """
-        batch = self._discriminate(self._output_pair, inputs)
+        shared = {penalty.at for penalty in self._sharing_penalties(inputs)}
+        outputs = functools.partial(self._outputs_and_gradients, shared) if shared else None
+        batch, gradients = self._discriminate(outputs or self._output_pair, inputs)
         real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
         values = per_example(self.loss.discriminator(real_logits, fake_logits))
         scalars = {
@@ -180,7 +197,10 @@ class Objective(nn.Module):
             "fake": fake_logits.mean(),
         }
         for name, penalty in self.penalties.items():
-            penalty_values = self._penalty_values(penalty, batch, inputs)
+            if penalty.at in gradients:
+                penalty_values = penalty.of_gradient(gradients[penalty.at])
+            else:
+                penalty_values = self._penalty_values(penalty, batch, inputs)
             weight = value_at(penalty.weight, inputs.step)
             values += weight * penalty.interval * penalty_values
             scalars[name] = self._last_mean(name, penalty_values, inputs.step)
@@ -195,7 +215,7 @@ class Objective(nn.Module):
 
     def generator_loss(self, inputs: LossInputs) -> tuple[jax.Array, Scalars]:
         """Computes the generator's loss, and scalars for the log: regularizers with weights."""
-        batch = self._discriminate(self._separate_outputs, inputs)
+        batch, _ = self._discriminate(self._separate_outputs, inputs)
         real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
         values = per_example(self.loss.generator(real_logits, fake_logits))
         if self.top_share < 1:
@@ -214,10 +234,14 @@ class Objective(nn.Module):
 
     def _discriminate(
         self,
-        discriminate: Callable[[Images, Images, Labels | None], tuple[DiscriminatorOutput, ...]],
+        discriminate: Callable[[Images, Images, Labels | None], Outputs],
         inputs: LossInputs,
-    ) -> RegularizerInputs:
-        """Augments, packs and discriminates real and generated images."""
+    ) -> tuple[RegularizerInputs, dict[str, Images]]:
+        """Augments, packs and discriminates real and generated images.
+
+        Returns:
+            Images and outputs, and the gradients that `discriminate` took on its way.
+        """
 
         def prepare(images: Images, stream: str) -> Images:
             key = keys.stream(inputs.key, stream)
@@ -226,12 +250,12 @@ class Objective(nn.Module):
 
         real = prepare(inputs.real, "augment real")
         fake = prepare(inputs.generated, "augment fake")
-        real_output, fake_output = discriminate(real, fake, inputs.labels)
-        return RegularizerInputs(
+        outputs = discriminate(real, fake, inputs.labels)
+        batch = RegularizerInputs(
             real=real,
             fake=fake,
-            real_output=real_output,
-            fake_output=fake_output,
+            real_output=outputs.real,
+            fake_output=outputs.fake,
             labels=inputs.labels,
             discriminate=lambda images: self._eval_discriminator()(images, inputs.labels),
             inputs=inputs.inputs,
@@ -240,6 +264,7 @@ class Objective(nn.Module):
             step=inputs.step,
             augment=lambda images: prepare(images, "augment fake"),
         )
+        return batch, outputs.gradients
 
     def _regularize(self, player: str, batch: RegularizerInputs, inputs: LossInputs) -> Scalars:
         """Computes the terms of a player's loss, by regularizer."""
@@ -260,7 +285,7 @@ class Objective(nn.Module):
     def _output(self, images: Images, labels: Labels | None, train: bool) -> DiscriminatorOutput:
         return as_output(self.discriminator(images, labels, train=train))
 
-    def _output_pair(self, real: Images, fake: Images, labels: Labels | None) -> tuple:
+    def _output_pair(self, real: Images, fake: Images, labels: Labels | None) -> Outputs:
         """Discriminates both in one pass, unless logits depend on the rest of the batch.
 
         The images are interleaved: with the batch sharded, concatenation would move them.
@@ -271,11 +296,56 @@ class Objective(nn.Module):
         labels = None if labels is None else jnp.repeat(labels, 2)
         output = self._output(images, labels, train=True)
         pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), output)
-        return jax.tree.map(lambda x: x[:, 0], pairs), jax.tree.map(lambda x: x[:, 1], pairs)
+        return Outputs(*(jax.tree.map(lambda x, k=side: x[:, k], pairs) for side in (0, 1)), {})
 
-    def _separate_outputs(self, real: Images, fake: Images, labels: Labels | None) -> tuple:
+    def _separate_outputs(self, real: Images, fake: Images, labels: Labels | None) -> Outputs:
         """Discriminates each in a pass of its own; XLA drops a pass whose logits are unused."""
-        return tuple(self._output(images, labels, train=True) for images in (real, fake))
+        outputs = (self._output(images, labels, train=True) for images in (real, fake))
+        return Outputs(*outputs, {})
+
+    def _outputs_and_gradients(
+        self, sides: Collection[str], real: Images, fake: Images, labels: Labels | None
+    ) -> Outputs:
+        """Discriminates each, and differentiates the logits in the images on the same pass."""
+        discriminate, images = self._eval_discriminator(), {"real": real, "fake": fake}
+
+        def total(images: Images) -> tuple[jax.Array, DiscriminatorOutput]:
+            output = discriminate(images, labels)
+            return per_example(output.logits).sum(), output
+
+        # In training mode, which stores one power iteration; nothing else differs.
+        fake_output = self._output(fake, labels, train=True)
+        passes = {side: jax.grad(total, has_aux=True)(images[side]) for side in sorted(sides)}
+        return Outputs(
+            real=passes["real"][1] if "real" in passes else discriminate(real, labels),
+            fake=passes["fake"][1] if "fake" in passes else fake_output,
+            gradients={side: gradient for side, (gradient, _) in passes.items()},
+        )
+
+    def _sharing_penalties(self, inputs: LossInputs) -> list[Penalty]:
+        """Returns the penalties of this step whose gradient is of the pass of the loss.
+
+        A network that draws random numbers in training has other logits in a penalty.
+        """
+        penalties = [
+            penalty
+            for penalty in self.penalties.values()
+            if penalty.at and penalty.is_due(inputs.step) is True
+        ]
+        return [] if penalties and self._is_random(inputs) else penalties
+
+    def _is_random(self, inputs: LossInputs) -> bool:
+        """Returns whether the discriminator draws random numbers in training."""
+        network, variables = self.discriminator.unbind()
+        discriminate = functools.partial(
+            network.apply, train=True, mutable=list(variables), rngs=None
+        )
+        try:
+            images = jax.eval_shape(self._pack, inputs.real, inputs.labels)
+            jax.eval_shape(discriminate, variables, images, inputs.labels)
+        except flax.errors.InvalidRngError:
+            return True
+        return False
 
     def _pack(self, images: Images, labels: Labels | None) -> Images:
         """Puts neighbors side by side: [batch, ..., channels] -> [packs, ..., packing channels]."""

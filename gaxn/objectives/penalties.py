@@ -31,12 +31,18 @@ class Penalty(NamedTuple):
         interval: steps between two computations; with n the penalty is computed at every n-th
             step, with n times the weight (lazy regularization).
         due: whether it is computed at the step that is compiled; None if the device decides.
+        of_gradient: for a penalty at the real or at the generated images, the gradient of each
+            image's logit -> one value per example. `values` are these; an objective can take the
+            gradient from the pass that its loss needs anyway.
+        at: the images of `of_gradient`, "real" or "fake"; "" without it.
     """
 
     values: Callable[[Discriminator, Images, Images, jax.Array], Values]
     weight: Weight
     interval: int = 1
     due: bool | None = None
+    of_gradient: Callable[[Images], Values] | None = None
+    at: str = ""
 
     def is_due(self, step: jax.Array | int) -> jax.Array | bool:
         """Returns whether the penalty is computed at a step."""
@@ -47,16 +53,22 @@ class Penalty(NamedTuple):
 
 def r1(weight: Weight, interval: int = 1) -> Penalty:
     """1/2 |grad D(x)|^2 at real images (Mescheder et al., 2018, eq. 9)."""
-    return _penalty(
-        lambda D, real, fake, keys: square_norm(input_gradient(D, real)) / 2, weight, interval
-    )
+
+    def values(D: Discriminator, real: Images, fake: Images, keys: jax.Array) -> Values:
+        return half_square_norm(input_gradient(D, real))
+
+    penalty = _penalty(values, weight, interval)
+    return penalty._replace(of_gradient=half_square_norm, at="real")
 
 
 def r2(weight: Weight, interval: int = 1) -> Penalty:
     """1/2 |grad D(G(z))|^2 at generated images (Mescheder et al., 2018, eq. 10)."""
-    return _penalty(
-        lambda D, real, fake, keys: square_norm(input_gradient(D, fake)) / 2, weight, interval
-    )
+
+    def values(D: Discriminator, real: Images, fake: Images, keys: jax.Array) -> Values:
+        return half_square_norm(input_gradient(D, fake))
+
+    penalty = _penalty(values, weight, interval)
+    return penalty._replace(of_gradient=half_square_norm, at="fake")
 
 
 def zero_centered(weight: Weight, interval: int = 1) -> Penalty:
@@ -132,6 +144,11 @@ def input_gradient(discriminator: Discriminator, images: Images) -> Images:
 def square_norm(gradient: Images) -> Values:
     """Returns the squared Euclidean norm of each example's gradient."""
     return jnp.sum(jnp.square(gradient), axis=tuple(range(1, gradient.ndim)))
+
+
+def half_square_norm(gradient: Images) -> Values:
+    """Returns half the squared Euclidean norm of each example's gradient."""
+    return square_norm(gradient) / 2
 
 
 def norm(gradient: Images) -> Values:
