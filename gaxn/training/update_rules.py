@@ -1,5 +1,6 @@
 """Update rules, one function each: in which order, and from which state, players are updated."""
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -47,9 +48,14 @@ def alternating() -> UpdateRule:
     return UpdateRule(step, evaluates_once=True)
 
 
-def simultaneous() -> UpdateRule:
-    """One update per player, all from the same state (Mescheder et al., 2017, algorithm 1)."""
-    return UpdateRule(_simultaneous_step, evaluates_once=True)
+def simultaneous(shared: bool = False) -> UpdateRule:
+    """One update per player, all from the same state (Mescheder et al., 2017, algorithm 1).
+
+    Args:
+        shared: whether all see the same images and latents; then XLA generates once for all.
+    """
+    step = functools.partial(_simultaneous_step, shared=shared)
+    return UpdateRule(step, evaluates_once=True)
 
 
 def extragradient() -> UpdateRule:
@@ -124,8 +130,10 @@ def unrolled(steps: int = 5) -> UpdateRule:
     return UpdateRule(step, evaluates_once=False)
 
 
-def _simultaneous_step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
-    return _apply_all(updates, state, _all_gradients(gan, updates, state, batches, key))
+def _simultaneous_step(
+    gan, updates, state, batches, key, shared: bool = False
+) -> tuple[TrainState, Scalars]:
+    return _apply_all(updates, state, _all_gradients(gan, updates, state, batches, key, shared))
 
 
 def _all_gradients(
@@ -134,10 +142,11 @@ def _all_gradients(
     state: TrainState,
     batches: Batch,
     key: PRNGKey,
+    shared: bool = False,
 ) -> list[Gradients]:
     _check_players(updates, True, "one per player with this rule (alternating takes any number)")
     return [
-        compute_gradients(gan, update, state, *_inputs(batches, key, index))
+        compute_gradients(gan, update, state, *_inputs(batches, key, 0 if shared else index))
         for index, update in enumerate(updates)
     ]
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from gaxn.experiment import make_optimizer
+from gaxn.experiment import make_experiment, make_optimizer
 from gaxn.gans.gan import GAN
 from gaxn.objectives import losses, penalties
 from gaxn.objectives.augmentations import instance_noise
@@ -254,3 +254,23 @@ def test_options_out_of_range_are_refused():
         consensus(-1.0)
     with pytest.raises(InputError, match="steps must be 1 or more, got 0"):
         unrolled(0)
+
+
+@jax.enable_x64(False)
+def test_all_players_see_shared_examples(ring):
+    def make(shared):
+        config = ring("population=1", f"update_rule.shared={shared}", variant="gan+tiny")
+        return make_experiment(config, "ring")
+
+    apart, shared = make(False), make(True)
+    state, batches = apart.create_state(apart.key), apart.batches(0)
+    others = jax.tree.map(lambda leaf: leaf.at[1].add(1.0), batches)
+    step_apart, step_shared = (jax.jit(each.train_step) for each in (apart, shared))
+    expected, _ = step_apart(state, batches, apart.key)
+    actual, _ = step_shared(state, batches, apart.key)
+    # The second batch is not looked at; the discriminator's update is that of the plain rule.
+    jax.tree.map(np.testing.assert_array_equal, actual, step_shared(state, others, apart.key)[0])
+    discriminators = (each.params["discriminator"] for each in (actual, expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *discriminators)
+    kernels = (each.params["generator"]["Dense_0"]["kernel"] for each in (actual, expected))
+    assert not np.allclose(*kernels, rtol=1e-6)
