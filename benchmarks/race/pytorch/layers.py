@@ -169,17 +169,6 @@ class TransposedConvolution(Kernel):
         return F.conv_transpose2d(self.to_dtype(x), weight, None, 2, 1, self.output_padding)
 
 
-class ResizedConvolution(nn.Module):
-    """Doubles height and width by repetition, then convolves 3x3, without a bias."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.Conv_0 = Conv(inputs, outputs, 3, bias=False)
-
-    def forward(self, x: Tensor, mode: Pass) -> Tensor:
-        return self.Conv_0(repeat(x), mode)
-
-
 class Embed(Kernel):
     """A vector per class, or its product with a class's one-hot row: a kernel [classes, features].
 
@@ -316,6 +305,36 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mode: Pass, scale: float =
     if scale != 1:
         scores = scores * scale
     return torch.softmax(scores, -1, torch.float32).to(value.dtype) @ value
+
+
+def add(network: nn.Module, name: str, layer: nn.Module | None) -> nn.Module | None:
+    """Gives a network a layer of that name, if there is one; returns the layer."""
+    network.add_module(name, layer)
+    return layer
+
+
+def normalize(
+    norm: BatchNorm | ModulatedBatchNorm, x: Tensor, condition: Tensor | None, mode: Pass
+) -> Tensor:
+    """Applies BatchNorm, modulated by the condition if the layer takes one."""
+    if isinstance(norm, ModulatedBatchNorm):
+        return norm(x, condition, mode)
+    return norm(x, mode)
+
+
+def leaky_relu(x: Tensor, mode: Pass) -> Tensor:
+    """Applies LeakyReLU 0.2; x may be overwritten."""
+    return F.leaky_relu(x, 0.2, inplace=not mode.twice)
+
+
+def to_map(x: Tensor, size: int) -> Tensor:
+    """[batch, size * size * channels] -> a map, [batch, channels, size, size]."""
+    return x.reshape(len(x), size, size, -1).permute(0, 3, 1, 2)
+
+
+def flatten(x: Tensor) -> Tensor:
+    """Inverts `to_map`."""
+    return x.permute(0, 2, 3, 1).reshape(len(x), -1)
 
 
 def instance_norm(x: Tensor) -> Tensor:

@@ -1,0 +1,160 @@
+"""Makes the PyTorch side of an experiment of gaxn."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as flax_nn
+import jax
+import jax.numpy as jnp
+import optax
+import torch
+from torch import nn
+
+from benchmarks.race.pytorch import (
+    attn_cgan,
+    dcgan,
+    gan_trainer,
+    transformer_gan,
+    weights,
+)
+from benchmarks.race.pytorch.augmentations import AUGMENTATIONS
+from benchmarks.race.pytorch.losses import LOSSES
+from gaxn.config import bind
+from gaxn.experiment import Experiment, complete, with_schedules
+from gaxn.objectives import schedules
+from gaxn.training.state import TrainState
+from gaxn.types import check
+
+DEFAULTS = (
+    *("networks", "regularizers", "objective", "start"),
+    *("accumulation_steps", "ema_halflife_kimg"),
+)
+"""Fields of a config that no trainer reads."""
+
+ADAM_OPTIONS = ("name", "learning_rate", "b1", "b2")
+NETWORKS = {
+    f"{module.__name__.rpartition('.')[2]}.{player}": getattr(module, player)
+    for module in (attn_cgan, dcgan, transformer_gan)
+    for player in ("Generator", "Discriminator")
+}
+
+
+def make_trainer(experiment: Experiment, device: str, form: str) -> gan_trainer.Trainer:
+    """Returns the PyTorch side of an experiment, with the weights of the state at step 0.
+
+    Args:
+        experiment: the experiment.
+        device: "cpu" or "cuda".
+        form: "eager", "compiled" or "graphs".
+
+    Raises:
+        InputError: a part of the experiment is not written in PyTorch.
+    """
+    if device == "cpu":
+        # Numbers below 1e-38 slow a CPU down. XLA takes them for 0, too.
+        torch.set_flush_denormal(True)
+    trainer = make_gan_trainer(experiment, device, form)
+    load(trainer, experiment.create_state(experiment.key))
+    return trainer
+
+
+def load(trainer: gan_trainer.Trainer, state: TrainState) -> None:
+    """Copies the networks' weights and statistics of a state into a trainer."""
+    state = jax.device_get(state)
+    for player, network in trainer.networks.items():
+        collections = {
+            name: variables[player]
+            for name, variables in state.collections.items()
+            if player in variables
+        }
+        weights.load(network, state.params[player], collections)
+
+
+def make_gan_trainer(experiment: Experiment, device: str, form: str) -> gan_trainer.Trainer:
+    """Returns the trainer of a `gan.GAN`, with weights of no meaning."""
+    gan, config = experiment.gan, experiment.config
+    check_known("gan.name", config["gan"]["name"], ["gan.GAN"])
+    check_defaults(experiment, *DEFAULTS, "update_rule")
+    r1 = config["penalties"].get("r1", {"weight": 0.0})
+    check_known("penalties", config["penalties"], [{}, {"r1": {"weight": r1.get("weight")}}])
+    for name in config["augmentations"]:
+        check_known("augmentations", name, AUGMENTATIONS)
+    size, _, channels = experiment.train.image_shape
+    return gan_trainer.Trainer(
+        make_network(config["generator"]["name"], gan.generator, latent_size=gan.latent_size),
+        make_network(
+            config["discriminator"]["name"], gan.discriminator, size=size, channels=channels
+        ),
+        make_loss(config["loss"]),
+        r1["weight"],
+        [
+            bind(AUGMENTATIONS[name], options, f"config.augmentations.{name}")
+            for name, options in config["augmentations"].items()
+        ],
+        gan.latent_size,
+        [update.player for update in experiment.updates],
+        make_optimizer_options(experiment),
+        config["ema_decay"],
+        device,
+        form,
+    )
+
+
+def make_loss(spec: Mapping[str, Any]) -> Any:
+    """Returns the loss of a config."""
+    check_known("loss.name", spec["name"], LOSSES)
+    options = {name: value for name, value in spec.items() if name != "name"}
+    return bind(LOSSES[spec["name"]], options, "config.loss")
+
+
+def make_optimizer_options(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Returns the options of `optimization.Optimizer` by player."""
+    settings = experiment.settings
+    clock = schedules.Clock(settings.num_train_steps, settings.batch_size)
+    players = [update.player for update in experiment.updates]
+    options = {}
+    for player, spec in settings.optimizers.items():
+        check_known(f"optimizers.{player}.name", spec["name"], ["adam"])
+        for option in spec:
+            check_known(f"optimizers.{player}", option, ADAM_OPTIONS)
+        field = f"config.optimizers.{player}"
+        spec = with_schedules(spec, field, clock, players.count(player))
+        rate = spec["learning_rate"]
+        is_schedule = isinstance(rate, schedules.Schedule)
+        lines = not is_schedule or rate.segment is optax.linear_schedule
+        check(f"{field}.learning_rate", rate, lines, "a number, or linear")
+        points = rate.points if is_schedule else ((0, rate),)
+        moments = {name: spec[name] for name in ("b1", "b2") if name in spec}
+        options[player] = {"learning_rate": points, **moments}
+    return options
+
+
+def make_network(name: str, module: flax_nn.Module, **inferred: Any) -> nn.Module:
+    """Returns the PyTorch network with the fields of a Flax module, and the inferred sizes."""
+    check_known("a network's name", name, NETWORKS)
+    make: Callable = NETWORKS[name]
+    known = inspect.signature(make).parameters
+    fields = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
+    for field in fields - known.keys():
+        # The PyTorch network lacks this option, so it has to be at its default.
+        value = getattr(module, field)
+        check_known(f"{name}.{field}", value, [getattr(type(module), field)])
+    values = {field: getattr(module, field) for field in fields & known.keys()}
+    if "dtype" in values:
+        values["dtype"] = torch.bfloat16 if values["dtype"] == jnp.bfloat16 else None
+    return make(**values, **inferred)
+
+
+def check_defaults(experiment: Experiment, *fields: str) -> None:
+    """Raises an InputError unless these fields of the config are at their defaults."""
+    defaults = complete({})
+    for field in fields:
+        check_known(field, experiment.config[field], [defaults[field]])
+
+
+def check_known(field: str, value: Any, known: Any) -> None:
+    """Raises an InputError unless a value is among those that are written in PyTorch."""
+    names = " or ".join(map(str, known))
+    check(f"config.{field}", value, value in known, f"{names} in this benchmark")
