@@ -26,13 +26,12 @@ class Augmentation(NamedTuple):
     integers: bool
     apply: Callable[[Tensor, Tensor], Tensor]
 
-    def draw(self, images: Tensor) -> Tensor:
-        """Draws the numbers of some images."""
-        low, high = self.bounds(images.shape[-1])
-        shape = len(images), self.count
+    def draw(self, batch: int, side: int, device: str) -> Tensor:
+        """Draws the numbers of images of a side."""
+        low, high = self.bounds(side)
         if self.integers:
-            return torch.randint(low, high, shape, device=images.device)
-        return torch.rand(shape, device=images.device).mul_(high - low).add_(low)
+            return torch.randint(low, high, (batch, self.count), device=device)
+        return torch.rand(batch, self.count, device=device).mul_(high - low).add_(low)
 
 
 def translation(ratio: float = 0.125) -> Augmentation:

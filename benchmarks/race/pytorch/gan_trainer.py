@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from benchmarks.race.pytorch import weights
 from benchmarks.race.pytorch.augmentations import Augmentation
+from benchmarks.race.pytorch.forms import CapturedStep, compile_loss
 from benchmarks.race.pytorch.layers import Pass
-from benchmarks.race.pytorch.losses import Loss, input_gradient, square_norm
+from benchmarks.race.pytorch.losses import Loss, square_norm
 from benchmarks.race.pytorch.optimization import MovingAverage, Optimizer
 
 
@@ -18,7 +19,7 @@ class Draws(NamedTuple):
 
     Attributes:
         latents: float [batch, latent_size].
-        real, fake: those of each augmentation; empty if these images are not augmented.
+        real, fake: those of each augmentation of these images.
     """
 
     latents: Tensor
@@ -29,18 +30,22 @@ class Draws(NamedTuple):
 class Trainer:
     """Two players, their optimizers and the moving average of the generator.
 
+    The forms of the step: "eager"; "compiled", in which each player's loss is one program with its
+    gradient, R1 included, beside fused Adam; "graphs", in which the compiled step is captured in
+    one CUDA graph, decoding, random numbers, Adam and moving average included.
+
     Args:
         generator: (latents, labels, mode) -> images.
         discriminator: (images, labels, mode) -> logits.
         loss: the adversarial loss.
-        r1: weight of R1; 0 for none.
+        r1: weight of R1, for a discriminator without spectral norm; 0 for none.
         augmentations: applied in order to all images that the discriminator sees.
         latent_size: of the latents, drawn from N(0, I).
         updates: the player of each update of a step, in order.
         optimizers: arguments of `Optimizer` by player.
         ema_decay: of the moving average.
         device: of all tensors.
-        form: "eager"; "compiled"; "graphs".
+        form: of the step.
     """
 
     def __init__(
@@ -59,17 +64,22 @@ class Trainer:
     ):
         to = {"device": device, "memory_format": torch.channels_last}
         self.generator, self.discriminator = generator.to(**to), discriminator.to(**to)
+        self.networks = {"generator": self.generator, "discriminator": self.discriminator}
         self.loss, self.r1, self.augmentations = loss, r1, tuple(augmentations)
         self.latent_size, self.updates, self.device = latent_size, tuple(updates), device
-        self.networks = {"generator": self.generator, "discriminator": self.discriminator}
+        self.eager = form == "eager"
         self.optimizers = {
-            player: Optimizer(self.networks[player].parameters(), **options)
+            player: Optimizer(self.networks[player].parameters(), form, **options)
             for player, options in optimizers.items()
         }
-        self.ema = MovingAverage(self.generator, ema_decay)
-        self.losses = {"discriminator": self.discriminator_loss, "generator": self.generator_loss}
+        self.ema = MovingAverage(self.generator, ema_decay, form)
+        self.losses = {
+            "discriminator": compile_loss(self.discriminator_loss, form),
+            "generator": compile_loss(self.generator_loss, form),
+        }
+        self.step = CapturedStep(self.make_step) if form == "graphs" else self.make_step
 
-    def step(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def make_step(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Makes one training step.
 
         Args:
@@ -77,15 +87,26 @@ class Trainer:
             labels: int [updates, batch], or None.
 
         Returns:
-            The loss of the last update, the generator's.
+            The loss of the last update.
         """
         for index, player in enumerate(self.updates):
             classes = None if labels is None else labels[index]
-            real = decode(images[index])
-            loss = self._differentiate(player, real, classes, self._draw(real))
+            draws = self.draw(*images.shape[1:3])
+            loss = self.differentiate(player, images[index], classes, draws)
             self.optimizers[player].step()
         self.ema.update()
         return loss
+
+    def differentiate(
+        self, player: str, images: Tensor, labels: Tensor | None, draws: Draws
+    ) -> Tensor:
+        """Computes a player's loss and its gradient, which the parameters then have."""
+        for name, network in self.networks.items():
+            # A compiled loss has gradients in all parameters that want one.
+            network.requires_grad_(name == player)
+        loss = self.losses[player](images, labels, draws)
+        loss.backward(inputs=self.optimizers[player].parameters)
+        return loss.detach()
 
     def gradients(
         self, player: str, images: Tensor, labels: Tensor | None, draws: Draws, params: Any
@@ -97,61 +118,68 @@ class Trainer:
             images: uint8 [batch, height, width, channels].
             labels: int [batch], or None.
             draws: the random numbers.
-            params: the player's tree of Flax, for the names.
+            params: the player's tree of Flax.
 
         Returns:
-            The loss, and the gradient as a tree of Flax.
+            The loss, and the gradient as such a tree.
         """
-        loss = self._differentiate(player, decode(images), labels, draws)
+        loss = self.differentiate(player, images, labels, draws)
         return loss, weights.read_gradients(self.networks[player], params)
 
-    def _differentiate(
-        self, player: str, real: Tensor, labels: Tensor | None, draws: Draws
-    ) -> Tensor:
-        """Computes a player's loss and its gradient, which the parameters then have."""
-        for name, network in self.networks.items():
-            # Saves the filter gradients of the rival.
-            network.requires_grad_(name == player)
-        loss = self.losses[player](real, labels, draws)
-        loss.backward()
-        return loss.detach()
+    def draw(self, batch: int, side: int) -> Draws:
+        """Draws the random numbers of an update."""
+        latents = torch.randn(batch, self.latent_size, device=self.device)
+        numbers = (
+            tuple(each.draw(batch, side, self.device) for each in self.augmentations)
+            for _ in ("real", "fake")
+        )
+        return Draws(latents, *numbers)
 
-    def discriminator_loss(self, real: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
+    def discriminator_loss(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
         """Returns the mean over the batch of loss and penalty."""
         with torch.no_grad():
+            real = self._augment(decode(images), draws.real)
             fake = self.generator(draws.latents, labels, Pass(stores=False))
-            real, fake = self._augment(real, draws.real), self._augment(fake, draws.fake)
-        if self.r1:
-            return self._penalized_loss(real, fake, labels)
-        both = None if labels is None else torch.cat([labels, labels])
-        logits = self.discriminator(torch.cat([real, fake]), both, Pass())
-        return self.loss.discriminator(*logits.chunk(2)).mean()
-
-    def _penalized_loss(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """Returns the mean of loss and R1, which share the pass of the real images."""
-        mode = Pass(stores=False, twice=True)
+            fake = self._augment(fake, draws.fake)
+        if not self.r1:
+            both = None if labels is None else torch.cat([labels, labels])
+            logits = self.discriminator(torch.cat([real, fake]), both, Pass())
+            return self.loss.discriminator(*logits.chunk(2)).mean()
         fake_logits = self.discriminator(fake, labels, Pass())
-        real = real.requires_grad_()
-        real_logits = self.discriminator(real, labels, mode)
-        penalty = square_norm(input_gradient(real_logits, real)) / 2
-        return (self.loss.discriminator(real_logits, fake_logits) + self.r1 * penalty).mean()
+        real_logits, gradient = self._real_gradient(real, labels)
+        values = self.loss.discriminator(real_logits, fake_logits)
+        return (values + self.r1 / 2 * square_norm(gradient)).mean()
 
-    def generator_loss(self, real: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
+    def generator_loss(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
         """Returns the mean loss over the batch."""
-        real_logits, iterations = None, 2
+        real_logits = None
         if self.loss.paired:
             with torch.no_grad():
-                real = self._augment(real, draws.real)
+                real = self._augment(decode(images), draws.real)
                 real_logits = self.discriminator(real, labels, Pass(stores=False))
         fake = self._augment(self.generator(draws.latents, labels, Pass()), draws.fake)
-        # gaxn gives the discriminator the real images first, which is one more power iteration.
-        fake_logits = self.discriminator(fake, labels, Pass(stores=False, iterations=iterations))
-        return self.loss.generator(real_logits, fake_logits).mean()
+        # In gaxn the discriminator sees the real images first, one power iteration before.
+        mode = Pass(stores=False, iterations=2)
+        return self.loss.generator(real_logits, self.discriminator(fake, labels, mode)).mean()
 
-    def _draw(self, real: Tensor) -> Draws:
-        latents = torch.randn(len(real), self.latent_size, device=self.device)
-        numbers = [tuple(each.draw(real) for each in self.augmentations) for _ in range(2)]
-        return Draws(latents, *numbers)
+    def _real_gradient(self, real: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns the logits of real images, and the gradient of each in its image.
+
+        The pass of R1 is that of the loss, too.
+        """
+        mode = Pass(stores=False, twice=True)
+
+        def total(images: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.discriminator(images, labels, mode)
+            return logits.sum(), logits
+
+        if self.eager:
+            value, logits = total(real.requires_grad_())
+            (gradient,) = torch.autograd.grad(value, real, create_graph=True)
+        else:
+            # The compiler differentiates twice within one program, which it cannot across two.
+            gradient, logits = torch.func.grad(total, has_aux=True)(real)
+        return logits, gradient
 
     def _augment(self, images: Tensor, numbers: Sequence[Tensor]) -> Tensor:
         for augmentation, drawn in zip(self.augmentations, numbers, strict=True):

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -55,12 +54,6 @@ def relativistic() -> Loss:
 
 
 LOSSES = {make.__name__: make for make in (non_saturating, hinge, wasserstein, relativistic)}
-
-
-def input_gradient(logits: Tensor, images: Tensor) -> Tensor:
-    """Returns the gradient of each logit in its image, which can be differentiated."""
-    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient
 
 
 def square_norm(gradient: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ def load(trainer: gan_trainer.Trainer, state: TrainState) -> None:
             if player in variables
         }
         weights.load(network, state.params[player], collections)
+    trainer.ema.restart()
 
 
 def make_gan_trainer(experiment: Experiment, device: str, form: str) -> gan_trainer.Trainer:

@@ -5,7 +5,7 @@ CUDA graph they read a counter on the device.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -20,20 +20,21 @@ class Optimizer:
 
     Args:
         parameters: of one player.
+        form: of the step; "graphs" captures it in a CUDA graph.
         learning_rate: the points.
         b1, b2: decays of the moments.
-        in_graph: whether the updates are captured in a CUDA graph.
     """
 
     def __init__(
         self,
-        parameters: Sequence[nn.Parameter],
+        parameters: Iterable[nn.Parameter],
+        form: str,
         learning_rate: Points,
         b1: float = 0.9,
         b2: float = 0.999,
-        in_graph: bool = False,
     ):
         self.parameters, self.points = list(parameters), learning_rate
+        in_graph = form == "graphs"
         device = self.parameters[0].device
         rate: float | Tensor = learning_rate[0][1]
         self.updates: int | Tensor = 0
@@ -46,9 +47,9 @@ class Optimizer:
         """Moves the parameters by their gradients, and forgets these."""
         (group,) = self.adam.param_groups
         rate = value_at(self.points, self.updates)
-        if isinstance(group["lr"], Tensor):
-            group["lr"].copy_(rate) if isinstance(rate, Tensor) else group["lr"].fill_(rate)
-        else:
+        if isinstance(rate, Tensor):
+            group["lr"].copy_(rate)
+        elif not isinstance(group["lr"], Tensor):
             group["lr"] = rate
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
@@ -61,16 +62,21 @@ class MovingAverage:
     Args:
         network: the network.
         decay: of the average after the warm-up.
-        in_graph: whether the updates are captured in a CUDA graph.
+        form: of the step; "graphs" captures it in a CUDA graph.
     """
 
-    def __init__(self, network: nn.Module, decay: float, in_graph: bool = False):
+    def __init__(self, network: nn.Module, decay: float, form: str):
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.decay = decay
         self._means, self._values = list(self.network.parameters()), list(network.parameters())
         self.steps: int | Tensor = 0
-        if in_graph:
+        if form == "graphs":
             self.steps = torch.zeros((), device=self._values[0].device)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Sets the average to the parameters."""
+        torch._foreach_copy_(self._means, self._values)
 
     @torch.no_grad()
     def update(self) -> None:
