@@ -21,7 +21,7 @@ from gaxn import keys
 from gaxn.experiment import Experiment
 from gaxn.gans.gan import draw_latents
 from gaxn.training.state import TrainState
-from gaxn.training.step import compute_gradients
+from gaxn.training.step import PREFIXES, PlayerUpdate, compute_gradients
 from gaxn.types import Batch, PRNGKey, PyTree
 
 NOISE = 0.1
@@ -60,31 +60,33 @@ def compare(experiment: Experiment, trainer: Any) -> dict[str, Errors]:
     errors = {}
     for index, update in enumerate(experiment.updates):
         batch = draw_batch(experiment, index)
-        key = jax.random.fold_in(jax.random.fold_in(experiment.key, state.step), index)
-        gradients = jax.jit(
-            lambda state, batch, key, update=update: compute_gradients(
-                experiment.gan, update, state, batch, key
-            )
-        )(state, batch, key)
-        (name,) = (name for name in gradients.scalars if name.endswith("/loss"))
+        key = update_key(experiment, index)
+        loss, gradient = gaxn_gradient(experiment, update, state, batch, key)
         images, labels = (None if leaf is None else torch.from_numpy(leaf) for leaf in batch)
-        loss, gradient = trainer.gradients(
-            update.player,
-            images,
-            labels,
-            draw(trainer, experiment, batch, key),
-            state.params[update.player],
-        )
-        errors[update.player] = compare_trees(
-            float(gradients.scalars[name]),
-            jax.device_get(gradients.gradient),
-            float(loss),
-            gradient,
-        )
+        draws = draw(trainer, experiment, batch, key)
+        params = state.params[update.player]
+        other_loss, other_gradient = trainer.gradients(update.player, images, labels, draws, params)
+        errors[update.player] = compare_trees(loss, gradient, other_loss.numpy(), other_gradient)
     return errors
 
 
-def compare_trees(loss: float, tree: PyTree, other_loss: float, other_tree: PyTree) -> Errors:
+def gaxn_gradient(
+    experiment: Experiment, update: PlayerUpdate, state: TrainState, batch: Batch, key: jax.Array
+) -> tuple[np.ndarray, PyTree]:
+    """Returns gaxn's loss and gradient on the host; of a population with an axis of members."""
+
+    def compute(state: TrainState, batch: Batch, key: PRNGKey) -> tuple[jax.Array, PyTree]:
+        gradients = compute_gradients(experiment.gan, update, state, batch, key)
+        prefix = PREFIXES[update.player]
+        return gradients.scalars[f"{prefix}/loss"], gradients.gradient
+
+    over_members = jax.vmap(compute) if len(experiment.members) > 1 else compute
+    return jax.device_get(jax.jit(over_members)(state, batch, key))
+
+
+def compare_trees(
+    loss: np.ndarray, tree: PyTree, other_loss: np.ndarray, other_tree: PyTree
+) -> Errors:
     """Returns the errors of a second loss and gradient."""
     leaves, other_leaves = (
         flax.traverse_util.flatten_dict(each, sep="/") for each in (tree, other_tree)
@@ -95,7 +97,7 @@ def compare_trees(loss: float, tree: PyTree, other_loss: float, other_tree: PyTr
     shares = {name: distances[name] / max(norms[name], SMALL * total) for name in norms}
     worst = max(shares, key=shares.get)
     return Errors(
-        loss=abs(loss - other_loss) / abs(loss),
+        loss=float(np.max(np.abs(loss - other_loss) / np.abs(loss))),
         gradient=float(np.linalg.norm(list(distances.values())) / total),
         leaf=float(shares[worst]),
         name=worst,
@@ -114,19 +116,37 @@ def add_noise(state: TrainState) -> TrainState:
 
 
 def draw_batch(experiment: Experiment, seed: int) -> Batch:
-    """Returns a batch of random images and labels, on the host."""
+    """Returns a batch of random images and labels, or points of each member, on the host."""
     random = np.random.default_rng(seed)
     batch, source = experiment.settings.batch_size, experiment.train
+    if len(experiment.members) > 1:
+        shape = len(experiment.members), batch, *source.image_shape
+        return Batch(random.normal(size=shape).astype(np.float32), None)
     images = random.integers(0, 256, (batch, *source.image_shape), np.uint8)
     if not source.class_names:
         return Batch(images, None)
     return Batch(images, random.integers(0, len(source.class_names), batch, np.int32))
 
 
-def draw(trainer: Any, experiment: Experiment, batch: Batch, key: PRNGKey) -> Draws:
-    """Returns the random numbers that gaxn's loss draws with a key."""
-    examples = jnp.arange(len(batch.images))
-    latents = draw_latents(keys.stream(key, "latent"), examples, experiment.gan.latent_size)
+def update_key(experiment: Experiment, index: int) -> jax.Array:
+    """Returns the key of an update of step 0; of a population one per member."""
+
+    def fold(key: PRNGKey) -> PRNGKey:
+        return jax.random.fold_in(jax.random.fold_in(key, 0), index)
+
+    return jax.vmap(fold)(experiment.key) if len(experiment.members) > 1 else fold(experiment.key)
+
+
+def draw(trainer: Any, experiment: Experiment, batch: Batch, key: jax.Array) -> Draws:
+    """Returns the random numbers that gaxn's loss draws with a key, or with one per member."""
+    size = experiment.settings.batch_size
+    examples, latent_size = jnp.arange(size), experiment.gan.latent_size
+    if len(experiment.members) > 1:
+        draw_all = jax.vmap(
+            lambda key: draw_latents(keys.stream(key, "latent"), examples, latent_size)
+        )
+        return Draws(to_torch(draw_all(key)))
+    latents = draw_latents(keys.stream(key, "latent"), examples, latent_size)
     numbers = [
         tuple(
             to_torch(draw_augmentation(augmentation, batch.images.shape[1], example_keys))

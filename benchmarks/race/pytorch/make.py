@@ -15,12 +15,14 @@ from torch import nn
 from benchmarks.race.pytorch import (
     attn_cgan,
     dcgan,
-    gan_trainer,
+    mlp,
     transformer_gan,
     weights,
 )
 from benchmarks.race.pytorch.augmentations import AUGMENTATIONS
+from benchmarks.race.pytorch.gan_trainer import Trainer
 from benchmarks.race.pytorch.losses import LOSSES
+from benchmarks.race.pytorch.population_trainer import PopulationTrainer
 from gaxn.config import bind
 from gaxn.experiment import Experiment, complete, with_schedules
 from gaxn.objectives import schedules
@@ -36,12 +38,12 @@ DEFAULTS = (
 ADAM_OPTIONS = ("name", "learning_rate", "b1", "b2")
 NETWORKS = {
     f"{module.__name__.rpartition('.')[2]}.{player}": getattr(module, player)
-    for module in (attn_cgan, dcgan, transformer_gan)
+    for module in (attn_cgan, dcgan, mlp, transformer_gan)
     for player in ("Generator", "Discriminator")
 }
 
 
-def make_trainer(experiment: Experiment, device: str, form: str) -> gan_trainer.Trainer:
+def make_trainer(experiment: Experiment, device: str, form: str) -> Trainer | PopulationTrainer:
     """Returns the PyTorch side of an experiment, with the weights of the state at step 0.
 
     Args:
@@ -55,12 +57,18 @@ def make_trainer(experiment: Experiment, device: str, form: str) -> gan_trainer.
     if device == "cpu":
         # Numbers below 1e-38 slow a CPU down. XLA takes them for 0, too.
         torch.set_flush_denormal(True)
-    trainer = make_gan_trainer(experiment, device, form)
+    else:
+        # Products of float32 are TF32, as in JAX.
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+    check_defaults(experiment, *DEFAULTS)
+    make = make_gan_trainer if len(experiment.members) == 1 else make_population_trainer
+    trainer = make(experiment, device, form)
     load(trainer, experiment.create_state(experiment.key))
     return trainer
 
 
-def load(trainer: gan_trainer.Trainer, state: TrainState) -> None:
+def load(trainer: Trainer | PopulationTrainer, state: TrainState) -> None:
     """Copies the networks' weights and statistics of a state into a trainer."""
     state = jax.device_get(state)
     for player, network in trainer.networks.items():
@@ -73,17 +81,17 @@ def load(trainer: gan_trainer.Trainer, state: TrainState) -> None:
     trainer.ema.restart()
 
 
-def make_gan_trainer(experiment: Experiment, device: str, form: str) -> gan_trainer.Trainer:
+def make_gan_trainer(experiment: Experiment, device: str, form: str) -> Trainer:
     """Returns the trainer of a `gan.GAN`, with weights of no meaning."""
     gan, config = experiment.gan, experiment.config
     check_known("gan.name", config["gan"]["name"], ["gan.GAN"])
-    check_defaults(experiment, *DEFAULTS, "update_rule")
+    check_defaults(experiment, "update_rule")
     r1 = config["penalties"].get("r1", {"weight": 0.0})
     check_known("penalties", config["penalties"], [{}, {"r1": {"weight": r1.get("weight")}}])
     for name in config["augmentations"]:
         check_known("augmentations", name, AUGMENTATIONS)
     size, _, channels = experiment.train.image_shape
-    return gan_trainer.Trainer(
+    return Trainer(
         make_network(config["generator"]["name"], gan.generator, latent_size=gan.latent_size),
         make_network(
             config["discriminator"]["name"], gan.discriminator, size=size, channels=channels
@@ -96,6 +104,38 @@ def make_gan_trainer(experiment: Experiment, device: str, form: str) -> gan_trai
         ],
         gan.latent_size,
         [update.player for update in experiment.updates],
+        make_optimizer_options(experiment),
+        config["ema_decay"],
+        device,
+        form,
+    )
+
+
+def make_population_trainer(experiment: Experiment, device: str, form: str) -> PopulationTrainer:
+    """Returns the trainer of a population on points, with weights of no meaning."""
+    gan, config, members = experiment.gan, experiment.config, len(experiment.members)
+    check_known("gan.name", config["gan"]["name"], ["gan.GAN"])
+    check_known("update_rule", config["update_rule"], [{"name": "simultaneous"}])
+    check_defaults(experiment, "penalties", "augmentations")
+    loss = make_loss(config["loss"])
+    check_known("loss.name", config["loss"]["name"], [name for name in LOSSES if not loss.paired])
+    (features,) = experiment.train.image_shape
+    return PopulationTrainer(
+        make_network(
+            config["generator"]["name"],
+            gan.generator,
+            members=members,
+            latent_size=gan.latent_size,
+        ),
+        make_network(
+            config["discriminator"]["name"],
+            gan.discriminator,
+            members=members,
+            features=features,
+        ),
+        loss,
+        members,
+        gan.latent_size,
         make_optimizer_options(experiment),
         config["ema_decay"],
         device,
