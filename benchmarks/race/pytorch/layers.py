@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.race.pytorch import convolution
+
 EPSILON = 1e-12
 
 
@@ -122,7 +124,10 @@ class Conv(Kernel):
 
     def forward(self, x: Tensor, mode: Pass) -> Tensor:
         weight, bias = self.parameters_of(mode)
-        return F.conv2d(self.to_dtype(x), weight, bias, 1, self.padding)
+        x = self.to_dtype(x)
+        if has_few(weight.shape[0], x):
+            return convolution.to_few(x, weight, bias, self.padding)
+        return F.conv2d(x, weight, bias, 1, self.padding)
 
 
 class StridedConvolution(Kernel):
@@ -145,7 +150,10 @@ class StridedConvolution(Kernel):
         if height % 2 or width % 2:
             x = F.pad(x, (0, width % 2, 0, height % 2))
         weight, bias = self.parameters_of(mode)
-        return F.conv2d(self.to_dtype(x), weight, bias, 2, 1)
+        x = self.to_dtype(x)
+        if has_few(weight.shape[1], x):
+            return convolution.Halve.apply(x, weight, bias)
+        return F.conv2d(x, weight, bias, 2, 1)
 
 
 class TransposedConvolution(Kernel):
@@ -299,7 +307,8 @@ class SelfAttention(nn.Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mode: Pass, scale: float = 1.0) -> Tensor:
     """Returns softmax(scale q k^T) v; all are [batch, heads, positions, features]."""
-    if query.is_cuda and not mode.twice:
+    fused = query.is_cuda or query.shape == value.shape
+    if fused and not mode.twice:
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
     scores = query @ key.transpose(2, 3)
     if scale != 1:
@@ -335,6 +344,11 @@ def to_map(x: Tensor, size: int) -> Tensor:
 def flatten(x: Tensor) -> Tensor:
     """Inverts `to_map`."""
     return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+
+
+def has_few(channels: int, x: Tensor) -> bool:
+    """Returns whether a convolution is one of those that oneDNN is slow at."""
+    return channels <= convolution.FEW and not x.is_cuda and not torch.compiler.is_compiling()
 
 
 def instance_norm(x: Tensor) -> Tensor:

@@ -10,24 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from benchmarks.race.pytorch.layers import Pass, add
+from benchmarks.race.pytorch.layers import Kernel, Pass, add
 
 TINY = 1e-30
 """Pieces that differ by less are equal."""
 
 
-class Dense(nn.Module):
+class Dense(Kernel):
     """A linear function of the features, another one for each member."""
 
+    AXES = (0, 2, 1)
+
     def __init__(self, members: int, inputs: int, outputs: int, bias: bool = True):
-        super().__init__()
-        self.kernel = nn.Parameter(torch.randn(members, inputs, outputs) * (2 / inputs) ** 0.5)
+        super().__init__((members, outputs, inputs), False, False, None)
         self.bias = nn.Parameter(torch.zeros(members, outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None:
-            return torch.bmm(self.kernel.mT, x)
-        return torch.baddbmm(self.bias[:, :, None], self.kernel.mT, x)
+            return torch.bmm(self.weight, x)
+        return torch.baddbmm(self.bias[:, :, None], self.weight, x)
 
 
 class BatchNorm(nn.Module):
