@@ -1,4 +1,4 @@
-"""Copies the weights of Flax networks into PyTorch's, and their gradients back, by name.
+"""Copies the weights of Flax networks into PyTorch's, and weights and gradients back, by name.
 
 The submodules of a PyTorch network have the names of Flax's; its leaves are parameters and
 persistent buffers. A `layers.Kernel` knows the axes of Flax's kernel; all other leaves have equal
@@ -35,7 +35,7 @@ def load(network: nn.Module, params: Mapping[str, Any], collections: Mapping[str
     """
     arrays = flax.traverse_util.flatten_dict(params)
     arrays |= flax.traverse_util.flatten_dict(collections.get("batch_stats", {}))
-    arrays |= _vectors(collections.get(spectral.COLLECTION, {}))
+    arrays |= spectral_vectors(collections.get(spectral.COLLECTION, {}))
     leaves = _leaves(network, network.state_dict(keep_vars=True))
     pairs = _pair(leaves, arrays)
     with torch.no_grad():
@@ -44,6 +44,15 @@ def load(network: nn.Module, params: Mapping[str, Any], collections: Mapping[str
                 shapes = f"{tuple(leaf.shape)} in PyTorch, {array.shape} in Flax"
                 raise ValueError(f"{'/'.join(path)} has the shapes {shapes}")
             leaf.copy_(torch.from_numpy(np.array(array)))
+
+
+def read(network: nn.Module, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters of a network as a tree of arrays, like `params`.
+
+    Raises:
+        ValueError: a leaf is on one side only.
+    """
+    return _read(network, dict(network.named_parameters()), params)
 
 
 def read_gradients(network: nn.Module, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,8 +65,28 @@ def read_gradients(network: nn.Module, params: Mapping[str, Any]) -> dict[str, A
     for name, parameter in parameters.items():
         if parameter.grad is None:
             raise ValueError(f"{name} must have a gradient")
-    leaves = _leaves(network, {name: leaf.grad for name, leaf in parameters.items()})
-    pairs = _pair(leaves, flax.traverse_util.flatten_dict(params))
+    return _read(network, {name: leaf.grad for name, leaf in parameters.items()}, params)
+
+
+def spectral_vectors(collection: Mapping[str, Any]) -> dict[Path, np.ndarray]:
+    """Returns the vectors of the power iteration by the paths of their layers, and "u".
+
+    Flax's paths also name the two modules that wrap a layer. The estimates of singular values are
+    left out: no step reads them.
+    """
+    vectors = {}
+    for (*path, name), vector in flax.traverse_util.flatten_dict(collection).items():
+        layer, _, kind = name.split("/")
+        if kind == "u":
+            vectors[(*path[:-2], layer, "u")] = np.asarray(vector)[0]
+    return vectors
+
+
+def _read(
+    network: nn.Module, tensors: Mapping[str, Tensor], params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns tensors, by the names of a network's parameters, as a tree like `params`."""
+    pairs = _pair(_leaves(network, tensors), flax.traverse_util.flatten_dict(params))
     arrays = {path: leaf.detach().cpu().numpy() for path, (leaf, _) in pairs.items()}
     return flax.traverse_util.unflatten_dict(arrays)
 
@@ -91,17 +120,3 @@ def _pair(
 
 def _common_name(leaf: str) -> str:
     return "kernel" if leaf in KERNELS else leaf
-
-
-def _vectors(collection: Mapping[str, Any]) -> dict[Path, np.ndarray]:
-    """Returns the vectors of the power iteration by the paths of their layers.
-
-    Flax's paths also name the two modules that wrap a layer. The estimates of singular values are
-    left out: no step reads them.
-    """
-    vectors = {}
-    for (*path, name), vector in flax.traverse_util.flatten_dict(collection).items():
-        layer, _, kind = name.split("/")
-        if kind == "u":
-            vectors[(*path[:-2], layer, "u")] = np.asarray(vector)[0]
-    return vectors
