@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
-HELPERS = {"timing.py", "torch_attn_cgan.py", "torch_gan.py", "torch_layers.py"}
+HELPERS = {
+    *("__init__.py", "record.py", "timing.py"),
+    *("torch_attn_cgan.py", "torch_gan.py", "torch_layers.py"),
+}
 NUMBER = r"\d[\d,]*(?:\.\d+)?"
 
 SIDES = [rf"{{}} +{NUMBER} +{NUMBER}", rf"{{}} / {{}}: {NUMBER} of the medians; by round {NUMBER},"]

@@ -21,7 +21,7 @@ def record() -> dict[str, Any]:
     return {
         "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
         "devices": [str(device) for device in jax.devices()],
-        "git": _commit(Path(__file__).parents[2]),
+        "git": commit(Path(__file__).parents[2]),
     }
 
 
@@ -93,11 +93,11 @@ def _is_replaced(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return before.get("name") != after.get("name") or before.keys() - after.keys() != set()
 
 
-def _commit(root: Path) -> str | None:
+def commit(root: Path) -> str | None:
     """Returns the commit of a clone, with "-dirty" if files were changed; None outside a clone."""
     if not (root / ".git").exists():
         return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError:
