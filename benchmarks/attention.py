@@ -1,6 +1,6 @@
 """Compares self-attention at once with self-attention in blocks of queries: memory and time.
 
-    python benchmarks/attention.py [--batch 64] [--channels 64] [--block 128] [--sides 16 32 64]
+    python -m benchmarks.attention [--batch 64] [--channels 64] [--block 128] [--sides 16 32 64]
         [--dtype float32] [--rounds 5] [--calls 3] [--limit 12]
 
 The attention of `gaxn.nn.attention` over a map of SIDE x SIDE positions: queries and keys have 1/8
@@ -24,8 +24,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import Side, alternate
 
+from benchmarks.timing import Side, alternate
 from gaxn.nn.attention import Heads, attend, attend_in_blocks
 
 TOLERANCE = {"float32": 2e-3, "bfloat16": 2e-2}

@@ -1,6 +1,6 @@
 """Compares the speed of the Inception network, with each preprocessing, with PyTorch's.
 
-    python benchmarks/inception.py [BATCH]
+    python -m benchmarks.inception [BATCH]
 
 Random weights and random images of 64x64; the other side is the network of pytorch-fid, in float32.
 Each row is a network and its images per second.

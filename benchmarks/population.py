@@ -1,6 +1,6 @@
 """Compares a step of a population with the steps of as many separate runs.
 
-    python benchmarks/population.py [--config configs/NAME.py:VARIANT] [--config.key=value ...]
+    python -m benchmarks.population [--config configs/NAME.py:VARIANT] [--config.key=value ...]
                                     [--rounds 7] [--steps 20]
 
 The default is configs/ring.py:gan+short. Each side advances every member by one step, batches
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
-from timing import Side, alternate, report
 
+from benchmarks.timing import Side, alternate, report
 from gaxn import config as configs
 from gaxn.distributed import sharding
 from gaxn.experiment import defaults_of, make_experiment

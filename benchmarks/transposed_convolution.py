@@ -1,6 +1,6 @@
 """Compares the convolutions of gaxn.nn.convolution with those of Flax, on the CPU.
 
-    python benchmarks/transposed_convolution.py [--rounds 7] [--calls 5] [--batch 64]
+    python -m benchmarks.transposed_convolution [--rounds 7] [--calls 5] [--batch 64]
 
 `double` is compared with flax.linen.ConvTranspose and `halve` with flax.linen.Conv, both 4x4 with
 stride 2 and without a bias, in float32. Both sides get the same operands, and the script stops if
@@ -25,8 +25,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import Side, alternate
 
+from benchmarks.timing import Side, alternate
 from gaxn.nn import convolution
 
 Layer = Callable[[jax.Array, jax.Array], jax.Array]

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+MODULES = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
 HELPERS = {
-    *("__init__.py", "record.py", "timing.py"),
-    *("torch_attn_cgan.py", "torch_gan.py", "torch_layers.py"),
+    *("__init__", "memory", "record", "timing"),
+    *("torch_attn_cgan", "torch_gan", "torch_layers"),
 }
+BY_PATH = {"train_step"}
+"""Scripts whose imports are of the same folder."""
+
 NUMBER = r"\d[\d,]*(?:\.\d+)?"
 
 SIDES = [rf"{{}} +{NUMBER} +{NUMBER}", rf"{{}} / {{}}: {NUMBER} of the medians; by round {NUMBER},"]
@@ -30,22 +33,22 @@ def _rows_of_sides(*names):
 BRIEF = ["--rounds=1", "--steps=1"]
 
 RUNS = {
-    "train_step.py": (
+    "train_step": (
         ["--config=configs/attn_cgan_shapes.py:tiny", "--config.batch_size=32", *BRIEF],
         [
             *("generator: .* parameters", "discriminator: .* parameters", "load average .*"),
             *_rows_of_sides("gaxn, 2 devices", "gaxn, 1 device", "PyTorch"),
         ],
     ),
-    "population.py": (
+    "population": (
         ["--config=configs/ring.py:gan+tiny", *BRIEF],
         _rows_of_sides("population of 2, 2 devices", "2 runs, 2 devices", "2 runs, 1 device"),
     ),
-    "attention.py": (
+    "attention": (
         ["--batch=2", "--channels=8", "--block=8", "--sides", "4", "8", "--rounds=1", "--calls=1"],
         [rf" +{side} {way} +.*{NUMBER}" for side in (4, 8) for way in ("forward", "gradient")],
     ),
-    "transposed_convolution.py": (
+    "transposed_convolution": (
         ["--batch=2", "--rounds=1", "--calls=1"],
         [
             rf"{layer} +{shape} +{way}( +{NUMBER}){{3}}"
@@ -57,11 +60,11 @@ RUNS = {
             for way in ("forward", "gradient", "second")
         ],
     ),
-    "evaluation.py": (
+    "evaluation_memory": (
         ["200"],
         [rf" +200 +{metrics} +{NUMBER} s .* MB" for metrics in ("all", "streaming")],
     ),
-    "inception.py": (
+    "inception": (
         ["2"],
         [
             rf"{name} +{NUMBER} images/s"
@@ -72,14 +75,15 @@ RUNS = {
 
 
 def test_every_benchmark_has_a_smallest_form():
-    assert RUNS.keys() == SCRIPTS - HELPERS
+    assert RUNS.keys() == MODULES - HELPERS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_benchmark_prints_its_rows(name):
     arguments, rows = RUNS[name]
-    command = [sys.executable, ROOT / "benchmarks" / name, *arguments]
+    program = [f"benchmarks/{name}.py"] if name in BY_PATH else ["-m", f"benchmarks.{name}"]
+    command = [sys.executable, *program, *arguments]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     process = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600

@@ -1,18 +1,19 @@
 """Measures the time and memory of an evaluation for several numbers of images.
 
-    python benchmarks/evaluation.py [COUNT ...]
+    python -m benchmarks.evaluation_memory [COUNT ...]
 
 Both sets are noise of 28x28; the classifier is that of MNIST. Each count runs in a separate
 process, once with every metric and once with those that stream; the peak memory is that of the
 process.
 """
 
-import resource
 import subprocess
 import sys
 import time
 
 import numpy as np
+
+from benchmarks.memory import peak_bytes
 
 STREAMING = ("frechet", "inception_score", "confusion", "modes", "intra_frechet")
 COUNTS = (2_500, 10_000, 40_000)
@@ -48,7 +49,7 @@ def run(count: int, names: tuple[str, ...]) -> None:
     collected = time.perf_counter()
     scoring.compute(metrics, statistics, reference)
     ended = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / 2**20
     parts = f"({collected - started:.1f} to collect, {ended - collected:.1f} to compute)"
     name = "streaming" if names else "all"
     print(f"{count:>7,}  {name:<9}  {ended - started:6.1f} s {parts}  {peak:6.0f} MB")
@@ -60,5 +61,5 @@ if __name__ == "__main__":
     else:
         for count in map(int, sys.argv[1:] or COUNTS):
             for names in ((), STREAMING):
-                command = [sys.executable, __file__, "--one", str(count), *names]
-                subprocess.run(command, check=True)
+                program = [sys.executable, "-m", "benchmarks.evaluation_memory"]
+                subprocess.run([*program, "--one", str(count), *names], check=True)
