@@ -25,9 +25,9 @@ def record(*packages: str) -> dict[str, Any]:
         packages: whose versions are recorded besides Python's and those of `PACKAGES`.
 
     Returns:
-        "date" (UTC), "machine" ("cpu", "cores", "memory_bytes", "gpus"), "versions" by package,
-        None of one that is not installed, and "commit", which ends in "-dirty" if files of the
-        clone were changed.
+        "date" (UTC); "machine" ("cpu", "cores", "memory_bytes", "gpus", and "load_average" of the
+        last minute, which includes the measurement itself); "versions" by package, None of one
+        that is not installed; "commit", which ends in "-dirty" if files of the clone were changed.
     """
     versions = {package: _version(package) for package in (*PACKAGES, *packages)}
     return {
@@ -37,6 +37,7 @@ def record(*packages: str) -> dict[str, Any]:
             "cores": _cores(),
             "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             "gpus": _gpu_names(),
+            "load_average": round(os.getloadavg()[0], 2),
         },
         "versions": {"python": platform.python_version(), **versions},
         "commit": provenance.commit(Path(__file__).parents[1]),

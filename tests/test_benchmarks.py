@@ -60,6 +60,23 @@ RUNS = {
             for way in ("forward", "gradient", "second")
         ],
     ),
+    "evaluation": (
+        ["--images=2", "--features", "60", "--width=64", "--rounds=1"],
+        [
+            rf"inception, 2 images: gaxn {NUMBER} images/s, .*; ratio {NUMBER}",
+            *(
+                rf"{metric} +60 +gaxn +{NUMBER} s .* {side} +{NUMBER} s .*ratios: time {NUMBER}"
+                for metric, side in (
+                    ("frechet", "torch_fidelity"),
+                    ("frechet_with_error", "torch_fidelity"),
+                    ("kid", "torch_fidelity"),
+                    ("kid_with_all_pairs", "torch_fidelity"),
+                    ("prdc", "torch_fidelity"),
+                    ("prdc", "prdc"),
+                )
+            ),
+        ],
+    ),
     "evaluation_memory": (
         ["200"],
         [rf" +200 +{metrics} +{NUMBER} s .* MB" for metrics in ("all", "streaming")],

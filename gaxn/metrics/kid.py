@@ -30,7 +30,7 @@ def compute(state: State, reference: State) -> Result:
         ValueError: a set has fewer than 3 images.
     """
     generated, real = (rows.features(each, MIN_COUNT) for each in (state, reference))
-    subsets = _subset_estimates(generated, real)
+    subsets = subset_estimates(generated, real)
     estimate, error = unbiased(generated, real)
     figures = {"kid": float(subsets.mean())}
     if max(len(generated), len(real)) > min(SUBSET_SIZE, len(generated), len(real)):
@@ -81,7 +81,8 @@ def _kernel_sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(by_row), np.sum(by_column, axis=0)
 
 
-def _subset_estimates(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def subset_estimates(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the estimate from each pair of subsets of two sets of features, float64."""
     size = min(SUBSET_SIZE, len(x), len(y))
     random = np.random.RandomState(SEED)
     subsets = [
