@@ -81,6 +81,32 @@ RUNS = {
         ["200"],
         [rf" +200 +{metrics} +{NUMBER} s .* MB" for metrics in ("all", "streaming")],
     ),
+    "input": (
+        [
+            *("--configs", "attn_cgan_shapes:tiny", "--step_ms", "20", "--seconds=0"),
+            *(
+                "--kinds",
+                "shapes",
+                "npz_flip",
+                "folder",
+                "jpeg_2",
+                "zip",
+                "--files=30",
+                "--side=40",
+            ),
+        ],
+        [
+            rf"attn_cgan_shapes:tiny {kind} +{NUMBER} +(?:{NUMBER}|-) +20.0 .* {NUMBER}%"
+            for kind in ("shapes", "npz_flip", "folder", "jpeg_2", "zip")
+        ],
+    ),
+    "scaling": (
+        ["--configs", "attn_cgan_shapes:tiny", "--devices", "1", "2", "--parallel", "auto"],
+        [
+            *(rf"attn_cgan_shapes:tiny +auto +{n} +{NUMBER} .*" for n in (1, 2)),
+            rf"attn_cgan_shapes:tiny +8 accelerators: {NUMBER} ms, {NUMBER}% +256 acc.*{NUMBER}%",
+        ],
+    ),
     "inception": (
         ["2"],
         [

@@ -1,0 +1,70 @@
+"""The benchmark of the input pipeline: shares of a loop's time by a clock that the test moves."""
+
+import pytest
+
+from benchmarks import input as benchmark
+
+
+class Clock:
+    """Time that passes only if something sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(benchmark, "time", clock)
+    return clock
+
+
+def test_the_share_is_of_the_time_in_which_batches_are_awaited(clock):
+    asked = []
+
+    def batches(step):
+        asked.append(step)
+        clock.sleep(1 / 64)
+
+    share = benchmark.measure_waiting(batches, 3 / 64, 4.0)
+    assert share == 0.25
+    # Four seconds of steps that take 1/16 each, after the warm-up; all in order.
+    assert asked == list(range(benchmark.WARM_UP + 64))
+
+
+def test_what_the_warm_up_waits_does_not_count(clock):
+    def batches(step):
+        clock.sleep(5.0 if step < benchmark.WARM_UP else 0.0)
+
+    assert benchmark.measure_waiting(batches, 0.03, 0.0) == 0.0
+
+
+def test_times_are_given_for_each_config_or_none():
+    times = benchmark.step_times(["sagan_folder", "ring"], [4.0, 2.0])
+    assert [times[name].milliseconds for name in ("sagan_folder", "ring")] == [4.0, 2.0]
+    assert benchmark.step_times(["ring"], None) == {"ring": None}
+    assert benchmark.step_times(["sagan_folder"], None)["sagan_folder"].milliseconds == 5
+    with pytest.raises(SystemExit, match="must have 2 times, got 1"):
+        benchmark.step_times(["sagan_folder", "ring"], [4.0])
+
+
+def test_pictures_are_read_at_the_size_of_the_config(tmp_path):
+    benchmark.make_files(tmp_path, count=9, side=20)
+    config = benchmark.load_config("sagan_folder:tiny")
+    folder = {"name": "folder", "path": str(tmp_path / "jpeg"), "size": 32}
+    streamed = {**folder, "resident_bytes": 0, "workers": 2}
+    assert benchmark.make_data(config, "folder", tmp_path) == folder
+    assert benchmark.make_data(config, "jpeg_2", tmp_path) == streamed
+    assert benchmark.make_data(config, "idx", tmp_path) is None
+    assert benchmark.make_data(config, "npz_flip", tmp_path)["flip"]
+    pair = benchmark.load_config("attn_cyclegan_shapes:tiny")
+    domains = benchmark.make_data(pair, "zip", tmp_path)
+    assert domains["a"] == domains["b"]
+    assert domains["a"]["path"] == str(tmp_path / "jpeg.zip")
+    assert benchmark.make_data(pair, "jpeg_flip", tmp_path) is None
