@@ -300,9 +300,9 @@ def _time_steps(
     started = time.perf_counter()
     waiting, done = 0.0, 0
     while done < MIN_STEPS or time.perf_counter() - started < seconds:
-        asked = time.perf_counter()
+        before = time.perf_counter()
         jax.block_until_ready(batches(WARM_UP + done))
-        waiting += time.perf_counter() - asked
+        waiting += time.perf_counter() - before
         time.sleep(step)
         done += 1
     return (time.perf_counter() - started) / done, waiting / done

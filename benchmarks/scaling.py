@@ -13,14 +13,15 @@ largest number of devices, and a population is one member.
                 all of it; as XLA counts them in the compiled program;
     state MB    of a device: parameters, statistics, moving average and optimizer;
     memory MB   of a device: state, batch, results, and the temporary memory of the program;
-    all-reduce  operations and MB of their results; gradients and batch statistics;
+    all-reduce  operations and MB of their results: gradients and batch statistics;
     all-gather  the same;
     others      the number of other operations of communication, by kind.
 
 A row is a problem, and the exit status is 1, if a step has an all-to-all, which changes what is
-split; if a device does more than 1.2 times its share of the work; or if all-gathers have more bytes
-than a shared state, or any where each device has a copy: then activations are sent. Only the
-generated images that a CycleGAN's history takes may be gathered: it is a sequence.
+split; if a device does more than 1.2 times its share of the work; if all-reduces have more bytes
+than the state; or if all-gathers have more bytes than a shared state, or any where each device has
+a copy. Then activations are sent. Only the generated images that a CycleGAN's history takes may be
+gathered: it is a sequence.
 
 The last table is the efficiency on accelerators that do not exist here: see `efficiency`. It is on
 paper, for the bytes and operations of the largest number of devices above with "auto", a step that
@@ -274,7 +275,7 @@ def load_config(name: str) -> ConfigDict:
 
 
 def describe_data(config: ConfigDict) -> dict[str, Any] | None:
-    """Returns an `Experiment.data_record` of data that would have to be read; None if drawn."""
+    """Returns an `Experiment.data_record` of data that would have to be read; None of others."""
     images = {"identity": "described", "examples": [60_000, 10_000]}
     if config.data.name == "folder":
         return {**images, "image_shape": [config.data.size, config.data.size, 3], "classes": []}
@@ -300,9 +301,10 @@ def find_problems(row: Mapping[str, Any]) -> list[str]:
         problems.append("an all-to-all")
     if row["work"] is not None and row["work"] > MOST_WORK:
         problems.append(f"a device does {row['work']:.1f} times its share of the work")
-    limit = row["state_bytes"] if row["parallel"] == "sharded" else row["history_bytes"]
-    if collectives["all-gather"]["bytes"] > limit:
-        problems.append(f"all-gathers of more than {limit / 1e6:.2f} MB")
+    gathered = row["state_bytes"] if row["parallel"] == "sharded" else row["history_bytes"]
+    for kind, limit in (("all-reduce", row["state_bytes"]), ("all-gather", gathered)):
+        if collectives[kind]["bytes"] > limit:
+            problems.append(f"{kind}s of more than {limit / 1e6:.2f} MB")
     return problems
 
 

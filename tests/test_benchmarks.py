@@ -101,10 +101,10 @@ RUNS = {
         ],
     ),
     "scaling": (
-        ["--configs", "attn_cgan_shapes:tiny", "--devices", "1", "2", "--parallel", "auto"],
+        ["--configs=cgan_fashion_mnist", "--tiny", "--devices", "1", "2", "--parallel=auto"],
         [
-            *(rf"attn_cgan_shapes:tiny +auto +{n} +{NUMBER} .*" for n in (1, 2)),
-            rf"attn_cgan_shapes:tiny +8 accelerators: {NUMBER} ms, {NUMBER}% +256 acc.*{NUMBER}%",
+            *(rf"cgan_fashion_mnist:tiny +auto +{n} +{NUMBER} .*" for n in (1, 2)),
+            rf"cgan_fashion_mnist:tiny +8 accel.*: {NUMBER} ms, {NUMBER}% +256 accel.*{NUMBER}%",
         ],
     ),
     "inception": (

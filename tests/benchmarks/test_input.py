@@ -26,16 +26,16 @@ def clock(monkeypatch):
 
 
 def test_the_share_is_of_the_time_in_which_batches_are_awaited(clock):
-    asked = []
+    steps = []
 
     def batches(step):
-        asked.append(step)
+        steps.append(step)
         clock.sleep(1 / 64)
 
     share = benchmark.measure_waiting(batches, 3 / 64, 4.0)
     assert share == 0.25
     # Four seconds of steps that take 1/16 each, after the warm-up; all in order.
-    assert asked == list(range(benchmark.WARM_UP + 64))
+    assert steps == list(range(benchmark.WARM_UP + 64))
 
 
 def test_what_the_warm_up_waits_does_not_count(clock):

@@ -62,8 +62,8 @@ def test_operations_are_counted_by_their_kind():
     assert all(counts == {"operations": 0, "bytes": 0} for counts in kinds.values())
 
 
-def _row(parallel="auto", work=1.0, gathered=0, exchanges=0, history_bytes=0):
-    kinds = {"all-gather": (1, gathered), "all-to-all": (exchanges, 8)}
+def _row(parallel="auto", work=1.0, reduced=0, gathered=0, exchanges=0, history_bytes=0):
+    kinds = {"all-reduce": (1, reduced), "all-gather": (1, gathered), "all-to-all": (exchanges, 8)}
     return {
         "parallel": parallel,
         "work": work,
@@ -79,11 +79,13 @@ def _row(parallel="auto", work=1.0, gathered=0, exchanges=0, history_bytes=0):
         (_row(), 0),
         (_row(work=None), 0),
         (_row(work=1.5), 1),
+        (_row(reduced=100), 0),
+        (_row(reduced=101), 1),
         (_row(gathered=1), 1),
         (_row(gathered=9, history_bytes=9), 0),
         (_row("sharded", gathered=100), 0),
         (_row("sharded", gathered=101), 1),
-        (_row("sharded", work=8.0, gathered=101, exchanges=1), 3),
+        (_row("sharded", work=8.0, reduced=101, gathered=101, exchanges=1), 4),
     ],
 )
 def test_a_row_is_a_problem_for_each_thing_that_it_must_not_have(row, problems):
@@ -96,11 +98,10 @@ def test_work_is_compared_with_one_device(monkeypatch, capsys):
         sizes = {"state_bytes_a_device": 1e6, "memory_bytes": 2e6, "flops": 100 / devices + 10}
         return {**_row(parallel), "config": name, "devices": devices, **sizes}
 
-    kinds = {kind: {"operations": 0, "bytes": 0} for kind in ("all-reduce", "all-gather")}
-    monkeypatch.setattr(
-        scaling, "run_process", lambda *a: {**run_process(*a), "collectives": kinds}
-    )
-    monkeypatch.setattr(scaling, "find_problems", lambda row: [])
+    monkeypatch.setattr(scaling, "run_process", run_process)
     options = argparse.Namespace(devices=[1, 4], parallel=["auto"])
-    assert [row["work"] for row in scaling.measure_config("c", options)] == [1.0, 4 * 35 / 110]
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    rows = scaling.measure_config("c", options)
+    assert [row["work"] for row in rows] == [1.0, 4 * 35 / 110]
+    assert [len(row["problems"]) for row in rows] == [0, 1]
+    lines = capsys.readouterr().out.splitlines()
+    assert ["PROBLEM" in line for line in lines] == [False, True]
