@@ -436,7 +436,7 @@ def use_cores(batch_size: int) -> None:
 
     XLA runs few of a step's operations on several threads: two devices on two cores take the step
     of configs/attn_cgan_shapes.py 1.1 to 1.3 times as fast as one device on both
-    (benchmarks/train_step.py measures it). It must run before JAX looks for devices. Other
+    (`python -m benchmarks.race` measures it). It must run before JAX looks for devices. Other
     backends, and a number that the user has set (`JAX_NUM_CPU_DEVICES`), stay.
     """
     if jax.config.jax_num_cpu_devices == -1:
