@@ -9,13 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-HELPERS = {
-    *("__init__", "memory", "record", "timing"),
-    *("torch_attn_cgan", "torch_gan", "torch_layers"),
-}
-BY_PATH = {"train_step"}
-"""Scripts whose imports are of the same folder."""
+MODULES = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} | {"race"}
+HELPERS = {"__init__", "memory", "record", "timing"}
 
 NUMBER = r"\d[\d,]*(?:\.\d+)?"
 
@@ -33,11 +28,12 @@ def _rows_of_sides(*names):
 BRIEF = ["--rounds=1", "--steps=1"]
 
 RUNS = {
-    "train_step": (
-        ["--config=configs/attn_cgan_shapes.py:tiny", "--config.batch_size=32", *BRIEF],
+    "race": (
+        ["--tiny", "--rounds=1", "--seconds=0.1", "--rows", "DCGAN, MNIST"],
         [
-            *("generator: .* parameters", "discriminator: .* parameters", "load average .*"),
-            *_rows_of_sides("gaxn, 2 devices", "gaxn, 1 device", "PyTorch"),
+            "load average .*",
+            *(rf"  {side} +{NUMBER} +{NUMBER} .*" for side in ("gaxn", "eager", "compiled")),
+            *(rf"{side}: geometric mean {NUMBER}, least .*" for side in ("eager", "compiled")),
         ],
     ),
     "population": (
@@ -125,8 +121,7 @@ def test_every_benchmark_has_a_smallest_form():
 @pytest.mark.parametrize("name", RUNS)
 def test_a_benchmark_prints_its_rows(name):
     arguments, rows = RUNS[name]
-    program = [f"benchmarks/{name}.py"] if name in BY_PATH else ["-m", f"benchmarks.{name}"]
-    command = [sys.executable, *program, *arguments]
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     process = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600

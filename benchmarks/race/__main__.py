@@ -9,8 +9,9 @@ far more than XLA's, and the ratio then means nothing.
 Each row is an experiment (benchmarks/race/rows.py). Each side of it is a process; they take turns,
 a round being so many steps of each side that the slowest takes `--seconds`. A step looks its images
 up in a table on the device, and makes every update of the players and the moving average. The
-sides have the same networks, losses, penalties, augmentations, optimizers and batch: tests hold
-their losses and gradients, from the same weights and batches, to 1e-4 (benchmarks/race/equality.py).
+sides have the same networks, losses, penalties, augmentations, optimizers and batch: tests hold the
+losses and gradients of both, from the same weights and batches, to 1e-4
+(benchmarks/race/equality.py).
 
     gaxn      as a run makes its steps
     eager     PyTorch with channels_last, fused Adam and no synchronization
@@ -73,12 +74,14 @@ def main(argv: Sequence[str]) -> int:
         f"{'':32} {'ms':>9} {'ratio':>6} {'range':>14} {'make':>6} {'first':>6} {'start':>6}"
         f" {'MiB':>7} {'use':>5}"
     )
-    about, results = record.record(), {}
+    about: dict[str, Any] = record.record()
+    results: dict[str, Any] = {}
     for name in names:
         results[name] = race(name, sides, options)
         print_row(name, results[name])
         if options.json:
-            record.write(options.json, {**about, "options": vars_of(options), "rows": results})
+            facts = {"record": about, "options": fields_of(options)}
+            record.write(options.json, {**facts, "rows": results})
     for side in sides[1:]:
         ratios = [row[side]["ratio"] for row in results.values() if "ratio" in row[side]]
         if ratios:
@@ -92,33 +95,44 @@ def main(argv: Sequence[str]) -> int:
 def race(name: str, sides: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Returns the figures of a row, by side; a side that fails has the last line of its error."""
     with tempfile.TemporaryDirectory() as folder:
-        workers = {side: Worker(name, side, options, folder) for side in sides}
-        running = {}
-        figures: dict[str, Any] = {}
-        for side, worker in workers.items():
+        workers, figures = {}, {}
+        for side in sides:
+            worker = Worker(name, side, options, folder)
             try:
                 figures[side] = worker.start()
-                running[side] = worker
+                workers[side] = worker
             except ChildProcessError as error:
                 figures[side] = {"error": str(error)}
-        ceiling = max(
-            worker.ask("multiply", MATRIX[options.device]) ** -1 * 2 * MATRIX[options.device] ** 3
-            for worker in running.values()
-        )
-        once = {side: worker.ask("steps", 2) / 2 for side, worker in running.items()}
-        steps = max(1, math.ceil(options.seconds / max(once.values())))
-        times: dict[str, list[float]] = {side: [] for side in running}
-        for _ in range(options.rounds):
-            for side, worker in running.items():
-                times[side].append(worker.ask("steps", steps) / steps)
-        for side, worker in running.items():
-            figures[side] |= summary(times[side], times["gaxn"])
-            figures[side]["peak_bytes"] = worker.ask("peak", 0)
-            rate = figures["gaxn"]["flops"] / statistics.median(times[side])
-            figures[side]["utilization"] = rate / ceiling
-            worker.end()
-    figures["ceiling_flops"] = ceiling
-    figures["steps_a_round"] = steps
+        try:
+            return figures | measure(workers, figures, options)
+        finally:
+            for worker in workers.values():
+                worker.end()
+
+
+def measure(
+    workers: Mapping[str, "Worker"],
+    starts: Mapping[str, Mapping[str, Any]],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Returns the figures of the sides that run, with those of their starts."""
+    size = MATRIX[options.device]
+    ceiling = max(2 * size**3 / worker.ask("multiply", size) for worker in workers.values())
+    slowest = max(worker.ask("steps", 2) / 2 for worker in workers.values())
+    steps = max(1, math.ceil(options.seconds / slowest))
+    times: dict[str, list[float]] = {side: [] for side in workers}
+    for _ in range(options.rounds):
+        for side, worker in workers.items():
+            times[side].append(worker.ask("steps", steps) / steps)
+    figures: dict[str, Any] = {"ceiling_flops": ceiling, "steps_a_round": steps}
+    for side, worker in workers.items():
+        rate = starts["gaxn"]["flops"] / statistics.median(times[side])
+        figures[side] = {
+            **starts[side],
+            **summary(times[side], times["gaxn"]),
+            "peak_bytes": worker.ask("peak", 0),
+            "utilization": rate / ceiling,
+        }
     return figures
 
 
@@ -163,7 +177,7 @@ class Worker:
             ChildProcessError: the side fails; the message is the last line of its error.
         """
         started = time.perf_counter()
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             self._command,
             cwd=ROOT,
@@ -219,7 +233,7 @@ def print_row(name: str, figures: Mapping[str, Any]) -> None:
         )
 
 
-def vars_of(options: argparse.Namespace) -> dict[str, Any]:
+def fields_of(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the options of the command line that bear on the figures."""
     return {name: getattr(options, name) for name in ("device", "rounds", "seconds", "tiny")}
 

@@ -25,7 +25,6 @@ class Row(NamedTuple):
             channels); () keeps the data set of the config.
         classes: labels of these images; 0 for none.
         domains: whether there are two sets of them, as of a CycleGAN.
-        fields: changes of the config.
     """
 
     config: str
@@ -33,7 +32,6 @@ class Row(NamedTuple):
     images: tuple[int, ...] = ()
     classes: int = 0
     domains: bool = False
-    fields: dict[str, Any] = {}
 
 
 MNIST = {"images": (28, 28, 1), "classes": 10}
@@ -71,8 +69,6 @@ def make_config(row: Row, folder: Path, tiny: bool = False) -> ConfigDict:
     path = CONFIGS / row.config
     variant = f"{path}{'+' if ':' in row.config else ':'}tiny" if tiny else str(path)
     _, config = configs.load_config(variant)
-    for field, value in row.fields.items():
-        config[field] = value
     # So many that no race comes to the end of the run.
     config.num_train_steps = 1_000_000
     if row.images:
