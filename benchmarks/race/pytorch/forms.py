@@ -34,8 +34,8 @@ class CapturedStep:
         if self._loss is None:
             self._inputs = tuple(each.clone() for each in inputs)
             self._capture(self._inputs[0], None if labels is None else self._inputs[1])
-        for kept, new in zip(self._inputs, inputs, strict=True):
-            kept.copy_(new)
+        for buffer, new in zip(self._inputs, inputs, strict=True):
+            buffer.copy_(new)
         self._graph.replay()
         return self._loss
 
