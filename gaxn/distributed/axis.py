@@ -2,11 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from gaxn.types import Indices, PyTree
 
 DATA, MODEL = "data", "model"
 """Axes of devices: devices along DATA share a batch, those along MODEL also share a state."""
+
+BY_EXAMPLE = PartitionSpec((DATA, MODEL))
+"""Divides the examples of a batch among all devices."""
 
 
 def is_bound() -> bool:
@@ -34,9 +38,16 @@ def gather(values: jax.Array) -> jax.Array:
 
 
 def example_indices(batch: int) -> Indices:
-    """Returns the global indices of this program's examples: int32, shape [batch]."""
+    """Returns the global indices of this program's examples: int32, shape [batch].
+
+    Under the global view they are on the devices of their examples, and so is all that is drawn by
+    them: the loss of a generator may see nothing else of a batch.
+    """
     first = jax.lax.axis_index(DATA) * batch if is_bound() else 0
-    return first + jnp.arange(batch, dtype=jnp.int32)
+    indices = first + jnp.arange(batch, dtype=jnp.int32)
+    if is_bound() or jax.sharding.get_abstract_mesh().empty:
+        return indices
+    return jax.lax.with_sharding_constraint(indices, BY_EXAMPLE)
 
 
 def local_rows(values: jax.Array, batch: int) -> jax.Array:

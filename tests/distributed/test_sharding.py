@@ -210,3 +210,23 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tiny):
 )
 def test_a_core_is_a_device_if_its_share_of_the_rows_is_large_enough(batch, cores, devices):
     assert sharding.devices_for_cores(batch, cores) == devices
+
+
+@jax.enable_x64(False)
+def test_devices_share_the_work_of_a_loss_that_sees_no_image(ring):
+    """The generator's loss of an unconditional GAN: only the indices say which rows are whose."""
+    config = ring(
+        *("population=1", "batch_size=64", "discriminator.widths=(64, 64)"),
+        *("generator.widths=(64, 64)", "loss={'name': 'non_saturating'}"),
+        variant="gan+tiny",
+    )
+    flops = []
+    for count in (1, 4):
+        parallelism = sharding.jitted(jax.devices()[:count])
+        experiment = make_experiment(config, "ring", parallelism)
+        state, key = experiment.create_state(experiment.key), experiment.key
+        arguments = parallelism.place(jax.device_get(state)), experiment.batches(0), key
+        program = experiment.compiled_step.lower(*arguments).compile()
+        flops.append(program.cost_analysis()["flops"])
+    # A device moves all parameters.
+    assert flops[0] / 4 < flops[1] < 0.4 * flops[0]
