@@ -99,8 +99,8 @@ class Settings:
             program per device).
         shards: devices that share one copy of a state if `parallel` is "sharded"; 0 for all.
         steps_per_call: training steps that one call of the compiled program makes, without the
-            host; 0 chooses, 1 on CPUs and up to 32 elsewhere. It changes the trajectory by
-            rounding alone.
+            host; 0 chooses, up to 32, but 1 for convolutions on CPUs. It changes the trajectory
+            by rounding alone.
         start: trained networks that the run starts from, and layers that stay as they are.
     """
 
@@ -411,7 +411,7 @@ def make_experiment(
     key = root_key(members)
     create = make_create_state(gan, optimizers, train, settings)
     with error_path("config.objective", defaults(make_objective)):
-        jax.eval_shape(create, key)
+        params = jax.eval_shape(create, key).params
     if parallelism is None:
         parallelism = make_parallelism(
             settings.parallel,
@@ -449,6 +449,9 @@ def make_experiment(
 
     # Calls of programs.
     intervals = [run.sample_every, run.checkpoint_every, evaluation.every]
+    # A kernel of a convolution has four axes, of a population's one more.
+    kernel_axes = 4 if len(members) == 1 else 5
+    has_convolutions = any(leaf.ndim == kernel_axes for leaf in jax.tree.leaves(params))
     compiled_step = parallelism.compile_step(train_step)
 
     def compile_with(fixed: Mapping[str, Penalty]) -> Callable:
@@ -461,6 +464,7 @@ def make_experiment(
         train_step,
         batches,
         parallelism,
+        has_convolutions,
         settings.steps_per_call,
         settings.num_train_steps,
         [every for every in intervals if every],

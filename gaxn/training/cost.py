@@ -24,7 +24,8 @@ def flops(program: Callable, *specs: PyTree) -> float | None:
     """Returns the floating-point operations of one call, as XLA counts them before it optimizes.
 
     A multiplication and an addition are two. Convolutions count the taps that meet the image:
-    neither padding nor the zeros of a dilated operand. Other arithmetic counts one per element;
+    neither padding nor the zeros of a dilated operand; a transposed one to few channels counts a
+    border of one pixel, which is cut off. Other arithmetic counts one per element;
     exponentials and the like, comparisons and moves count nothing. What no output depends on is
     not counted, such as a pass whose logits the loss does not use. The body of a `scan` counts
     once however often it runs, a custom kernel not at all.

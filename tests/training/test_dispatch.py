@@ -40,14 +40,27 @@ def test_a_call_ends_where_the_state_is_needed():
                 assert _split(start, 60, steps_per_call, *intervals) == calls[number:]
 
 
-def test_the_backend_and_the_intervals_choose_the_steps_of_a_call():
-    choose = dispatch.choose_steps_per_call
-    assert choose("cpu", True, (500, 1_000)) == 1
-    assert choose("gpu", False, (500, 1_000)) == 1
-    assert choose("gpu", True, (500, 1_000)) == 25
-    assert choose("tpu", True, (96, 64)) == 32
-    assert choose("tpu", True, (7,)) == 7
-    assert choose("gpu", True, (37,)) == 1
+@pytest.mark.parametrize(
+    "backend, is_resident, has_convolutions, num_train_steps, intervals, expected",
+    [
+        ("cpu", True, True, 10_000, (500, 1_000), 1),
+        ("cpu", True, False, 10_000, (500, 1_000), 25),
+        ("gpu", False, True, 10_000, (500, 1_000), 1),
+        ("gpu", True, True, 10_000, (500, 1_000), 25),
+        ("gpu", True, True, 60, (500, 1_000), 5),
+        ("gpu", True, True, 6, (4, 4), 1),
+        ("tpu", True, True, 10_000, (96, 64), 32),
+        ("tpu", True, True, 10_000, (7,), 7),
+        ("gpu", True, True, 10_000, (37,), 1),
+    ],
+)
+def test_the_steps_of_a_call_suit_the_run(
+    backend, is_resident, has_convolutions, num_train_steps, intervals, expected
+):
+    steps = dispatch.choose_steps_per_call(
+        backend, is_resident, has_convolutions, num_train_steps, intervals
+    )
+    assert steps == expected
 
 
 PLAYERS = "generator", "discriminator"
@@ -140,7 +153,7 @@ def test_the_step_of_a_scalar_that_is_not_finite_is_named(ring, tmp_path):
 def test_examples_that_are_read_ahead_are_one_step_a_call():
     def make(steps_per_call):
         read_ahead = Batches(lambda step: None, resident=None)
-        return dispatch.make_dispatch(None, None, read_ahead, None, steps_per_call, 3, [2])
+        return dispatch.make_dispatch(None, None, read_ahead, None, True, steps_per_call, 3, [2])
 
     assert [len(steps) for steps in make(0).calls(0)] == [1, 1, 1]
     with pytest.raises(InputError) as error:
