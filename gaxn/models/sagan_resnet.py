@@ -54,7 +54,8 @@ class Generator(sagan.Generator):
         start, *sizes = _exact_resolutions(self.size, len(self.widths))
         check_resolutions(self.attention_at, sizes)
         condition = None if self.classes is None else class_weights(labels, self.classes)
-        dense = nn.Dense(start * start * self.first, kernel_init=KERNEL_INIT, dtype=self.dtype)
+        units = start * start * self.first
+        dense = precision.Dense(units, kernel_init=KERNEL_INIT, dtype=self.dtype)
         x = spectral.wrap(self.spectral_norm, dense, "dense")(latents, train)
         x = x.reshape(-1, start, start, self.first)
         block = nn.remat(UpBlock, static_argnums=(3,)) if self.remat else UpBlock
@@ -64,7 +65,7 @@ class Generator(sagan.Generator):
             x = apply_self_attention(self, x, train)
         x = nn.relu(normalize(x, None, train, self.dtype))
         last = convolution(self.spectral_norm, self.channels, 3, "image", dtype=self.dtype)
-        return nn.tanh(precision.widen(last(x, train)))
+        return nn.tanh(last(x, train))
 
 
 class Discriminator(sagan.Discriminator):

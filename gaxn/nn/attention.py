@@ -76,7 +76,8 @@ class SelfAttention(nn.Module):
             attended = attend(query, key, value)
         gamma = self.param("gamma", nn.initializers.zeros, ())
         output = self._pointwise(channels, "output")(attended.reshape(rows.shape), train)
-        return (gamma.astype(output.dtype) * output + rows).reshape(x.shape)
+        # In float32, since the gradient of gamma is a sum over all of x.
+        return (gamma * output + rows).astype(rows.dtype).reshape(x.shape)
 
     def _pointwise(self, features: int, name: str) -> spectral.Layer:
         layer = nn.Dense(

@@ -44,9 +44,10 @@ class ModulatedBatchNorm(nn.Module):
         """Normalizes x over the global batch, then scales and shifts each example."""
         channels = x.shape[-1]
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
-        dense = partial(nn.Dense, channels, kernel_init=small, dtype=self.dtype)
+        dense = partial(nn.Dense, channels, kernel_init=small)
         gain, bias = 1 + dense(name="gain")(condition), dense(name="bias")(condition)
-        return batch_norm(train, self.dtype)(x) * gain[:, None, None] + bias[:, None, None]
+        y = batch_norm(train)(x) * gain[:, None, None] + bias[:, None, None]
+        return jnp.asarray(y, self.dtype)
 
 
 def normalize(

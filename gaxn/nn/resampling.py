@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
-from gaxn.nn import convolution
+from gaxn.nn import convolution, precision
 from gaxn.types import Images, InputError
 
 Initializer = nn.initializers.Initializer
@@ -33,9 +33,9 @@ class StridedConvolution(nn.Module):
         shape = self.side, self.side, x.shape[-1], self.features
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = precision.promote(x, kernel, bias, self.dtype)
         x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
-        return convolution.halve(x, kernel) + bias
+        return (convolution.halve(x, kernel) + bias).astype(x.dtype)
 
 
 class TransposedConvolution(nn.Module):

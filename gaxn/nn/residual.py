@@ -3,9 +3,10 @@
 from functools import partial
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from gaxn.nn import spectral
+from gaxn.nn import precision, spectral
 from gaxn.nn.norms import Condition, normalize
 from gaxn.nn.resampling import average_pool, repeat
 from gaxn.types import Images
@@ -36,7 +37,8 @@ class UpBlock(nn.Module):
         y = nn.relu(normalize(x, condition, train, self.dtype))
         y = convolve(3, "first")(repeat(y), train)
         y = nn.relu(normalize(y, condition, train, self.dtype))
-        return convolve(3, "second")(y, train) + convolve(1, "shortcut")(repeat(x), train)
+        y = convolve(3, "second")(y, train) + convolve(1, "shortcut")(repeat(x), train)
+        return jnp.asarray(y, self.dtype)
 
 
 class DownBlock(nn.Module):
@@ -66,14 +68,14 @@ class DownBlock(nn.Module):
         y = nn.relu(convolve(3, "first")(y, train))
         y = pool(convolve(3, "second")(y, train))
         if not self.halve and x.shape[-1] == self.features:
-            return x + y
+            return jnp.asarray(x + y, self.dtype)
         # A mean and a 1x1 convolution commute; the convolution is cheaper on the smaller map.
-        return y + convolve(1, "shortcut")(pool(x), train)
+        return jnp.asarray(y + convolve(1, "shortcut")(pool(x), train), self.dtype)
 
 
 def convolution(
     spectral_norm: bool, features: int, size: int, name: str, dtype: DTypeLike | None
 ) -> spectral.Layer:
     """Returns a convolution of stride 1 with a bias, spectrally normalized if wanted."""
-    layer = nn.Conv(features, (size, size), kernel_init=KERNEL_INIT, dtype=dtype)
+    layer = precision.Conv(features, (size, size), kernel_init=KERNEL_INIT, dtype=dtype)
     return spectral.wrap(spectral_norm, layer, name)
