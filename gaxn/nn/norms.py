@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from gaxn.distributed import axis
+from gaxn.nn import precision
 from gaxn.types import Images
 
 Condition = Float[Array, "batch condition"]
@@ -62,8 +63,10 @@ def normalize(
 def instance_norm(x: Images) -> Images:
     """Normalizes each channel of each example to mean 0 and variance 1 (Ulyanov et al., 2016).
 
-    No gain, no bias and no running statistics, as in the CycleGAN's networks.
+    No gain, no bias and no running statistics, as in the CycleGAN's networks. The mean and the
+    variance are float32 or wider; the result has the type of x.
     """
-    mean = x.mean(axis=(1, 2), keepdims=True)
-    variance = jnp.square(x - mean).mean(axis=(1, 2), keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(variance + 1e-5)
+    wide = precision.widen(x)
+    mean = wide.mean(axis=(1, 2), keepdims=True)
+    variance = jnp.square(wide - mean).mean(axis=(1, 2), keepdims=True)
+    return ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)

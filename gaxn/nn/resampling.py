@@ -76,15 +76,17 @@ class ResizedConvolution(nn.Module):
 
     Attributes:
         features: channels of the result.
+        dtype: of the products; None for that of x and the parameters.
     """
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Images, size: int) -> Images:
         """Returns a map of height and width `size`: twice those of x, or one less."""
         he = nn.initializers.he_normal()
-        layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=he)
+        layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=he, dtype=self.dtype)
         return layer(repeat(x)[:, :size, :size])
 
 

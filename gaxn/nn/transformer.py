@@ -3,8 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from gaxn.nn import precision
 from gaxn.nn.norms import Condition
 from gaxn.types import check
 
@@ -19,9 +21,11 @@ class MultiHeadSelfAttention(nn.Module):
 
     Attributes:
         heads: attention heads, which share the width.
+        dtype: of the products; None for that of x. The softmax is float32 or wider.
     """
 
     heads: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Tokens, mask: Bool[Array, "batch tokens"] | None = None) -> Tokens:
@@ -39,16 +43,19 @@ class MultiHeadSelfAttention(nn.Module):
         check("heads", self.heads, valid, f"a divisor of the width, {width}")
 
         def project(name: str) -> jax.Array:
-            return _dense(x, width, name).reshape(batch, tokens, self.heads, -1)
+            y = jnp.asarray(_dense(x, width, name, self.dtype), self.dtype)
+            return y.reshape(batch, tokens, self.heads, -1)
 
         query, key, value = (project(name) for name in ("query", "key", "value"))
-        scores = jnp.einsum("bqhc,bkhc->bhqk", query, key) / jnp.sqrt(width / self.heads)
+        dtype = precision.wide_dtype(query.dtype)
+        scores = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=dtype)
+        scores /= jnp.sqrt(width / self.heads)
         if mask is not None:
             scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
         weights = jax.nn.softmax(scores, axis=-1)
         self.sow("intermediates", "weights", weights)
-        attended = jnp.einsum("bhqk,bkhc->bqhc", weights, value).reshape(x.shape)
-        return _dense(attended, width, "output")
+        attended = jnp.einsum("bhqk,bkhc->bqhc", weights.astype(value.dtype), value)
+        return _dense(attended.reshape(x.shape), width, "output", self.dtype)
 
 
 class Block(nn.Module):
@@ -59,34 +66,40 @@ class Block(nn.Module):
     Attributes:
         heads: attention heads.
         ratio: hidden features of the MLP, as a multiple of the width.
+        dtype: of the products; None for that of x.
     """
 
     heads: int
     ratio: int = 4
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Tokens, condition: Condition | None = None) -> Tokens:
         """Returns tokens with the shape of x. A condition modulates both norms (see `norm`)."""
         width = x.shape[-1]
-        x += MultiHeadSelfAttention(self.heads, name="attention")(norm(x, condition, "before"))
-        hidden = nn.gelu(_dense(norm(x, condition, "between"), self.ratio * width, "hidden"))
-        return x + _dense(hidden, width, "output")
+        attention = MultiHeadSelfAttention(self.heads, self.dtype, name="attention")
+        x = jnp.asarray(x + attention(norm(x, condition, "before", self.dtype)), self.dtype)
+        between = norm(x, condition, "between", self.dtype)
+        hidden = nn.gelu(_dense(between, self.ratio * width, "hidden", self.dtype))
+        return jnp.asarray(x + _dense(hidden, width, "output", self.dtype), self.dtype)
 
 
-def norm(x: Tokens, condition: Condition | None, name: str) -> Tokens:
+def norm(
+    x: Tokens, condition: Condition | None, name: str, dtype: DTypeLike | None = None
+) -> Tokens:
     """Applies layer normalization; gain and bias are linear in the condition, if there is one.
 
     With a condition it is the self-modulation of ViTGAN (Lee et al., 2022, eq. 10). Called
-    within a compact method.
+    within a compact method. The result has the type `dtype`; all before it is float32.
     """
     if condition is None:
-        return nn.LayerNorm(name=name)(x)
+        return nn.LayerNorm(dtype=dtype, name=name)(x)
     width = x.shape[-1]
     small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
     gain = 1 + nn.Dense(width, kernel_init=small, name=f"{name}_gain")(condition)
     bias = nn.Dense(width, kernel_init=small, name=f"{name}_bias")(condition)
-    normal = nn.LayerNorm(use_bias=False, use_scale=False, name=name)(x)
-    return normal * gain[:, None] + bias[:, None]
+    normal = nn.LayerNorm(use_bias=False, use_scale=False, name=name)(precision.widen(x))
+    return jnp.asarray(normal * gain[:, None] + bias[:, None], dtype)
 
 
 def sinusoids(tokens: int, width: int) -> Float[Array, "tokens width"]:
@@ -100,8 +113,8 @@ def sinusoids(tokens: int, width: int) -> Float[Array, "tokens width"]:
     return jnp.where(column % 2 == 0, jnp.sin(angle), jnp.cos(angle))
 
 
-def _dense(x: jax.Array, features: int, name: str) -> jax.Array:
+def _dense(x: jax.Array, features: int, name: str, dtype: DTypeLike | None) -> jax.Array:
     """Applies a dense layer to the last axis."""
     # Of rank 2: XLA takes the gradient of a kernel up to twice as fast on CPU.
-    rows = nn.Dense(features, name=name)(x.reshape(-1, x.shape[-1]))
+    rows = precision.Dense(features, dtype=dtype, name=name)(x.reshape(-1, x.shape[-1]))
     return rows.reshape(*x.shape[:-1], features)
