@@ -92,8 +92,8 @@ class Settings:
         population: number of runs, of seed, seed + 1, ..., that are trained at once.
         accumulation_steps: micro-batches into which a batch is divided to save memory, a divisor
             of batch_size; BatchNorm has the statistics of a micro-batch.
-        dtype: type of activations, "float32", or "bfloat16" with a network that has a field
-            `dtype` (those of sagan and sagan_resnet).
+        dtype: type of activations, "float32", or "bfloat16" with networks that have a field
+            `dtype`, as all of gaxn do.
         parallel: how the step runs on several devices: "auto" (one program, each device has a
             copy of the state), "sharded" (one program, devices share a state) or "pmap" (one
             program per device).

@@ -31,7 +31,6 @@ OVERRIDES = {
         "config.batch_size must be a multiple of the 4 devices times accumulation_steps, 4, got 8"
     ],
     "dtype=float16": ["config.dtype must be float32 or bfloat16, got 'float16'"],
-    "dtype=bfloat16": ["config.dtype must be float32 with the network attn_cgan.Generator, got "],
     "discriminator_steps=0": ["config.discriminator_steps must be 1 or more, got 0"],
     "generator_steps=0": ["config.generator_steps must be 1 or more, got 0"],
     "regularizers={'lekam': {}}": ["config.regularizers must be one of lecam, ", "got 'lekam'"],

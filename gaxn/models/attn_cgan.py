@@ -3,8 +3,9 @@
 from functools import partial
 
 import flax.linen as nn
+from jax.typing import DTypeLike
 
-from gaxn.nn import spectral
+from gaxn.nn import precision, spectral
 from gaxn.nn.attention import SelfAttention, check_resolutions
 from gaxn.nn.conditioning import ClassHead, LabelMap, Projection, append_embedding
 from gaxn.nn.coordinates import coordinates
@@ -41,6 +42,7 @@ class Generator(nn.Module):
         modulated: whether BatchNorm's gain and bias depend on latent and label.
         coordinates: whether the doubling convolutions get two more channels, the coordinates y
             and x of each position.
+        dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
     size: int
@@ -55,6 +57,7 @@ class Generator(nn.Module):
     spectral_attention: bool = False
     modulated: bool = False
     coordinates: bool = False
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
@@ -63,22 +66,22 @@ class Generator(nn.Module):
         check_resolutions(self.attention_at, sizes)
         x = append_embedding(latents, labels, self.classes, self.embedding)
         condition = x if self.modulated else None
-        x = nn.Dense(start * start * self.widths[0], use_bias=False)(x)
+        x = nn.Dense(start * start * self.widths[0], use_bias=False, dtype=self.dtype)(x)
         x = x.reshape(-1, start, start, self.widths[0])
-        x = nn.relu(normalize(x, condition, train))
-        attention = partial(SelfAttention, self.heads, pool=self.attention_pool)
+        x = nn.relu(normalize(x, condition, train, self.dtype))
+        attention = partial(SelfAttention, self.heads, pool=self.attention_pool, dtype=self.dtype)
         upsample = TransposedConvolution if self.transposed else ResizedConvolution
         for width, size in zip(self.widths, sizes, strict=True):
             grid = coordinates(x.shape[1])
-            x = upsample(width)(x, size)
+            x = upsample(width, dtype=self.dtype)(x, size)
             if self.coordinates:
                 # What two more channels of x would add, once for the whole batch.
                 x += upsample(width, name=f"place_{size}")(grid, size)
-            x = nn.relu(normalize(x, condition, train))
+            x = nn.relu(normalize(x, condition, train, self.dtype))
             if size in self.attention_at:
                 name = f"attention_{size}"
                 x = attention(spectral_norm=self.spectral_attention, name=name)(x, train)
-        return nn.tanh(nn.Conv(self.channels, (3, 3))(x))
+        return nn.tanh(precision.Conv(self.channels, (3, 3), dtype=self.dtype)(x))
 
 
 class Discriminator(nn.Module):
@@ -101,6 +104,7 @@ class Discriminator(nn.Module):
         auxiliary: whether the network predicts the label (Odena et al., 2017) instead of taking
             it, as the regularizer `auxiliary` needs.
         spectral_norm: whether every layer is spectrally normalized.
+        dtype: of activations and products; parameters, statistics and logits are float32.
     """
 
     classes: int | None
@@ -112,6 +116,7 @@ class Discriminator(nn.Module):
     projection: bool = False
     auxiliary: bool = False
     spectral_norm: bool = True
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -124,19 +129,21 @@ class Discriminator(nn.Module):
         sizes = resolutions(images.shape[1], len(self.widths))[-2::-1]
         check_resolutions(self.attention_at, sizes)
         wrap = partial(spectral.wrap, self.spectral_norm)
-        attention = partial(SelfAttention, self.heads, pool=self.attention_pool)
+        attention = partial(SelfAttention, self.heads, pool=self.attention_pool, dtype=self.dtype)
         conditional = self.classes is not None and not self.auxiliary
         x = images
         if conditional and not self.projection:
             x = LabelMap(self.classes)(x, labels)
         for width, size in zip(self.widths, sizes, strict=True):
-            x = nn.leaky_relu(wrap(StridedConvolution(width))(x, train), 0.2)
+            x = nn.leaky_relu(wrap(StridedConvolution(width, dtype=self.dtype))(x, train), 0.2)
             if size in self.attention_at:
                 x = attention(spectral_norm=self.spectral_norm, name=f"attention_{size}")(x, train)
         features = x.reshape(x.shape[0], -1)
         if self.hidden:
-            hidden = nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal())
+            he = nn.initializers.he_normal()
+            hidden = precision.Dense(self.hidden, kernel_init=he, dtype=self.dtype)
             features = nn.leaky_relu(wrap(hidden)(features, train), 0.2)
+        features = precision.widen(features)
         logits = wrap(nn.Dense(1))(features, train)[:, 0]
         if conditional and self.projection:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)

@@ -7,8 +7,9 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from gaxn.nn import norms, spectral
+from gaxn.nn import norms, precision, spectral
 from gaxn.nn.attention import make_self_attention
 from gaxn.nn.dropout import Dropout
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution
@@ -37,6 +38,7 @@ class Generator(nn.Module):
             for all.
         spectral_norm: whether every convolution is spectrally normalized.
         instance_norm: whether convolutions are followed by instance norm.
+        dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
     channels: int
@@ -48,6 +50,7 @@ class Generator(nn.Module):
     attention_block: int = 0
     spectral_norm: bool = True
     instance_norm: bool = True
+    dtype: DTypeLike | None = None
 
     @property
     def multiple(self) -> int:
@@ -67,26 +70,27 @@ class Generator(nn.Module):
         )
         wrap = partial(spectral.wrap, self.spectral_norm)
         norm = norms.instance_norm if self.instance_norm else lambda x: x
-        convolve = partial(_reflection_convolution, self.spectral_norm)
+        convolve = partial(_reflection_convolution, self)
 
         x = nn.relu(norm(convolve(images, self.width, 7, "first", train)))
         for factor in (2, 4):
             layer = StridedConvolution(
-                factor * self.width, KERNEL_INIT, side=3, name=f"down_{factor}"
+                factor * self.width, KERNEL_INIT, self.dtype, side=3, name=f"down_{factor}"
             )
             x = nn.relu(norm(wrap(layer)(x, train)))
         for block in range(self.blocks):
             y = nn.relu(norm(convolve(x, 4 * self.width, 3, f"block_{block}_first", train)))
-            x = x + norm(convolve(y, 4 * self.width, 3, f"block_{block}_second", train))
+            y = norm(convolve(y, 4 * self.width, 3, f"block_{block}_second", train))
+            x = (x + y).astype(x.dtype)
         if self.attention:
             x = make_self_attention(self, "attention")(x, train)
         for factor in (2, 1):
             layer = TransposedConvolution(
-                factor * self.width, KERNEL_INIT, side=3, name=f"up_{factor}"
+                factor * self.width, KERNEL_INIT, self.dtype, side=3, name=f"up_{factor}"
             )
             x = wrap(layer)(x, train)
             bias = self.param(f"up_{factor}_bias", nn.initializers.zeros, (factor * self.width,))
-            x = nn.relu(norm(x + bias))
+            x = nn.relu(norm(x + bias)).astype(x.dtype)
         return nn.tanh(convolve(x, self.channels, 7, "last", train))
 
 
@@ -111,6 +115,7 @@ class Discriminator(nn.Module):
             images, so gradient penalties are possible, but it removes their contrast.
         dropout: probability that an activation is set to 0; in training, not in gradient
             penalties.
+        dtype: of activations and products; parameters, statistics and logits are float32.
     """
 
     width: int = 64
@@ -122,6 +127,7 @@ class Discriminator(nn.Module):
     spectral_norm: bool = True
     instance_norm: bool = True
     dropout: float = 0.0
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
@@ -140,22 +146,29 @@ class Discriminator(nn.Module):
         x = images
         for index in range(self.layers):
             width = self.width * min(2**index, 8)
-            layer = StridedConvolution(width, KERNEL_INIT, name=f"down_{index}")
+            layer = StridedConvolution(width, KERNEL_INIT, self.dtype, name=f"down_{index}")
             x = wrap(layer)(x, train)
             x = activate(norm(x) if index else x, f"dropout_{index}")
         if self.attention:
             x = make_self_attention(self, "attention")(x, train)
-        convolution = partial(nn.Conv, kernel_size=(4, 4), padding=1, kernel_init=KERNEL_INIT)
-        x = wrap(convolution(self.width * min(2**self.layers, 8), name="still"))(x, train)
+        width = self.width * min(2**self.layers, 8)
+        convolution = partial(
+            precision.Conv, kernel_size=(4, 4), padding=1, kernel_init=KERNEL_INIT
+        )
+        x = wrap(convolution(width, dtype=self.dtype, name="still"))(x, train)
         x = activate(norm(x), "dropout_still")
         return wrap(convolution(1, name="logits"))(x, train)[..., 0]
 
 
 def _reflection_convolution(
-    spectral_norm: bool, x: Images, features: int, side: int, name: str, train: bool
+    network: Generator, x: Images, features: int, side: int, name: str, train: bool
 ) -> Images:
-    """Applies a convolution of stride 1 with padding by reflection."""
+    """Applies a convolution of stride 1 with padding by reflection.
+
+    Called within the compact method of the network.
+    """
     edge = side // 2
     x = jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)), mode="reflect")
-    layer = nn.Conv(features, (side, side), padding="VALID", kernel_init=KERNEL_INIT, name=name)
-    return spectral.wrap(spectral_norm, layer)(x, train)
+    convolution = partial(precision.Conv, padding="VALID", kernel_init=KERNEL_INIT, name=name)
+    layer = convolution(features, (side, side), dtype=network.dtype)
+    return spectral.wrap(network.spectral_norm, layer)(x, train)

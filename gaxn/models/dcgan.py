@@ -1,8 +1,9 @@
 """The convolutional GAN (DCGAN; Radford et al., 2016), conditional if there are labels."""
 
 import flax.linen as nn
+from jax.typing import DTypeLike
 
-from gaxn.nn import norms
+from gaxn.nn import norms, precision
 from gaxn.nn.conditioning import ClassHead, LabelMap, append_embedding
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
 from gaxn.types import DiscriminatorOutput, Images, Labels, Latents, Logits
@@ -25,6 +26,7 @@ class Generator(nn.Module):
         widths: channels after each doubling.
         embedding: features of the label's embedding.
         first: channels of the first map; 0 for `widths[0]`.
+        dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
     size: int
@@ -33,6 +35,7 @@ class Generator(nn.Module):
     widths: tuple[int, ...] = (64, 32)
     embedding: int = 50
     first: int = 0
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
@@ -40,13 +43,15 @@ class Generator(nn.Module):
         start, *sizes = resolutions(self.size, len(self.widths))
         first = self.first or self.widths[0]
         x = append_embedding(latents, labels, self.classes, self.embedding)
-        x = nn.Dense(start * start * first, use_bias=False, kernel_init=KERNEL_INIT)(x)
+        units = start * start * first
+        x = nn.Dense(units, use_bias=False, kernel_init=KERNEL_INIT, dtype=self.dtype)(x)
         x = x.reshape(-1, start, start, first)
-        x = nn.relu(norms.batch_norm(train)(x))
+        x = nn.relu(norms.batch_norm(train, self.dtype)(x))
         for width, size in zip(self.widths, sizes, strict=True):
-            x = TransposedConvolution(width, KERNEL_INIT)(x, size)
-            x = nn.relu(norms.batch_norm(train)(x))
-        return nn.tanh(nn.Conv(self.channels, (3, 3), kernel_init=KERNEL_INIT)(x))
+            x = TransposedConvolution(width, KERNEL_INIT, self.dtype)(x, size)
+            x = nn.relu(norms.batch_norm(train, self.dtype)(x))
+        last = precision.Conv(self.channels, (3, 3), kernel_init=KERNEL_INIT, dtype=self.dtype)
+        return nn.tanh(last(x))
 
 
 class Discriminator(nn.Module):
@@ -62,12 +67,14 @@ class Discriminator(nn.Module):
             couples the images of a batch, which rules out gradient penalties.
         auxiliary: whether the network predicts the label (Odena et al., 2017) instead of taking
             it, as the regularizer `auxiliary` needs.
+        dtype: of activations and products; parameters, statistics and logits are float32.
     """
 
     classes: int | None
     widths: tuple[int, ...] = (32, 64)
     batch_norm: bool = False
     auxiliary: bool = False
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -82,11 +89,11 @@ class Discriminator(nn.Module):
         if self.classes is not None and not self.auxiliary:
             x = LabelMap(self.classes)(x, labels)
         for index, width in enumerate(self.widths):
-            x = StridedConvolution(width, KERNEL_INIT)(x)
+            x = StridedConvolution(width, KERNEL_INIT, self.dtype)(x)
             if self.batch_norm and index:
-                x = norms.batch_norm(train)(x)
+                x = norms.batch_norm(train, self.dtype)(x)
             x = nn.leaky_relu(x, 0.2)
-        features = x.reshape(x.shape[0], -1)
+        features = precision.widen(x).reshape(x.shape[0], -1)
         logits = nn.Dense(1, kernel_init=KERNEL_INIT)(features)[:, 0]
         if self.auxiliary:
             return DiscriminatorOutput(logits, ClassHead(self.classes)(features, train))

@@ -2,8 +2,9 @@
 
 import flax.linen as nn
 import jax
+from jax.typing import DTypeLike
 
-from gaxn.nn import norms
+from gaxn.nn import norms, precision
 from gaxn.types import Labels, Latents, Logits, check
 
 
@@ -14,11 +15,14 @@ class Generator(nn.Module):
         features: coordinates of a point.
         widths: units of the hidden layers.
         deviation: standard deviation of the initial weights.
+        dtype: of activations and products; parameters, statistics and the layer that makes points
+            are float32.
     """
 
     features: int
     widths: tuple[int, ...] = (400, 400)
     deviation: float = 0.02
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> jax.Array:
@@ -27,9 +31,9 @@ class Generator(nn.Module):
         initial = nn.initializers.normal(self.deviation)
         x = latents
         for width in self.widths:
-            x = nn.Dense(width, use_bias=False, kernel_init=initial)(x)
-            x = nn.relu(norms.batch_norm(train)(x))
-        return nn.Dense(self.features, kernel_init=initial)(x)
+            x = nn.Dense(width, use_bias=False, kernel_init=initial, dtype=self.dtype)(x)
+            x = nn.relu(norms.batch_norm(train, self.dtype)(x))
+        return nn.Dense(self.features, kernel_init=initial)(precision.widen(x))
 
 
 class Discriminator(nn.Module):
@@ -39,11 +43,14 @@ class Discriminator(nn.Module):
         widths: units of the hidden layers.
         pieces: linear functions per maxout unit, whose value is the largest of them.
         deviation: standard deviation of the initial weights.
+        dtype: of activations and products; parameters, the layer of points and the layer of
+            logits are float32.
     """
 
     widths: tuple[int, ...] = (200, 200, 200)
     pieces: int = 5
     deviation: float = 0.02
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, points: jax.Array, labels: Labels | None, train: bool) -> Logits:
@@ -52,8 +59,10 @@ class Discriminator(nn.Module):
         check("pieces", self.pieces, self.pieces >= 1, "1 or more")
         initial = nn.initializers.normal(self.deviation)
         x = points
-        for width in self.widths:
-            x = nn.Dense(width * self.pieces, kernel_init=initial)(x)
+        for index, width in enumerate(self.widths):
+            # bfloat16 would round away differences of points below 1/256 of their size.
+            dtype = self.dtype if index else None
+            x = precision.Dense(width * self.pieces, kernel_init=initial, dtype=dtype)(x)
             x = x.reshape(-1, self.pieces, width).max(axis=1)
         return nn.Dense(1, kernel_init=initial)(x)[:, 0]
 

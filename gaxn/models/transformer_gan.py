@@ -1,7 +1,12 @@
 """A GAN of two Transformers over patches of the image (TransGAN; Jiang et al., 2021)."""
 
-import flax.linen as nn
+from functools import partial
 
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from gaxn.nn import precision
 from gaxn.nn.conditioning import Projection, append_embedding
 from gaxn.nn.transformer import Block, Tokens, norm
 from gaxn.types import Images, Labels, Latents, Logits, check
@@ -27,6 +32,7 @@ class Generator(nn.Module):
         ratio: hidden features of a block's MLP, as a multiple of the width.
         embedding: features of the label's embedding.
         modulated: whether latent and label modulate every layer norm.
+        dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
     size: int
@@ -39,6 +45,7 @@ class Generator(nn.Module):
     ratio: int = 2
     embedding: int = 32
     modulated: bool = True
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
@@ -46,13 +53,14 @@ class Generator(nn.Module):
         side = _patches_per_side(self.size, self.patch)
         x = append_embedding(latents, labels, self.classes, self.embedding)
         condition = x if self.modulated else None
-        x = nn.Dense(side * side * self.width, use_bias=False)(x)
+        x = nn.Dense(side * side * self.width, use_bias=False, dtype=self.dtype)(x)
         x = x.reshape(-1, side * side, self.width)
         x += self.param("positions", POSITION_INIT, x.shape[1:])
+        x = jnp.asarray(x, self.dtype)
         for index in range(self.depth):
-            x = Block(self.heads, self.ratio, name=f"block_{index}")(x, condition)
-        x = norm(x, condition, "last")
-        x = nn.Dense(self.patch**2 * self.channels, name="pixels")(x)
+            x = Block(self.heads, self.ratio, self.dtype, name=f"block_{index}")(x, condition)
+        x = norm(x, condition, "last", self.dtype)
+        x = precision.Dense(self.patch**2 * self.channels, dtype=self.dtype, name="pixels")(x)
         return nn.tanh(_from_patches(x, side, self.patch))
 
 
@@ -71,6 +79,7 @@ class Discriminator(nn.Module):
         heads: attention heads.
         ratio: hidden features of a block's MLP, as a multiple of the width.
         hidden: features of the hidden layer.
+        dtype: of activations and products; parameters, statistics and logits are float32.
     """
 
     classes: int | None
@@ -80,17 +89,20 @@ class Discriminator(nn.Module):
     heads: int = 4
     ratio: int = 2
     hidden: int = 128
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
         """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch]."""
         _patches_per_side(images.shape[1], self.patch)
-        x = nn.Dense(self.width, name="patches")(_to_patches(images, self.patch))
+        dense = partial(precision.Dense, dtype=self.dtype)
+        x = dense(self.width, name="patches")(_to_patches(images, self.patch))
         x += self.param("positions", POSITION_INIT, x.shape[1:])
+        x = jnp.asarray(x, self.dtype)
         for index in range(self.depth):
-            x = Block(self.heads, self.ratio, name=f"block_{index}")(x)
-        x = norm(x, None, "last")
-        hidden = nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name="hidden")
+            x = Block(self.heads, self.ratio, self.dtype, name=f"block_{index}")(x)
+        x = norm(x, None, "last", self.dtype)
+        hidden = dense(self.hidden, kernel_init=nn.initializers.he_normal(), name="hidden")
         features = nn.leaky_relu(hidden(x.reshape(x.shape[0], -1)), 0.2)
         logits = nn.Dense(1, name="logit")(features)[:, 0]
         if self.classes is not None:

@@ -95,20 +95,18 @@ def apply_self_attention(network: nn.Module, x: Images, train: bool) -> Images:
     resolution = x.shape[1]
     if resolution not in network.attention_at:
         return x
-    return make_self_attention(network, f"attention_{resolution}", network.dtype)(x, train)
+    return make_self_attention(network, f"attention_{resolution}")(x, train)
 
 
-def make_self_attention(
-    network: nn.Module, name: str, dtype: DTypeLike | None = None
-) -> SelfAttention:
-    """Returns the layer for a network's `heads`, `attention_pool`, `attention_block` and
-    `spectral_norm`."""
+def make_self_attention(network: nn.Module, name: str) -> SelfAttention:
+    """Returns the layer for a network's `heads`, `attention_pool`, `attention_block`,
+    `spectral_norm` and `dtype`."""
     return SelfAttention(
         network.heads,
         pool=network.attention_pool,
         block=network.attention_block,
         spectral_norm=network.spectral_norm,
-        dtype=dtype,
+        dtype=network.dtype,
         name=name,
     )
 

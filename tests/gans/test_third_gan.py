@@ -141,6 +141,10 @@ def test_wrong_flags_are_one_line(run, capsys, flags, message):
             r"the names in config.networks must be encoder with the GAN .*, got \['encodr'\]",
         ),
         ("networks={}", r"the names in config.networks must be encoder with the GAN .*, got \[\]"),
+        (
+            "dtype=bfloat16",
+            "config.dtype must be float32 with the network third_gan:Encoder, got 'bfloat16'",
+        ),
         ("networks.encoder.width=8", "config.networks.encoder.width is unknown; .* widths"),
         (
             "update_rule={'name': 'unrolled'}",
