@@ -118,12 +118,12 @@ def measure(
     """Returns the figures of the sides that run, with those of their starts."""
     size = MATRIX[options.device]
     ceiling = max(2 * size**3 / worker.ask("multiply", size) for worker in workers.values())
-    slowest = max(worker.ask("steps", 2) / 2 for worker in workers.values())
+    slowest = max(worker.ask("steps", 2) for worker in workers.values())
     steps = max(1, math.ceil(options.seconds / slowest))
     times: dict[str, list[float]] = {side: [] for side in workers}
     for _ in range(options.rounds):
         for side, worker in workers.items():
-            times[side].append(worker.ask("steps", steps) / steps)
+            times[side].append(worker.ask("steps", steps))
     figures: dict[str, Any] = {"ceiling_flops": ceiling, "steps_a_round": steps}
     for side, worker in workers.items():
         rate = starts["gaxn"]["flops"] / statistics.median(times[side])

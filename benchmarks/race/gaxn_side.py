@@ -32,21 +32,26 @@ def make(row: str, device: str, folder: Path, tiny: bool) -> Side:
 
 
 def make_run(experiment: Experiment):
-    """Returns a function that makes a number of steps, from step 0 on, and waits for the last."""
+    """Returns a function that makes a number of steps, from step 0 on, and waits for the last.
+
+    It makes a few more if the last call has several steps; it returns how many.
+    """
     place = experiment.parallelism.place
     state = place(jax.device_get(experiment.create_state(experiment.key)))
     key = experiment.parallelism.place_key(experiment.key)
     done = 0
 
-    def run(count: int) -> None:
+    def run(count: int) -> int:
         nonlocal state, done
-        for steps in experiment.dispatch.calls(done):
+        first = done
+        for steps in experiment.dispatch.calls(first):
             state, scalars = experiment.dispatch.advance(state, steps, key)
-            if steps.stop >= done + count:
+            done = steps.stop
+            if done >= first + count:
                 break
-        done = steps.stop
         jax.block_until_ready(state)
         assert all(np.isfinite(value).all() for value in jax.device_get(scalars).values()), scalars
+        return done - first
 
     return run
 

@@ -46,13 +46,14 @@ def make_run(experiment: Experiment, trainer, device: str):
     if members > 1:
         shape = members, *shape
 
-    def run(count: int) -> None:
+    def run(count: int) -> int:
         for _ in range(count):
             indices = torch.from_numpy(random.integers(0, len(examples), shape)).to(device)
             loss = trainer.step(*(None if table is None else table[indices] for table in tables))
         if device == "cuda":
             torch.cuda.synchronize()
         assert torch.isfinite(loss).all(), loss
+        return count
 
     return run
 

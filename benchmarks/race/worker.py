@@ -3,7 +3,7 @@
     python -m benchmarks.race.worker ROW SIDE DEVICE FOLDER [--tiny]
 
 It reads lines from its standard input, a number of steps each, makes them, and answers each with
-the seconds that they took. Its first line describes the start.
+the seconds of one of them. Its first line describes the start.
 """
 
 import argparse
@@ -20,9 +20,9 @@ SIDES = ("gaxn", "eager", "compiled", "graphs", "bfloat16")
 
 
 class Steps(Protocol):
-    """Makes a number of training steps, and returns when the last one is done."""
+    """Makes so many training steps or a few more, and returns their number when they are done."""
 
-    def __call__(self, count: int) -> None: ...
+    def __call__(self, count: int) -> int: ...
 
 
 class Side(NamedTuple):
@@ -69,8 +69,8 @@ def main(argv: list[str]) -> int:
         task, number = line.split()
         if task == "steps":
             start = time.perf_counter()
-            side.run(int(number))
-            answer(time.perf_counter() - start)
+            steps = side.run(int(number))
+            answer((time.perf_counter() - start) / steps)
         elif task == "multiply":
             answer(side.multiply(int(number)))
         else:
