@@ -24,7 +24,7 @@ def make(row: str, device: str, folder: Path, tiny: bool) -> Side:
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    config = rows.make_config(rows.ROWS[row], folder, tiny)
+    config = rows.make_config(rows.ROWS[row], device, folder, tiny)
     sharding.use_cores_for(config)
     experiment = make_experiment(config, row)
     flops = experiment.cost()["flops_a_step"] * len(experiment.members)

@@ -21,7 +21,7 @@ def make(row: str, side: str, device: str, folder: Path, tiny: bool) -> Side:
     The config comes from gaxn, so that the process has imported JAX; nothing else of it runs.
     """
     name = "cuda" if device == "gpu" else "cpu"
-    config = rows.make_config(rows.ROWS[row], folder, tiny)
+    config = rows.make_config(rows.ROWS[row], device, folder, tiny)
     if side == "bfloat16":
         config.dtype = "bfloat16"
     experiment = make_experiment(config, row)

@@ -25,6 +25,8 @@ class Row(NamedTuple):
             channels); () keeps the data set of the config.
         classes: labels of these images; 0 for none.
         domains: whether there are two sets of them, as of a CycleGAN.
+        batch_on_cpu: batch size on a CPU, where that of the config takes half a minute a step; 0
+            for that of the config.
     """
 
     config: str
@@ -32,6 +34,7 @@ class Row(NamedTuple):
     images: tuple[int, ...] = ()
     classes: int = 0
     domains: bool = False
+    batch_on_cpu: int = 0
 
 
 MNIST = {"images": (28, 28, 1), "classes": 10}
@@ -43,7 +46,7 @@ ROWS = {
     "Transformer GAN, MNIST": Row("transformer_gan_mnist.py", **MNIST),
     "cGAN, Fashion-MNIST": Row("cgan_fashion_mnist.py", **MNIST),
     "SAGAN 64": Row("sagan_folder.py", images=(64, 64, 3)),
-    "SAGAN 64, residual": Row("sagan_folder.py:resnet64", images=(64, 64, 3)),
+    "SAGAN 64, residual": Row("sagan_folder.py:resnet64", images=(64, 64, 3), batch_on_cpu=8),
     "SAGAN 128, residual, bfloat16": Row(
         "sagan_folder.py:resnet128+bfloat16", ("gpu",), images=(128, 128, 3)
     ),
@@ -58,11 +61,12 @@ ROWS = {
 """By name, in the order in which they are raced."""
 
 
-def make_config(row: Row, folder: Path, tiny: bool = False) -> ConfigDict:
+def make_config(row: Row, device: str, folder: Path, tiny: bool = False) -> ConfigDict:
     """Returns the config of a row; writes its random images to `folder`.
 
     Args:
         row: the row.
+        device: "cpu" or "gpu".
         folder: for the images; they are the same at every call.
         tiny: whether the smallest form of the experiment is wanted.
     """
@@ -71,6 +75,8 @@ def make_config(row: Row, folder: Path, tiny: bool = False) -> ConfigDict:
     _, config = configs.load_config(variant)
     # So many that no race comes to the end of the run.
     config.num_train_steps = 1_000_000
+    if device == "cpu" and row.batch_on_cpu and not tiny:
+        config.batch_size = row.batch_on_cpu
     if row.images:
         config.data = _random_data(row, folder, config.data, tiny)
     return config

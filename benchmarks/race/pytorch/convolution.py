@@ -46,10 +46,13 @@ class Halve(Function):
 
 
 class Double(Function):
-    """The gradient of <y, Halve(x, weight)> in x, of some height and width."""
+    """The gradient of <y, Halve(x, weight)> in x, which has height and width `size`.
+
+    It is the transposed convolution of y.
+    """
 
     @staticmethod
-    def forward(context: FunctionCtx, y: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
+    def forward(context: FunctionCtx, y: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
         context.save_for_backward(y, weight)
         rows = y.permute(0, 2, 3, 1).flatten(1, 2)
         products = weight.flatten(1).mT @ rows.mT

@@ -174,7 +174,11 @@ class TransposedConvolution(Kernel):
 
     def forward(self, x: Tensor, mode: Pass) -> Tensor:
         weight, _ = self.parameters_of(mode)
-        return F.conv_transpose2d(self.to_dtype(x), weight, None, 2, 1, self.output_padding)
+        x = self.to_dtype(x)
+        if has_few(weight.shape[1], x):
+            size = (2 * x.shape[2], 2 * x.shape[3])
+            return convolution.Double.apply(x, weight, size)
+        return F.conv_transpose2d(x, weight, None, 2, 1, self.output_padding)
 
 
 class Embed(Kernel):

@@ -15,8 +15,12 @@ from torch import nn
 
 from benchmarks.race.pytorch import (
     attn_cgan,
+    cyclegan,
+    cyclegan_trainer,
     dcgan,
     mlp,
+    sagan,
+    sagan_resnet,
     transformer_gan,
     weights,
 )
@@ -26,6 +30,7 @@ from benchmarks.race.pytorch.losses import LOSSES
 from benchmarks.race.pytorch.population_trainer import PopulationTrainer
 from gaxn.config import bind
 from gaxn.experiment import Experiment, complete, with_schedules
+from gaxn.gans.cyclegan import Pair
 from gaxn.objectives import schedules
 from gaxn.training.state import TrainState
 from gaxn.types import check
@@ -42,7 +47,7 @@ MALLOC_OPTIONS = {-3: 2**30, -1: 2**31 - 1, -2: 2**26}
 ADAM_OPTIONS = ("name", "learning_rate", "b1", "b2")
 NETWORKS = {
     f"{module.__name__.rpartition('.')[2]}.{player}": getattr(module, player)
-    for module in (attn_cgan, dcgan, mlp, transformer_gan)
+    for module in (attn_cgan, cyclegan, dcgan, mlp, sagan, sagan_resnet, transformer_gan)
     for player in ("Generator", "Discriminator")
 }
 
@@ -60,7 +65,12 @@ def make_trainer(experiment: Experiment, device: str, form: str) -> Trainer | Po
     """
     (prepare_cpu if device == "cpu" else prepare_gpu)()
     check_defaults(experiment, *DEFAULTS)
-    make = make_gan_trainer if len(experiment.members) == 1 else make_population_trainer
+    if len(experiment.members) > 1:
+        make = make_population_trainer
+    elif experiment.config["gan"]["name"] == "cyclegan.CycleGAN":
+        make = make_cyclegan_trainer
+    else:
+        make = make_gan_trainer
     trainer = make(experiment, device, form)
     load(trainer, experiment.create_state(experiment.key))
     return trainer
@@ -151,6 +161,48 @@ def make_population_trainer(experiment: Experiment, device: str, form: str) -> P
         loss,
         members,
         gan.latent_size,
+        make_optimizer_options(experiment),
+        config["ema_decay"],
+        device,
+        form,
+    )
+
+
+def make_cyclegan_trainer(
+    experiment: Experiment, device: str, form: str
+) -> cyclegan_trainer.Trainer:
+    """Returns the trainer of a `cyclegan.CycleGAN`, with weights of no meaning."""
+    gan, config = experiment.gan, experiment.config
+    check_defaults(experiment, "update_rule", "augmentations")
+    wgan_gp = config["penalties"].get("wgan_gp", {"weight": 0.0})
+    known = [{}, {"wgan_gp": {"weight": wgan_gp.get("weight")}}]
+    check_known("penalties", config["penalties"], known)
+    loss = make_loss(config["loss"])
+    expected = "a loss whose generator's side reads no real logits in this benchmark"
+    check("config.loss.name", config["loss"]["name"], not loss.paired, expected)
+    weights_of_terms = gan.adversarial, gan.cycle, gan.identity, wgan_gp["weight"]
+    numbers = all(isinstance(weight, int | float) for weight in weights_of_terms)
+    check("the weights of the terms", weights_of_terms, numbers, "numbers in this benchmark")
+    *_, side, channels = experiment.train.image_shape
+
+    def make_pair(player: str, pair: Pair, **inferred: int) -> cyclegan.Pair:
+        name = config[player]["name"]
+        return cyclegan.Pair(
+            make_network(name, pair.a, **inferred), make_network(name, pair.b, **inferred)
+        )
+
+    return cyclegan_trainer.Trainer(
+        make_pair("generator", gan.generator),
+        make_pair("discriminator", gan.discriminator, channels=channels),
+        loss,
+        cyclegan_trainer.Weights(*weights_of_terms),
+        gan.size,
+        side - gan.size,
+        gan.mirror,
+        gan.history,
+        experiment.settings.batch_size,
+        channels,
+        [update.player for update in experiment.updates],
         make_optimizer_options(experiment),
         config["ema_decay"],
         device,
