@@ -1,9 +1,9 @@
-"""Writes results.md, and the table of results in README.md, from the records in benchmarks/results.
+"""Writes results.md, performance.md and the table of results in README.md from benchmarks/results.
 
     python docs/write_results.py
 
-The page is results.in.md with its fields filled in: `{{table: NAME}}` is a table that a function of
-this file makes, `{{RECORD.KEY.KEY}}` or `{{RECORD.KEY.KEY:FORMAT}}` a value of
+A page is its template, PAGE.in.md, with the fields filled in: `{{table: NAME}}` is a table that a
+function of this file makes, `{{RECORD.KEY.KEY}}` or `{{RECORD.KEY.KEY:FORMAT}}` a value of
 benchmarks/results/RECORD.json. The table in README.md stands between the lines `<!-- results -->`
 and `<!-- /results -->`.
 """
@@ -12,6 +12,7 @@ import functools
 import json
 import operator
 import re
+import statistics
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 
 START, END = "<!-- results -->", "<!-- /results -->"
 
-PAGE_NOTE = "<!-- `python docs/write_results.py` makes this page of docs/results.in.md. -->\n\n"
+PAGES = ("results", "performance")
+PAGE_NOTE = "<!-- `python docs/write_results.py` makes this page of docs/{page}.in.md. -->\n\n"
 
 SUMMARY_NOTE = """\
 After +- the standard error; in parentheses the same figure of real images, or of a translation the
@@ -188,6 +190,121 @@ def speed(records: Records) -> str:
     return format_table(("measured", "machine", "result", "by"), rows)
 
 
+def race(records: Records) -> str:
+    """Returns the times of steps, and their ratios: those of the second table behind the first's."""
+    rows = []
+    for name, row in records["race_cpu"]["rows"].items():
+        again = records["race_cpu_again"]["rows"][name]
+        cells = [f"{row['gaxn']['seconds'] * 1e3:.1f}"]
+        for side in ("eager", "compiled", "bfloat16"):
+            cells.append(" / ".join(_ratio(each.get(side, {})) for each in (row, again)))
+        use = (f"{row[side]['utilization']:.0%}" for side in ("gaxn", "eager"))
+        rows.append((name, *cells, *use))
+    means = [
+        " / ".join(_mean_ratio(records[each], side) for each in ("race_cpu", "race_cpu_again"))
+        for side in ("eager", "compiled", "bfloat16")
+    ]
+    rows.append(("geometric mean", "", *means, "", ""))
+    heads = ("row", "gaxn, ms", "eager", "compiled", "eager in bfloat16", "use, gaxn", "use, eager")
+    return format_table(heads, rows)
+
+
+def _ratio(figures: Mapping[str, Any]) -> str:
+    """Returns text such as "1.04 (0.99 to 1.06)", or "-" of a side that was not raced."""
+    if "ratio" not in figures:
+        return "-"
+    low, high = figures["ratio_range"]
+    return f"{figures['ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _mean_ratio(record: Mapping[str, Any], side: str) -> str:
+    ratios = [row[side]["ratio"] for row in record["rows"].values() if "ratio" in row.get(side, {})]
+    return f"{statistics.geometric_mean(ratios):.2f}" if ratios else "-"
+
+
+def race_starts(records: Records) -> str:
+    rows = []
+    for name, row in records["race_cpu"]["rows"].items():
+        sides = [row[side] for side in ("gaxn", "eager", "compiled") if "ratio" in row[side]]
+        starts = " / ".join(f"{side['first_step_s']:.0f}" for side in sides)
+        calls = " / ".join(f"{side['first_call_s']:.1f}" for side in sides)
+        peaks = " / ".join(f"{side['peak_bytes'] / 2**20:,.0f}" for side in sides)
+        rows.append((name, calls, starts, peaks))
+    heads = ("row", "first call, s", "start to first step, s", "peak memory, MiB")
+    return format_table(heads, rows)
+
+
+def evaluation_speed(records: Records) -> str:
+    record = records["evaluation_speed"]
+    inception, rows = record["inception"], []
+    cells = (
+        f"{inception['images_per_second'][s]:.1f} images/s" for s in ("gaxn", "torch_fidelity")
+    )
+    images = f"Inception, {inception['images']:,} images"
+    rows.append((images, "torch-fidelity", *cells, f"{inception['ratio']:.2f}", "-"))
+    for row in record["metrics"]:
+        times = (f"{row['seconds'][side]:.1f} s" for side in ("gaxn", row["side"]))
+        ratios = f"{row['time_ratio']:.2f}", f"{row['memory_ratio']:.2f}"
+        name = f"{row['metric'].replace('_', ' ')}, {row['features']:,} features"
+        rows.append((name, row["side"].replace("_", "-"), *times, *ratios))
+    heads = ("", "against", "gaxn", "the other", "ratio of time", "ratio of memory")
+    return format_table(heads, rows)
+
+
+def input_waiting(records: Records) -> str:
+    rows = [
+        (
+            f"`{row['config']}`",
+            row["kind"].replace("_", " "),
+            f"{row['images_per_second']:,.0f}",
+            f"{row['needed_per_second']:,.0f}",
+            f"{row['step_ms']:.0f}",
+            f"{row['waiting_share']:.1%}",
+        )
+        for row in records["input"]["rows"]
+    ]
+    heads = ("config", "source", "images/s", "needed", "step, ms", "waiting")
+    return format_table(heads, rows)
+
+
+def scaling(records: Records) -> str:
+    rows = []
+    for row in records["scaling"]["rows"]:
+        sums, gathers = (row["collectives"][kind] for kind in ("all-reduce", "all-gather"))
+        rows.append(
+            (
+                f"`{row['config']}`",
+                row["parallel"],
+                str(row["devices"]),
+                f"{row['work']:.2f}",
+                f"{row['state_bytes_a_device'] / 1e6:.2f}",
+                f"{row['memory_bytes'] / 1e6:.2f}",
+                f"{sums['operations']} x, {sums['bytes'] / 1e6:.2f} MB",
+                f"{gathers['operations']} x, {gathers['bytes'] / 1e6:.2f} MB",
+                str(row["collectives"]["all-to-all"]["operations"]),
+            )
+        )
+    heads = ("config", "parallel", "devices", "work", "state, MB", "memory, MB", "sums", "gathered")
+    return format_table((*heads, "all-to-all"), rows)
+
+
+def scaling_on_paper(records: Records) -> str:
+    rows = [
+        (
+            f"`{row['config']}`",
+            f"{row['bytes'] / 1e6:.2f} MB, {row['operations']} x",
+            *(
+                f"{figures['all_reduce_ms']:.2f} ms, {figures['efficiency']:.1%}"
+                for figures in row["accelerators"].values()
+            ),
+        )
+        for row in records["scaling"]["on_paper"]
+    ]
+    counts = records["scaling"]["on_paper"][0]["accelerators"]
+    heads = ("config", "summed", *(f"{count} accelerators" for count in counts))
+    return format_table(heads, rows)
+
+
 def summary(records: Records) -> str:
     """Returns the table of README.md, and what its figures are."""
     rows = []
@@ -206,12 +323,15 @@ def summary(records: Records) -> str:
 
 TABLES = {
     make.__name__: make
-    for make in (labeled, unlabeled, cost, leaves, translation, ring, attention, speed)
+    for make in (
+        *(labeled, unlabeled, cost, leaves, translation, ring, attention, speed),
+        *(race, race_starts, evaluation_speed, input_waiting, scaling, scaling_on_paper),
+    )
 }
 
 
-def make_page(template: str, records: Records) -> str:
-    """Returns a template with its fields filled in."""
+def make_page(page: str, template: str, records: Records) -> str:
+    """Returns the template of a page with its fields filled in."""
 
     def fill(field: re.Match) -> str:
         kind, _, name = field[1].partition(": ")
@@ -225,7 +345,7 @@ def make_page(template: str, records: Records) -> str:
         text = re.sub(r"\{\{(.+?)\}\}", fill, paragraph)
         is_prose = text != paragraph and not text.startswith("|")
         paragraphs.append(textwrap.fill(text, 100, break_on_hyphens=False) if is_prose else text)
-    return PAGE_NOTE + "\n\n".join(paragraphs) + "\n"
+    return PAGE_NOTE.format(page=page) + "\n\n".join(paragraphs) + "\n"
 
 
 def insert_summary(readme: str, records: Records) -> str | None:
@@ -237,8 +357,9 @@ def insert_summary(readme: str, records: Records) -> str | None:
 
 def main(root: Path = ROOT) -> int:
     records, readme = read_records(root), root / "README.md"
-    template = (root / "docs" / "results.in.md").read_text()
-    (root / "docs" / "results.md").write_text(make_page(template, records))
+    for page in PAGES:
+        template = (root / "docs" / f"{page}.in.md").read_text()
+        (root / "docs" / f"{page}.md").write_text(make_page(page, template, records))
     text = insert_summary(readme.read_text(), records)
     if text is None:
         print(f"README.md has no lines {START} and {END}: it is unchanged", file=sys.stderr)

@@ -12,10 +12,11 @@ if (($# < 1 || $# > 2)) || ! [[ ${2:-60} =~ ^([1-9][0-9]*|--tiny)$ ]]; then
     echo "launch/measure.sh: the arguments must be FOLDER and a number of minutes or --tiny, got '$*'" >&2
     exit 2
 fi
-folder=$1 minutes=${2:-60} device=gpu
-tiny=() variant=
+folder=$(realpath -m "$1") minutes=${2:-60} device=gpu
+tiny=() rows=(quarter+dcgan quarter+pacdcgan2 half+dcgan half+pacdcgan2 r3gan)
 if [[ $minutes == --tiny ]]; then
-    minutes=2 device=cpu tiny=(--tiny --rounds 1 --seconds 0.1 --rows "DCGAN, MNIST") variant=+tiny
+    minutes=10 device=cpu rows=(quarter+dcgan+tiny)
+    tiny=(--tiny --rounds 1 --seconds 0.1 --rows "DCGAN, MNIST" --sides eager)
 fi
 mkdir -p "$folder"
 cd "$(dirname "$0")/.."
@@ -23,12 +24,11 @@ cd "$(dirname "$0")/.."
 python -m benchmarks.race --device "$device" --json "$folder/race_$device.json" "${tiny[@]}"
 # What the order of sums costs: the same numbers at every start.
 XLA_FLAGS="--xla_gpu_deterministic_ops=true ${XLA_FLAGS:-}" python -m benchmarks.race \
-    --device "$device" --sides gaxn --json "$folder/race_${device}_deterministic.json" "${tiny[@]}"
+    --device "$device" "${tiny[@]}" --sides gaxn --json "$folder/race_${device}_deterministic.json"
 
-rows=(quarter+dcgan quarter+pacdcgan2 half+dcgan half+pacdcgan2 r3gan)
 for row in "${rows[@]}"; do
     # SIGTERM at the end of its time: the run saves, and timeout ends with status 124.
     timeout --signal=TERM "$((minutes * 60 / ${#rows[@]}))" \
-        python -m gaxn.main --config "configs/stacked_mnist.py:$row$variant" \
+        python -m gaxn.main --config "configs/stacked_mnist.py:$row" \
         --workdir "$folder/stacked_mnist/$row" || (($? == 124))
 done

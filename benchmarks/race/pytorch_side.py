@@ -22,11 +22,12 @@ def make(row: str, side: str, device: str, folder: Path, tiny: bool) -> Side:
     """
     name = "cuda" if device == "gpu" else "cpu"
     config = rows.make_config(rows.ROWS[row], device, folder, tiny)
-    if side == "bfloat16":
-        config.dtype = "bfloat16"
     experiment = make_experiment(config, row)
     trainer = make_trainer(experiment, name, FORMS[side])
-    return Side(make_run(experiment, trainer, name), lambda: _peak_bytes(name), _multiply(name))
+    run = make_run(experiment, trainer, name)
+    if side == "bfloat16":
+        run = torch.autocast(name, torch.bfloat16)(run)
+    return Side(run, lambda: _peak_bytes(name), _multiply(name))
 
 
 def make_run(experiment: Experiment, trainer, device: str):

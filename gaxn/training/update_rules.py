@@ -1,6 +1,5 @@
 """Update rules, one function each: in which order, and from which state, players are updated."""
 
-import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -54,7 +53,11 @@ def simultaneous(shared: bool = False) -> UpdateRule:
     Args:
         shared: whether all see the same images and latents; then XLA generates once for all.
     """
-    step = functools.partial(_simultaneous_step, shared=shared)
+
+    def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
+        gradients = _all_gradients(gan, updates, state, batches, key, shared)
+        return _apply_all(updates, state, gradients)
+
     return UpdateRule(step, evaluates_once=True)
 
 
@@ -66,7 +69,7 @@ def extragradient() -> UpdateRule:
     """
 
     def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
-        ahead, _ = _simultaneous_step(gan, updates, state, batches, key)
+        ahead, _ = simultaneous().step(gan, updates, state, batches, key)
         gradients = _all_gradients(gan, updates, ahead, batches, key)
         return _apply_all(updates, state.replace(opt_state=ahead.opt_state), gradients)
 
@@ -128,12 +131,6 @@ def unrolled(steps: int = 5) -> UpdateRule:
         return apply_gradients(generator, state, gradients), {**scalars, **gradients.scalars}
 
     return UpdateRule(step, evaluates_once=False)
-
-
-def _simultaneous_step(
-    gan, updates, state, batches, key, shared: bool = False
-) -> tuple[TrainState, Scalars]:
-    return _apply_all(updates, state, _all_gradients(gan, updates, state, batches, key, shared))
 
 
 def _all_gradients(

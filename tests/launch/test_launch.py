@@ -183,11 +183,31 @@ def test_scripts_refuse_wrong_arguments_in_one_line():
         ["local.sh", "two"],
         ["local.sh", "0"],
         ["tpu_pod.sh", "x"],
+        ["measure.sh"],
+        ["measure.sh", "folder", "long"],
     ):
         command = ["bash", LAUNCH / script, *arguments]
         process = subprocess.run(command, capture_output=True, text=True)
         assert process.returncode == 2
         assert re.fullmatch(rf"launch/{script}: .* must be .*, got .*\n", process.stderr)
+
+
+@pytest.mark.slow
+def test_the_measurements_of_a_gpu_run_in_their_smallest_form(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(LAUNCH.parent), "JAX_PLATFORMS": "cpu"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = subprocess.run(
+        ["bash", LAUNCH / "measure.sh", tmp_path, "--tiny"],
+        env=environment | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert process.returncode == 0, process.stderr
+    for name in ("race_cpu", "race_cpu_deterministic"):
+        rows = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+        assert rows["DCGAN, MNIST"]["gaxn"]["seconds"] > 0
+    assert (tmp_path / "stacked_mnist" / "quarter+dcgan+tiny" / "evaluation.json").exists()
 
 
 def test_the_status_of_several_processes_is_that_of_the_first_that_failed(tmp_path):
