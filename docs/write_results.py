@@ -40,6 +40,9 @@ SPECS = {"modes": ".2f", "modes_reverse_kl": ".2f", "modes_quality": ".1%", "cop
 LABELED = ("attn_cgan_mnist", "cgan_fashion_mnist", "attn_cgan_shapes")
 UNLABELED = ("dcgan_mnist", "transformer_gan_mnist")
 
+RIVALS = {"eager": "eager", "bfloat16": "eager in bfloat16"}
+"""Sides of the race besides gaxn, with their names in the table."""
+
 SUMMARY = {
     "attn_cgan_mnist": ("conditional GAN with attention", "MNIST", "classifier"),
     "cgan_fashion_mnist": ("conditional GAN", "Fashion-MNIST", "classifier"),
@@ -191,43 +194,36 @@ def speed(records: Records) -> str:
 
 
 def race(records: Records) -> str:
-    """Returns the times of steps, and their ratios: those of the second table behind the first's."""
-    rows = []
-    for name, row in records["race_cpu"]["rows"].items():
-        again = records["race_cpu_again"]["rows"][name]
-        cells = [f"{row['gaxn']['seconds'] * 1e3:.1f}"]
-        for side in ("eager", "compiled", "bfloat16"):
-            cells.append(" / ".join(_ratio(each.get(side, {})) for each in (row, again)))
+    """Returns the times of steps, and their ratios to gaxn's; of "-" a side failed."""
+    results, rows = records["race_cpu"]["rows"], []
+    for name, row in results.items():
+        ratios = (_ratio(row.get(side, {})) for side in RIVALS)
         use = (f"{row[side]['utilization']:.0%}" for side in ("gaxn", "eager"))
-        rows.append((name, *cells, *use))
-    means = [
-        " / ".join(_mean_ratio(records[each], side) for each in ("race_cpu", "race_cpu_again"))
-        for side in ("eager", "compiled", "bfloat16")
-    ]
-    rows.append(("geometric mean", "", *means, "", ""))
-    heads = ("row", "gaxn, ms", "eager", "compiled", "eager in bfloat16", "use, gaxn", "use, eager")
+        rows.append((name, f"{row['gaxn']['seconds'] * 1e3:.1f}", *ratios, *use))
+    rows.append(("geometric mean", "", *(_mean_ratio(results, side) for side in RIVALS), "", ""))
+    heads = ("row", "gaxn, ms", *RIVALS.values(), "use, gaxn", "use, eager")
     return format_table(heads, rows)
 
 
 def _ratio(figures: Mapping[str, Any]) -> str:
-    """Returns text such as "1.04 (0.99 to 1.06)", or "-" of a side that was not raced."""
+    """Returns text such as "1.04 (0.99 to 1.06)", or "-" without figures."""
     if "ratio" not in figures:
         return "-"
     low, high = figures["ratio_range"]
     return f"{figures['ratio']:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _mean_ratio(record: Mapping[str, Any], side: str) -> str:
-    ratios = [row[side]["ratio"] for row in record["rows"].values() if "ratio" in row.get(side, {})]
-    return f"{statistics.geometric_mean(ratios):.2f}" if ratios else "-"
+def _mean_ratio(results: Mapping[str, Any], side: str) -> str:
+    ratios = [row[side]["ratio"] for row in results.values() if "ratio" in row.get(side, {})]
+    return f"{statistics.geometric_mean(ratios):.2f}" if len(ratios) == len(results) else "-"
 
 
 def race_starts(records: Records) -> str:
     rows = []
     for name, row in records["race_cpu"]["rows"].items():
-        sides = [row[side] for side in ("gaxn", "eager", "compiled") if "ratio" in row[side]]
-        starts = " / ".join(f"{side['first_step_s']:.0f}" for side in sides)
+        sides = [row["gaxn"], row["eager"]]
         calls = " / ".join(f"{side['first_call_s']:.1f}" for side in sides)
+        starts = " / ".join(f"{side['first_step_s']:.1f}" for side in sides)
         peaks = " / ".join(f"{side['peak_bytes'] / 2**20:,.0f}" for side in sides)
         rows.append((name, calls, starts, peaks))
     heads = ("row", "first call, s", "start to first step, s", "peak memory, MiB")
