@@ -230,39 +230,6 @@ def race_starts(records: Records) -> str:
     return format_table(heads, rows)
 
 
-def evaluation_speed(records: Records) -> str:
-    record = records["evaluation_speed"]
-    inception, rows = record["inception"], []
-    cells = (
-        f"{inception['images_per_second'][s]:.1f} images/s" for s in ("gaxn", "torch_fidelity")
-    )
-    images = f"Inception, {inception['images']:,} images"
-    rows.append((images, "torch-fidelity", *cells, f"{inception['ratio']:.2f}", "-"))
-    for row in record["metrics"]:
-        times = (f"{row['seconds'][side]:.1f} s" for side in ("gaxn", row["side"]))
-        ratios = f"{row['time_ratio']:.2f}", f"{row['memory_ratio']:.2f}"
-        name = f"{row['metric'].replace('_', ' ')}, {row['features']:,} features"
-        rows.append((name, row["side"].replace("_", "-"), *times, *ratios))
-    heads = ("", "against", "gaxn", "the other", "ratio of time", "ratio of memory")
-    return format_table(heads, rows)
-
-
-def input_waiting(records: Records) -> str:
-    rows = [
-        (
-            f"`{row['config']}`",
-            row["kind"].replace("_", " "),
-            f"{row['images_per_second']:,.0f}",
-            f"{row['needed_per_second']:,.0f}",
-            f"{row['step_ms']:.0f}",
-            f"{row['waiting_share']:.1%}",
-        )
-        for row in records["input"]["rows"]
-    ]
-    heads = ("config", "source", "images/s", "needed", "step, ms", "waiting")
-    return format_table(heads, rows)
-
-
 def scaling(records: Records) -> str:
     rows = []
     for row in records["scaling"]["rows"]:
@@ -321,7 +288,7 @@ TABLES = {
     make.__name__: make
     for make in (
         *(labeled, unlabeled, cost, leaves, translation, ring, attention, speed),
-        *(race, race_starts, evaluation_speed, input_waiting, scaling, scaling_on_paper),
+        *(race, race_starts, scaling, scaling_on_paper),
     )
 }
 

@@ -98,12 +98,14 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
         def placed_step(state: PyTree, batches: Batch, key: PRNGKey) -> PyTree:
             # Within, `axis.example_indices` knows the devices.
             with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-                state, scalars = train_step(state, batches, key)
-            if is_split:
-                state = jax.lax.with_sharding_constraint(state, state_shardings(state))
-            return state, scalars
+                return train_step(state, batches, key)
 
-        return placed_step
+        def split_step(state: PyTree, batches: Batch, key: PRNGKey) -> PyTree:
+            # XLA places the examples itself: told where, it moves activations between devices.
+            state, scalars = train_step(state, batches, key)
+            return jax.lax.with_sharding_constraint(state, state_shardings(state)), scalars
+
+        return split_step if is_split else placed_step
 
     def compile_step(train_step: Program) -> Program:
         return jax.jit(

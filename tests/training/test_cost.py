@@ -168,4 +168,4 @@ def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     start = jax.eval_shape(experiment.create_state, experiment.key)
     specs = start, experiment.batches(0), experiment.key
     train_step = jax.jit(experiment.train_step)
-    assert report["flops_a_step"] == cost.flops(train_step, *specs) > 1e8
+    assert report["flops_a_step"] == cost.flops(train_step, *specs) > 9e7
