@@ -36,7 +36,9 @@ def _change(value):
         return {name: _change(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_change(item) for item in value]
-    return value.translate(OTHER_DIGITS) if isinstance(value, str) else 2 * value + 1
+    if value is None:
+        return None
+    return value.translate(OTHER_DIGITS) if isinstance(value, str) else 2 * value + 10**6
 
 
 def _numbers(text):

@@ -6,8 +6,8 @@
 Needs gaxn and its extra `benchmarks`. The machine must be idle: a busy core costs PyTorch's threads
 far more than XLA's, and the ratio then means nothing.
 
-Each row is an experiment (benchmarks/race/rows.py). Each side of it is a process; they take turns,
-a round being so many steps of each side that the slowest takes `--seconds`. A step looks its images
+Each row is an experiment (benchmarks/race/rows.py). Each side of it is a process; they take turns;
+a round has as many steps of each side as the slowest makes in `--seconds`. A step looks its images
 up in a table on the device, and makes every update of the players and the moving average. The
 sides have the same networks, losses, penalties, augmentations, optimizers and batch: tests hold the
 losses and gradients of both, from the same weights and batches, to 1e-4

@@ -1,4 +1,4 @@
-"""One side of a row in a process of its own, which makes steps when it is told to.
+"""One side of a row in a process of its own, which makes steps on demand.
 
     python -m benchmarks.race.worker ROW SIDE DEVICE FOLDER [--tiny]
 
@@ -20,7 +20,7 @@ SIDES = ("gaxn", "eager", "compiled", "graphs", "bfloat16")
 
 
 class Steps(Protocol):
-    """Makes so many training steps or a few more, and returns their number when they are done."""
+    """Makes a number of training steps or a few more; returns how many when they are done."""
 
     def __call__(self, count: int) -> int: ...
 
