@@ -242,8 +242,8 @@ def scaling(records: Records) -> str:
                 f"{row['work']:.2f}",
                 f"{row['state_bytes_a_device'] / 1e6:.2f}",
                 f"{row['memory_bytes'] / 1e6:.2f}",
-                f"{sums['operations']} x, {sums['bytes'] / 1e6:.2f} MB",
-                f"{gathers['operations']} x, {gathers['bytes'] / 1e6:.2f} MB",
+                f"{sums['operations']} x, {sums['bytes']:,} B",
+                f"{gathers['operations']} x, {gathers['bytes']:,} B",
                 str(row["collectives"]["all-to-all"]["operations"]),
             )
         )

@@ -38,7 +38,7 @@ def _change(value):
         return [_change(item) for item in value]
     if value is None:
         return None
-    return value.translate(OTHER_DIGITS) if isinstance(value, str) else 2 * value + 10**6
+    return value.translate(OTHER_DIGITS) if isinstance(value, str) else 2 * value + 1
 
 
 def _numbers(text):
