@@ -148,7 +148,8 @@ def train(
             draws = done == num_train_steps or done % run.sample_every == 0
             evaluates = best is not None and done % every == 0
             if saves or draws or evaluates:
-                scalars_log.check()
+                # Before the picture: Weights & Biases refuses steps earlier than its last.
+                scalars_log.write_all_but_last()
                 with scalars_log.pause():
                     host_state = parallelism.to_host(state)
                     if draws and multihost.is_first():
@@ -233,8 +234,8 @@ class _Log:
                 self.flush()
         self._on_device.append((steps, scalars))
 
-    def check(self) -> None:
-        """Raises an InputError if any scalar up to the last step is not finite."""
+    def _check(self) -> None:
+        """Reads the scalars; raises an InputError if any up to the last step is not finite."""
         calls, self._on_device = self._on_device, []
         on_host = self._experiment.parallelism.to_host([scalars for _, scalars in calls])
         for (steps, _), of_call in zip(calls, on_host, strict=True):
@@ -276,8 +277,18 @@ class _Log:
 
     def flush(self) -> None:
         """Writes all that has not been written."""
-        self.check()
+        self.write_all_but_last()
         while self._pending:
+            self._write_if_due(*self._pending.popleft())
+
+    def write_all_but_last(self) -> None:
+        """Writes what has not been written, but for the last step, which may get diagnostics.
+
+        Raises:
+            InputError: a scalar up to the last step is not finite.
+        """
+        self._check()
+        while len(self._pending) > 1:
             self._write_if_due(*self._pending.popleft())
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -323,10 +323,18 @@ BRIEF = (
 def run(ring, tmp_path_factory):
     """The directory of a run of 4 steps, evaluated at 2 and 4, with events for TensorBoard."""
     workdir = tmp_path_factory.mktemp("run")
-    steps = ("num_train_steps=4", "evaluation.every=2", "run.writers=('tensorboard',)")
-    experiment = make_experiment(ring(*BRIEF, *steps, variant="gan+tiny"), "points")
+    steps = ("num_train_steps=4", "steps_per_call=2", "evaluation.every=2")
+    writer = "run.writers=('tensorboard',)"
+    experiment = make_experiment(ring(*BRIEF, *steps, writer, variant="gan+tiny"), "points")
     assert commands.train(experiment, workdir) == 0
     return workdir
+
+
+def test_a_run_writes_its_steps_in_order(run):
+    """Weights & Biases drops what is earlier than its last step."""
+    steps = [event.step for event in _events(run / "tensorboard")]
+    assert set(steps) == {0, 1, 2, 3, 4}
+    assert steps == sorted(steps)
 
 
 @pytest.mark.slow
@@ -414,6 +422,8 @@ def test_a_killed_run_has_each_step_once(tmp_path):
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.01)
             process.kill()
+            process.wait()
+    killed_at = _last_step(tmp_path)
     with running(*arguments, WANDB_MODE="offline") as processes:
         (end,) = finish(processes)
     assert end.returncode == 0, end.stderr
@@ -431,7 +441,7 @@ def test_a_killed_run_has_each_step_once(tmp_path):
     saved = Counter(row["_step"] for row in rows if "d/loss" in row)
     assert set(saved.values()) == {1}
     # A kill costs what wandb's process had not yet written.
-    assert set(range(350, 401)) <= saved.keys() <= losses.keys()
+    assert set(range(killed_at + 1, 401)) <= saved.keys() <= losses.keys()
     for row in rows:
         assert "d/loss" not in row or row["d/loss"] == losses[row["_step"]]
     assert "evaluation/modes/frechet_distance" in rows[-1]

@@ -180,7 +180,7 @@ def test_a_population_logs_its_bands(tmp_path, capsys):
     with loop._Log(experiment, tmp_path / "a.jsonl", 0, NO_WRITERS) as scalars_log:
         for step in (1, 2, 3):
             scalars_log.add(range(step - 1, step), {"d/loss": np.array([step, 2.0 * step])})
-        scalars_log.check()
+        scalars_log.write_all_but_last()
         scalars_log.add_diagnostics(scalars_log.diagnose(np.array([0.25, 0.75])))
     lines = files.read_lines(tmp_path / "a.jsonl")
     assert [line["step"] for line in lines] == [2, 3]
