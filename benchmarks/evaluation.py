@@ -10,7 +10,7 @@ batches of 64, on one device. Compiling, and a first batch of each side, do not 
 stops if the features differ by more than a thousandth of their root mean square.
 
 **Metrics.** Each of `--features` is a number of feature vectors of length `--width` in both sets,
-which come in blocks of 2,000; making them does not count. A row is a figure:
+which come in blocks of 8,000; making them does not count. A row is a figure:
 
     frechet             the Frechet distance alone;
     frechet_with_error  also its standard error, from ten more distances, as gaxn's evaluations

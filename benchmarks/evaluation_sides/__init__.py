@@ -30,7 +30,7 @@ Metric = Callable[[Blocks, Blocks, Size], Mapping[str, float]]
 Extract = Callable[[np.ndarray, Path], tuple[np.ndarray, float]]
 """Images, and the path of Inception's weights -> features, and seconds after a warm-up."""
 
-BLOCK = 2_000
+BLOCK = 8_000
 """Feature vectors at a time; gaxn's evaluation collects as many before it updates a state."""
 
 RANK, NOISE = 32, 0.3

@@ -37,7 +37,7 @@ from gaxn.types import HostLabels, HostPixels, InputError
 BATCH = 200
 """Images per batch: a multiple of the blocks from which MS-SSIM draws its pairs."""
 
-UPDATE_SIZE = 2_000
+UPDATE_SIZE = 8_000
 """Feature vectors per update of a state: moments are much cheaper in large batches."""
 
 ORDER_SEED = 2020

@@ -1,8 +1,8 @@
 """Frechet distance between Gaussians fitted to features (Heusel et al., 2017, eq. 6).
 
 Computed in float64, with covariances of ddof 1 and no epsilon on the diagonal. The standard error
-is a jackknife over ten random folds of the scored set; the reference stays fixed. Of a set with
-fewer images than features the features themselves are kept: that is exact, and much faster.
+is a jackknife over ten random folds of the scored set; the reference stays fixed. The features
+themselves are kept where they take less memory than ten covariances: that is exact, and faster.
 """
 
 import functools
@@ -37,12 +37,12 @@ class State(NamedTuple):
 
 
 def empty(spec: SetSpec) -> State | rows.State:
-    """Returns folds without images, or a table without rows for fewer images than features.
+    """Returns folds without images, or a table without rows if the rows take less memory.
 
     Raises:
         ValueError: the covariances would take too much memory.
     """
-    if 0 < spec.count < spec.features:
+    if gaussian.is_kept_as_rows(spec.count, spec.features, FOLDS):
         return rows.empty()
     return State(np.array(spec.count), gaussian.empty_groups(spec.features, FOLDS))
 
@@ -104,12 +104,24 @@ def compute(state: State | rows.State, reference: State | rows.State) -> Result:
     Raises:
         ValueError: a set has fewer than two images.
     """
-    fixed = fit(reference)
+    state, fixed = _by_fold(state), fit(reference)
     figures = {"frechet_distance": gaussian.distance(fit(state), fixed)}
     if _count(state) >= FOLDS:
         leave_one_out = [gaussian.distance(fit(state, fold), fixed) for fold in range(FOLDS)]
         figures["frechet_distance_error"] = jackknife_error(np.array(leave_one_out))
     return Result(figures)
+
+
+def _by_fold(state: State | rows.State) -> State | rows.State:
+    """Returns the moments of each fold, if there are more images than features."""
+    if not isinstance(state, rows.State):
+        return state
+    features = rows.features(state)
+    count, width = features.shape
+    if count <= width:
+        return state
+    moments = gaussian.add_to_groups(gaussian.empty_groups(width, FOLDS), _folds(count), features)
+    return State(np.array(count), moments)
 
 
 def _count(state: State | rows.State) -> int:

@@ -46,7 +46,7 @@ def unbiased(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         x, y: features, float64 [m, d] and [n, d], m and n 3 or more.
     """
     m, n = len(x), len(y)
-    xx, yy = _kernel_sums(x, x)[0] - _diagonal(x), _kernel_sums(y, y)[0] - _diagonal(y)
+    xx, yy = (_sums_within(each) - _diagonal(each) for each in (x, y))
     xy, yx = _kernel_sums(x, y)
     within_x, within_y = xx.sum() / (m * (m - 1)), yy.sum() / (n * (n - 1))
     across = xy.sum()
@@ -62,8 +62,13 @@ def unbiased(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    base = x @ y.T / x.shape[1] + 1
-    return base * base * base
+    base = x @ y.T
+    # In place: a new matrix for each operation takes as long as the product.
+    base /= x.shape[1]
+    base += 1
+    square = base * base
+    square *= base
+    return square
 
 
 def _diagonal(x: np.ndarray) -> np.ndarray:
@@ -79,6 +84,20 @@ def _kernel_sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     by_row, by_column = zip(*pairwise.map_blocks(len(x), len(y), sum_block), strict=True)
     return np.concatenate(by_row), np.sum(by_column, axis=0)
+
+
+def _sums_within(x: np.ndarray) -> np.ndarray:
+    """Returns the sums over columns of the kernel matrix of x with itself, [m], from one half."""
+
+    def sum_block(block: slice) -> tuple[slice, np.ndarray, np.ndarray]:
+        kernel = _kernel(x[block], x[block.start :])
+        return block, kernel.sum(axis=1), kernel[:, block.stop - block.start :].sum(axis=0)
+
+    sums = np.zeros(len(x))
+    for block, of_rows, of_columns in pairwise.map_blocks(len(x), len(x), sum_block):
+        sums[block] += of_rows
+        sums[block.stop :] += of_columns
+    return sums
 
 
 def subset_estimates(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -152,11 +152,52 @@ def test_intra_frechet_distance_is_the_mean_of_the_distances_of_each_class():
     np.testing.assert_allclose(result.figures["intra_frechet_distance"], np.mean(expected))
 
 
+def test_intra_frechet_distance_of_few_images_is_that_of_a_singular_value_decomposition():
+    features, real = _features(50, 40, 0), _features(120, 40, 1, shift=0.5)
+    labels, real_labels = np.arange(50) % 3, np.arange(120) % 3
+    labels[:3] = 0, 0, 3
+    parts = np.split(np.random.default_rng(0).permutation(50), [20])
+
+    def update(state, indices):
+        return intra_frechet.update(state, indices, labels[indices], features[indices])
+
+    empty = intra_frechet.empty(SetSpec(50, 40, labels=4))
+    state = intra_frechet.merge(update(empty, parts[1]), update(empty, parts[0]))
+    reference = intra_frechet.empty(SetSpec(120, 40, labels=4))
+    reference = intra_frechet.update(reference, np.arange(120), real_labels, real)
+    result = intra_frechet.compute(state, reference)
+    expected = [
+        _by_singular_values(features[labels == c], real[real_labels == c]) for c in range(3)
+    ]
+    np.testing.assert_allclose(result.tables["intra_frechet_distance"][:3], expected, rtol=1e-9)
+    assert result.tables["intra_frechet_distance"][3] is None
+
+
+def test_rows_give_the_distances_of_moments(monkeypatch):
+    features, real = _features(100, 8, 0), _features(120, 8, 1, shift=0.5)
+    by_rows = frechet.compute(_state(features), _state(real)).figures
+    assert frechet.empty(SetSpec(100, 8)) == frechet.empty(SetSpec(7, 8)) == ((), ())
+    monkeypatch.setattr(gaussian, "is_kept_as_rows", lambda *_: False)
+    assert isinstance(_state(features), frechet.State)
+    by_moments = frechet.compute(_state(features), _state(real)).figures
+    assert by_rows == pytest.approx(by_moments, rel=1e-9)
+
+
+def test_a_singular_covariance_has_a_factor():
+    features = _features(30, 6, 0)
+    features[:, 4] = 0
+    features[:, 5] = features[:, 0]
+    covariance = np.cov(features.T)
+    for matrix in (covariance, covariance[:4, :4]):
+        factor = gaussian.factorize(matrix)
+        np.testing.assert_allclose(factor.T @ factor, matrix, rtol=1e-9, atol=1e-12)
+
+
 def test_covariances_that_take_too_much_memory_are_refused():
     with pytest.raises(ValueError, match=r"1000 covariances of 2048 features, 31.2 GiB"):
-        intra_frechet.empty(SetSpec(10, 2048, labels=1000))
+        intra_frechet.empty(SetSpec(5_000_000, 2048, labels=1000))
     with pytest.raises(ValueError, match=r"10 covariances of 12288 features"):
-        frechet.empty(SetSpec(20_000, 64 * 64 * 3))
+        frechet.empty(SetSpec(50_000, 64 * 64 * 3))
 
 
 def _by_singular_values(a, b):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 MAX_BYTES = 2**31
-"""Largest total size of the covariances of one set."""
+"""Largest size of the covariances of one set."""
 
 
 class Moments(NamedTuple):
@@ -37,6 +37,16 @@ def moments(features: Float[np.ndarray, "batch features"]) -> Moments:
 
 def add_batch(state: Moments, features: Float[np.ndarray, "batch features"]) -> Moments:
     """Returns the moments with a batch of one or more examples added."""
+    count, mean, rows = _rows_to_add(state, features)
+    scatter = rows.T @ rows
+    scatter += state.scatter
+    return Moments(count, mean, scatter)
+
+
+def _rows_to_add(
+    state: Moments, features: Float[np.ndarray, "batch features"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the count and mean with a batch added, and rows R; the scatter grows by R'R."""
     features = np.asarray(features, np.float64)
     count = state.count + len(features)
     mean = features.mean(axis=0)
@@ -44,9 +54,7 @@ def add_batch(state: Moments, features: Float[np.ndarray, "batch features"]) -> 
     # The last term of `merge` as one more row: a product is faster than a sum of products.
     between = shift * np.sqrt(state.count * len(features) / count)
     rows = np.concatenate([features - mean, between[None]])
-    scatter = rows.T @ rows
-    scatter += state.scatter
-    return Moments(count, state.mean + shift * (len(features) / count), scatter)
+    return count, state.mean + shift * (len(features) / count), rows
 
 
 def merge(a: Moments, b: Moments) -> Moments:
@@ -58,6 +66,15 @@ def merge(a: Moments, b: Moments) -> Moments:
     mean = a.mean + shift * (b.count / count)
     scatter = a.scatter + b.scatter + np.outer(shift, shift) * (a.count * b.count / count)
     return Moments(count, mean, scatter)
+
+
+def is_kept_as_rows(count: int, features: int, groups: int) -> bool:
+    """Returns whether to keep the rows themselves, float32, in place of the covariances.
+
+    Always if they are fewer than the features; else if they take less memory, and not too much.
+    """
+    are_smaller = count < 2 * groups * features and 4 * count * features <= MAX_BYTES
+    return count > 0 and (count <= features or are_smaller)
 
 
 def empty_groups(features: int, groups: int) -> Moments:
@@ -85,12 +102,12 @@ def add_to_groups(
     stacked: Moments, groups: np.ndarray, features: Float[np.ndarray, "batch features"]
 ) -> Moments:
     """Returns stacked moments with each example of a batch added to its group, int [batch]."""
-    fields = [field.copy() for field in stacked]
+    result = Moments(*(field.copy() for field in stacked))
     for index in np.unique(groups):
-        updated = add_batch(group(stacked, index), features[groups == index])
-        for field, value in zip(fields, updated, strict=True):
-            field[index] = value
-    return Moments(*fields)
+        count, mean, rows = _rows_to_add(group(stacked, index), features[groups == index])
+        result.count[index], result.mean[index] = count, mean
+        result.scatter[index] += rows.T @ rows
+    return result
 
 
 def merge_groups(a: Moments, b: Moments) -> Moments:
@@ -138,15 +155,22 @@ def _check_count(count: int) -> None:
         raise ValueError(f"the number of examples must be 2 or more, got {count}")
 
 
-def square_root(matrix: Float[np.ndarray, "size size"]) -> Float[np.ndarray, "size size"]:
-    """Returns the symmetric square root; negative eigenvalues, from rounding, count as 0."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+def factorize(matrix: Float[np.ndarray, "size size"]) -> Float[np.ndarray, "size size"]:
+    """Returns a matrix F with F'F = S, of a symmetric matrix S without negative eigenvalues.
+
+    Cholesky's takes a tenth of the time of the eigenvectors, which a singular matrix needs.
+    Negative eigenvalues, from rounding, count as 0.
+    """
+    try:
+        return np.linalg.cholesky(matrix).T
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrix)
+        return (vectors * np.sqrt(np.clip(values, 0, None))).T
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gaussian:
-    """A Gaussian by its covariance S or, with fewer examples than features, by a factor F of it.
+    """A Gaussian by its covariance S or, with few examples, by a factor F of it.
 
     Attributes:
         mean: of the features.
@@ -165,9 +189,9 @@ class Gaussian:
         return float(np.trace(square) if self.factor is None else square.sum())
 
     @functools.cached_property
-    def root(self) -> Float[np.ndarray, "features features"]:
-        """The square root of the covariance, which takes longest."""
-        return square_root(self.covariance)
+    def covariance_factor(self) -> Float[np.ndarray, "features features"]:
+        """A square factor of the covariance, the same for all sets that are compared with this."""
+        return factorize(self.covariance)
 
 
 def from_moments(moments: Moments) -> Gaussian:
@@ -176,8 +200,13 @@ def from_moments(moments: Moments) -> Gaussian:
 
 
 def from_examples(features: Float[np.ndarray, "examples features"]) -> Gaussian:
-    """Returns the Gaussian of two or more examples, by their deviations; or raises a ValueError."""
+    """Returns the Gaussian of two or more examples; or raises a ValueError.
+
+    By their deviations, unless there are more examples than features.
+    """
     _check_count(len(features))
+    if len(features) > features.shape[1]:
+        return from_moments(moments(features))
     mean = features.mean(axis=0)
     return Gaussian(mean, factor=(features - mean) / np.sqrt(len(features) - 1))
 
@@ -199,9 +228,11 @@ def _trace_of_root(a: Gaussian, b: Gaussian) -> float:
     """
     if a.factor is not None and b.factor is not None:
         return float(np.linalg.svd(a.factor @ b.factor.T, compute_uv=False).sum())
-    if a.factor is None and b.factor is None:
-        return _sum_of_roots(b.root @ a.covariance @ b.root)
-    factor, matrix = (a.factor, b.covariance) if b.factor is None else (b.factor, a.covariance)
+    if a.factor is not None:
+        factor, matrix = a.factor, b.covariance
+    else:
+        factor = b.covariance_factor if b.factor is None else b.factor
+        matrix = a.covariance
     return _sum_of_roots(factor @ matrix @ factor.T)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 BLOCK = 1 << 22
 """Entries of a block, 32 MB in float64."""
@@ -27,7 +28,10 @@ def map_blocks(size: int, columns: int, function: Callable[[slice], Any]) -> lis
     """
     height = max(1, BLOCK // max(columns, 1))
     blocks = [slice(first, min(first + height, size)) for first in range(0, size, height)]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    if len(blocks) == 1:
+        return [function(blocks[0])]
+    # Products that start threads of their own would take turns on the cores.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(function, blocks))
 
 
