@@ -11,7 +11,7 @@ ROW = evaluation.Row("kid", "torch_fidelity", "kid")
 
 def _runs(value, *measurements):
     return [
-        {"figures": {"kid": value}, "seconds": seconds, "peak_bytes": peak}
+        {"figures": {"kid": value}, "seconds": seconds, "core_seconds": 2.0, "peak_bytes": peak}
         for seconds, peak in measurements
     ]
 
@@ -22,6 +22,7 @@ def test_ratios_are_of_median_seconds_and_of_largest_peaks():
     result = evaluation.compare_runs(ROW, Size(10, 4), ours, theirs)
     assert result["time_ratio"] == 9.0 / 3.0
     assert result["memory_ratio"] == 600 / 150
+    assert result["work_ratio"] == 1.0
     assert result["seconds"] == {"gaxn": 3.0, "torch_fidelity": 9.0}
 
 
@@ -39,3 +40,23 @@ def test_features_depend_on_their_set_and_their_place():
     assert all((block >= 0).all() and block.dtype == np.float32 for block in blocks)
     np.testing.assert_array_equal(blocks[0], blocks[3])
     assert not any(np.array_equal(blocks[0], block) for block in blocks[1:3])
+
+
+def test_the_time_in_which_features_are_made_does_not_count(monkeypatch):
+    clock = {"now": 0.0}
+
+    def make_block(seed, first, rows, width):
+        clock["now"] += 100.0
+        return np.full((rows, width), seed, np.float32)
+
+    def compute(generated, real, size):
+        blocks = [*generated, *real]
+        clock["now"] += 3.0
+        return {"rows": sum(map(len, blocks)), "sum": float(sum(block.sum() for block in blocks))}
+
+    monkeypatch.setattr(evaluation_sides, "make_block", make_block)
+    monkeypatch.setattr(evaluation_sides.time, "perf_counter", lambda: clock["now"])
+    result = evaluation_sides._measure_metric(compute, Size(evaluation_sides.BLOCK + 5, 1))
+    assert result["seconds"] == 3.0
+    rows = evaluation_sides.BLOCK + 5
+    assert result["figures"] == {"rows": 2 * rows, "sum": rows}
