@@ -26,12 +26,14 @@ A row is a config and a kind, with the size, batch and updates of the config:
               which names the machine;
     needs/s   images that the step takes a second;
     cores     that read as many;
-    waits     the share of a loop's time in which it waits for batches, if the loop gets the batches
-              of a step, until they are on the devices, and then sleeps for the time of the step.
-              It must be below 3%, else the row ends in "above".
+    waits     the share of the time in which the devices would wait, were a step to take its time
+              and do nothing else; it must be below 3%, else the row ends in "above".
 
-A step that sleeps leaves all cores to the input, as an accelerator does. A table is read by the
-device, so the share is that of a machine whose step takes this time only if it is this machine.
+As in training, the host gets the batches of the next step while a step runs, and is at most one
+step ahead. So the devices wait if the batches come late, and while they place the batches, or look
+them up in a table. The step itself is a pause here: it leaves all cores to the input, as a step of
+an accelerator does. What the devices do is true only if the step is theirs.
+
 With `--real` the compiled step runs instead, on these devices: rounds with the batches of each step
 alternate with rounds on one batch, and the share is that of the time that one batch saves. On a CPU
 the threads of the input then share the cores with the step.
@@ -250,7 +252,8 @@ def measure(
         if step_time is None:
             raise SystemExit(f"the time of a step of {experiment.name} must be given by --step_ms")
         milliseconds, machine = step_time
-        share = measure_waiting(experiment.batches, milliseconds / 1e3, options.seconds)
+        total, waiting = time_steps(experiment.batches, milliseconds / 1e3, options.seconds)
+        share = waiting / total
     needs = images / milliseconds * 1e3
     return {
         "config": experiment.name,
@@ -276,36 +279,35 @@ def images_per_step(experiment: Experiment) -> int:
 
 def measure_speed(experiment: Experiment, seconds: float) -> float:
     """Returns the images a second of a loop that does nothing but get batches."""
-    return images_per_step(experiment) / _time_steps(experiment.batches, 0.0, seconds)[0]
+    total, _ = time_steps(experiment.batches, 0.0, seconds)
+    return images_per_step(experiment) / total
 
 
-def measure_waiting(batches: Callable[[int], Batch], step: float, seconds: float) -> float:
-    """Returns the share of a loop's time that is not the sleep of each step.
+def time_steps(batches: Callable[[int], Batch], step: float, seconds: float) -> tuple[float, float]:
+    """Returns the mean seconds of a step, and those in which the devices wait.
 
     Args:
         batches: step -> its batches.
-        step: seconds that a step sleeps.
-        seconds: of the loop, about; at least `MIN_STEPS` steps.
+        step: seconds for which a step keeps the devices busy.
+        seconds: of the measurement, about; at least `MIN_STEPS` steps.
     """
-    total, waiting = _time_steps(batches, step, seconds)
-    return waiting / total
-
-
-def _time_steps(
-    batches: Callable[[int], Batch], step: float, seconds: float
-) -> tuple[float, float]:
-    """Returns the mean seconds of a step with its sleep, and of waiting for its batches."""
     for number in range(WARM_UP):
         jax.block_until_ready(batches(number))
-    started = time.perf_counter()
+    # The last step of the warm-up runs.
+    first = free = time.perf_counter() + step
     waiting, done = 0.0, 0
-    while done < MIN_STEPS or time.perf_counter() - started < seconds:
-        before = time.perf_counter()
-        jax.block_until_ready(batches(WARM_UP + done))
-        waiting += time.perf_counter() - before
-        time.sleep(step)
+    while done < MIN_STEPS or free - first < seconds:
+        placed = batches(WARM_UP + done)
+        returned = time.perf_counter()
+        jax.block_until_ready(placed)
+        on_devices = time.perf_counter() - returned
+        # Until then the step before keeps the devices busy.
+        start = max(returned, free)
+        waiting += start - free + on_devices
+        free = start + on_devices + step
+        time.sleep(max(0.0, start - time.perf_counter()))
         done += 1
-    return (time.perf_counter() - started) / done, waiting / done
+    return (free - first) / done, waiting / done
 
 
 def measure_read(source: Source) -> float | None:

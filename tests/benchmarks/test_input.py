@@ -25,24 +25,35 @@ def clock(monkeypatch):
     return clock
 
 
-def test_the_share_is_of_the_time_in_which_batches_are_awaited(clock):
+def test_devices_wait_for_batches_that_come_late(clock):
+    """Batches that take 4 ticks for a step of 3: the devices wait for 1 of 4."""
     steps = []
 
     def batches(step):
         steps.append(step)
-        clock.sleep(1 / 64)
+        clock.sleep(4 / 64)
 
-    share = benchmark.measure_waiting(batches, 3 / 64, 4.0)
-    assert share == 0.25
-    # Four seconds of steps that take 1/16 each, after the warm-up; all in order.
+    assert benchmark.time_steps(batches, 3 / 64, 4.0) == (4 / 64, 1 / 64)
+    # Four seconds after the warm-up; all in order.
     assert steps == list(range(benchmark.WARM_UP + 64))
+
+
+def test_devices_do_not_wait_for_batches_that_are_made_while_a_step_runs(clock):
+    total, waiting = benchmark.time_steps(lambda step: clock.sleep(2 / 64), 3 / 64, 3.0)
+    assert (total, waiting) == (3 / 64, 0.0)
+
+
+def test_what_devices_do_for_a_batch_adds_to_the_step(clock, monkeypatch):
+    monkeypatch.setattr(benchmark.jax, "block_until_ready", lambda _: clock.sleep(1 / 64))
+    total, waiting = benchmark.time_steps(lambda step: None, 3 / 64, 4.0)
+    assert (total, waiting) == (4 / 64, 1 / 64)
 
 
 def test_what_the_warm_up_waits_does_not_count(clock):
     def batches(step):
         clock.sleep(5.0 if step < benchmark.WARM_UP else 0.0)
 
-    assert benchmark.measure_waiting(batches, 0.03, 0.0) == 0.0
+    assert benchmark.time_steps(batches, 1 / 64, 0.0) == (1 / 64, 0.0)
 
 
 def test_times_are_given_for_each_config_or_none():
