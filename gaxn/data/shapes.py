@@ -20,7 +20,7 @@ CONTRAST = 0.25
 LINE = 0.09
 """Width of an outline, in units of the image height."""
 
-_CIRCUMRADIUS = np.array([np.sqrt(np.pi / 2), 1.0, np.sqrt(4 * np.pi / np.sqrt(27))], np.float32)
+CIRCUMRADIUS = np.array([np.sqrt(np.pi / 2), 1.0, np.sqrt(4 * np.pi / np.sqrt(27))], np.float32)
 """Circumradius of each shape, if its area is that of the unit circle."""
 
 
@@ -124,13 +124,13 @@ class Source(data.Source):
 
     def _draw(self, key: PRNGKey) -> tuple[UInt8[Array, "size size 3"], Scene]:
         scene = self._scene(key)
-        image = _render(scene, self.size, self.style == "cool")
+        image = render(scene, self.size, self.style == "cool")
         if self.texture:
             image = _striped(image, self.texture, keys.stream(key, "texture"))
         if self.noise:
             noise = jax.random.normal(keys.stream(key, "noise"), image.shape)
             image = image + self.noise * noise
-        return jnp.round(255 * jnp.clip(image, 0, 1)).astype(jnp.uint8), scene
+        return quantize(image), scene
 
     def _scene(self, key: PRNGKey) -> Scene:
         def uniform(name, low=0.0, high=1.0, shape=()):
@@ -139,14 +139,14 @@ class Source(data.Source):
         label = jax.random.randint(keys.stream(key, "label"), (), 0, len(CLASSES))
         hue = uniform("hue")
         if self.style == "plain":
-            color = _color(hue, uniform("saturation", 0.5), uniform("value", 0.6))
+            color = hsv_to_rgb(hue, uniform("saturation", 0.5), uniform("value", 0.6))
             tone = 0.05
         else:
             shift, value, tone = (0.5, 0.7, 0.95) if self.style == "cool" else (0.0, 0.95, 0.05)
             hue = (label + hue) / len(CLASSES) / 6 + shift
-            color = _color(hue, jnp.array(0.9), jnp.array(value))
+            color = hsv_to_rgb(hue, jnp.array(0.9), jnp.array(value))
         radius = uniform("radius", 0.22, 0.30)
-        room = 0.5 - radius * jnp.asarray(_CIRCUMRADIUS)[label]
+        room = 0.5 - radius * jnp.asarray(CIRCUMRADIUS)[label]
         background = jnp.full((3,), tone)
         if self.background == "random":
             background = _contrasting(color, uniform("background", shape=(3,)), uniform("tone"))
@@ -166,8 +166,8 @@ def luminance(color: Float[Array, "... 3"]) -> Float[Array, "..."]:
     return color @ jnp.array([0.2126, 0.7152, 0.0722])
 
 
-def _color(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> Float[Array, "3"]:
-    """Converts HSV, each in [0, 1], to RGB."""
+def hsv_to_rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> Float[Array, "3"]:
+    """Converts one color from HSV, each in [0, 1], to RGB."""
     phase = jnp.mod(hue * 6 + jnp.array([5.0, 3.0, 1.0]), 6)
     return value * (1 - saturation * jnp.clip(jnp.minimum(phase, 4 - phase), 0, 1))
 
@@ -189,7 +189,7 @@ def _contrasting(
     return jnp.where(target < current, darker, lighter)
 
 
-def _render(scene: Scene, size: int, outlined: bool) -> Image:
+def render(scene: Scene, size: int, outlined: bool = False) -> Image:
     """Returns the image of a scene, in [0, 1], with each edge blended over one pixel."""
     pixel = (jnp.arange(size) + 0.5) / size
     y, x = jnp.meshgrid(pixel - scene.center[0], pixel - scene.center[1], indexing="ij")
@@ -201,10 +201,15 @@ def _render(scene: Scene, size: int, outlined: bool) -> Image:
     return coverage * scene.color + (1 - coverage) * scene.background
 
 
+def quantize(image: Image) -> UInt8[Array, "height width channels"]:
+    """Rounds an image in [0, 1] to the nearest uint8; clips values outside the range."""
+    return jnp.round(255 * jnp.clip(image, 0, 1)).astype(jnp.uint8)
+
+
 def _distance(x: jax.Array, y: jax.Array, radius: jax.Array) -> Float[Array, "3 size size"]:
     """Returns signed distances to the edges of a square, a circle and a triangle of equal area."""
-    half_side = radius * _CIRCUMRADIUS[0] / jnp.sqrt(2.0)
-    inradius = radius * _CIRCUMRADIUS[2] / 2
+    half_side = radius * CIRCUMRADIUS[0] / jnp.sqrt(2.0)
+    inradius = radius * CIRCUMRADIUS[2] / 2
     square = jnp.maximum(jnp.abs(x), jnp.abs(y)) - half_side
     circle = jnp.sqrt(x * x + y * y) - radius
     triangle = jnp.maximum(-y, jnp.abs(x) * jnp.sqrt(3.0) / 2 + y / 2) - inradius
