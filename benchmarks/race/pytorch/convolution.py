@@ -30,9 +30,12 @@ class Halve(Function):
     """
 
     @staticmethod
-    def forward(context: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        context.save_for_backward(x, weight)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, 2, 1)
+
+    @staticmethod
+    def setup_context(context: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        context.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(context: FunctionCtx, y: Tensor) -> tuple[Tensor | None, ...]:
@@ -52,11 +55,14 @@ class Double(Function):
     """
 
     @staticmethod
-    def forward(context: FunctionCtx, y: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
-        context.save_for_backward(y, weight)
+    def forward(y: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
         rows = y.permute(0, 2, 3, 1).flatten(1, 2)
         products = weight.flatten(1).mT @ rows.mT
         return F.fold(products, size, weight.shape[2:], padding=1, stride=2)
+
+    @staticmethod
+    def setup_context(context: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        context.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(context: FunctionCtx, x: Tensor) -> tuple[Tensor | None, ...]:
@@ -73,12 +79,15 @@ class FilterGradient(Function):
     """The gradient of <y, Halve(x, weight)> in the kernel, which has the shape of `like`."""
 
     @staticmethod
-    def forward(context: FunctionCtx, x: Tensor, y: Tensor, like: Tensor) -> Tensor:
-        context.save_for_backward(x, y)
+    def forward(x: Tensor, y: Tensor, like: Tensor) -> Tensor:
         _, gradient, _ = torch.ops.aten.convolution_backward(
             *(y, x, like, None, (2, 2), (1, 1), (1, 1), False, (0, 0), 1, (False, True, False))
         )
         return gradient
+
+    @staticmethod
+    def setup_context(context: FunctionCtx, inputs: tuple, output: Tensor) -> None:
+        context.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(context: FunctionCtx, weight: Tensor) -> tuple[Tensor | None, ...]:

@@ -125,7 +125,7 @@ class Conv(Kernel):
     def forward(self, x: Tensor, mode: Pass) -> Tensor:
         weight, bias = self.parameters_of(mode)
         x = self.to_dtype(x)
-        if has_few(weight.shape[0], x):
+        if has_few(weight.shape[0], x, mode):
             return convolution.to_few(x, weight, bias, self.padding)
         return F.conv2d(x, weight, bias, 1, self.padding)
 
@@ -151,7 +151,7 @@ class StridedConvolution(Kernel):
             x = F.pad(x, (0, width % 2, 0, height % 2))
         weight, bias = self.parameters_of(mode)
         x = self.to_dtype(x)
-        if has_few(weight.shape[1], x):
+        if has_few(weight.shape[1], x, mode):
             return convolution.Halve.apply(x, weight, bias)
         return F.conv2d(x, weight, bias, 2, 1)
 
@@ -175,7 +175,7 @@ class TransposedConvolution(Kernel):
     def forward(self, x: Tensor, mode: Pass) -> Tensor:
         weight, _ = self.parameters_of(mode)
         x = self.to_dtype(x)
-        if has_few(weight.shape[1], x):
+        if has_few(weight.shape[1], x, mode):
             size = (2 * x.shape[2], 2 * x.shape[3])
             return convolution.Double.apply(x, weight, size)
         return F.conv_transpose2d(x, weight, None, 2, 1, self.output_padding)
@@ -350,9 +350,11 @@ def flatten(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(len(x), -1)
 
 
-def has_few(channels: int, x: Tensor) -> bool:
+def has_few(channels: int, x: Tensor, mode: Pass) -> bool:
     """Returns whether a convolution is one of those that oneDNN is slow at."""
-    return channels <= convolution.FEW and not x.is_cuda and not torch.compiler.is_compiling()
+    # torch.compile computes wrong second derivatives of an autograd.Function.
+    wrong = mode.twice and torch.compiler.is_compiling()
+    return channels <= convolution.FEW and not x.is_cuda and not wrong
 
 
 def instance_norm(x: Tensor) -> Tensor:

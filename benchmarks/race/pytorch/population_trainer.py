@@ -57,8 +57,8 @@ class PopulationTrainer:
         }
         self.ema = MovingAverage(self.generator, ema_decay, form)
         self.losses = {
-            "discriminator": compile_loss(self.discriminator_loss, form),
-            "generator": compile_loss(self.generator_loss, form),
+            "discriminator": compile_loss(self.discriminator_loss, form, device),
+            "generator": compile_loss(self.generator_loss, form, device),
         }
         self.step = CapturedStep(self.make_step) if form == "graphs" else self.make_step
 
