@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 Images = Float[Array, "batch height width channels"]
 Image = Float[Array, "height width channels"]
 Pixels = UInt8[Array, "batch height width channels"]
-Labels = Int[Array, "batch"]
+Vectors = Float[Array, "batch features"]
 Latents = Float[Array, "batch latent"]
 Logits = Float[Array, "batch *places"]
 Indices = Int[Array, "..."]
@@ -25,6 +25,24 @@ HostLabels = Int[np.ndarray, "batch"]
 AttentionMaps = Mapping[str, Float[np.ndarray, "batch heads queries keys"]]
 
 
+class SentenceCondition(NamedTuple):
+    """Sentences as a network takes them, in place of labels.
+
+    Attributes:
+        sentence: a vector of each sentence.
+        words: vectors of its words.
+        mask: true for its words, false for what fills up shorter sentences.
+    """
+
+    sentence: Float[Array, "*batch features"]
+    words: Float[Array, "*batch words features"]
+    mask: Bool[Array, "*batch words"]
+
+
+Labels = Int[Array, "batch"] | Vectors | SentenceCondition
+"""The condition of each image: its class, a vector, or a sentence."""
+
+
 class Batch(NamedTuple):
     """Training examples, as a data source gives them and a GAN takes them.
 
@@ -32,8 +50,8 @@ class Batch(NamedTuple):
         images: uint8 pixels in [0, 255], shape [..., batch, height, width, channels]; float32
             [..., batch, features] of points; [..., batch, 2, height, width, channels] of two
             domains.
-        labels: int32 classes in [0, classes), shape [..., batch]; None if the source has no
-            classes.
+        labels: int32 classes in [0, classes), shape [..., batch]; or vectors or sentences; None
+            if the source has no classes.
     """
 
     images: Pixels
@@ -84,8 +102,9 @@ class Sampler(NamedTuple):
         gammas: the learned scale of each attention layer that has one, by "player/layer".
         facts: step, seed, weights and the like, for protocols.
         latents: indices -> the latents of those samples; None if samples come from images.
-        render: (latents, labels) -> generated images; labels may be class weights instead,
-            float [batch, classes]. None if there are no latents.
+        render: (latents, labels) -> generated images; instead of labels also what `mix` returns.
+            None if there are no latents.
+        mix: weights of all classes or captions, float [batch, number] -> conditions.
         variables: of all networks, with those of the generator that samples.
     """
 
@@ -95,7 +114,8 @@ class Sampler(NamedTuple):
     gammas: Mapping[str, float]
     facts: Mapping[str, Any]
     latents: Callable[[HostLabels], HostLatents] | None = None
-    render: Callable[[HostLatents, np.ndarray | None], HostPixels] | None = None
+    render: Callable[[HostLatents, Any], HostPixels] | None = None
+    mix: Callable[[np.ndarray], Any] | None = None
     variables: Variables | None = None
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 from jax.typing import DTypeLike
 
 from gaxn.nn import precision, spectral
-from gaxn.nn.attention import SelfAttention, check_resolutions
+from gaxn.nn.attention import SelfAttention, WordAttention, check_resolutions
 from gaxn.nn.conditioning import ClassHead, LabelMap, Projection, append_embedding
 from gaxn.nn.coordinates import coordinates
 from gaxn.nn.norms import normalize
@@ -16,20 +16,29 @@ from gaxn.nn.resampling import (
     TransposedConvolution,
     resolutions,
 )
-from gaxn.types import DiscriminatorOutput, Images, Labels, Latents, Logits
+from gaxn.types import (
+    DiscriminatorOutput,
+    Images,
+    Labels,
+    Latents,
+    Logits,
+    SentenceCondition,
+    check,
+)
 
 
 class Generator(nn.Module):
-    """Latent and label -> image.
+    """Latent and condition -> image.
 
     A dense layer to a small map, then one block per width: twice the resolution, BatchNorm,
-    ReLU, and self-attention if the resolution is in `attention_at`; last a 3x3 convolution and
-    tanh.
+    ReLU, self-attention if the resolution is in `attention_at`, and attention to the words of a
+    sentence if it is in `words_at`; last a 3x3 convolution and tanh.
 
     Attributes:
         size: height and width of the image, in pixels.
         channels: channels of the image.
-        classes: number of labels; None for an unconditional generator.
+        classes: number of labels, or length of the conditions' vectors; None for an unconditional
+            generator.
         widths: channels after each doubling; the first map has `widths[0]`.
         attention_at: heights of the feature maps with self-attention; () for none.
         heads: attention heads.
@@ -42,6 +51,7 @@ class Generator(nn.Module):
         modulated: whether BatchNorm's gain and bias depend on latent and label.
         coordinates: whether the doubling convolutions get two more channels, the coordinates y
             and x of each position.
+        words_at: heights of the feature maps that attend to the words of a sentence; () for none.
         dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
@@ -57,13 +67,17 @@ class Generator(nn.Module):
     spectral_attention: bool = False
     modulated: bool = False
     coordinates: bool = False
+    words_at: tuple[int, ...] = ()
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
-        """Returns images in [-1, 1] for latents, float [batch, latent], and labels, int [batch]."""
+        """Returns images in [-1, 1] for latents, float [batch, latent], and their conditions."""
         start, *sizes = resolutions(self.size, len(self.widths))
         check_resolutions(self.attention_at, sizes)
+        check_resolutions(self.words_at, sizes, "words_at")
+        valid = not self.words_at or isinstance(labels, SentenceCondition)
+        check("words_at", self.words_at, valid, "() without captions (config.text)")
         x = append_embedding(latents, labels, self.classes, self.embedding)
         condition = x if self.modulated else None
         x = nn.Dense(start * start * self.widths[0], use_bias=False, dtype=self.dtype)(x)
@@ -81,25 +95,29 @@ class Generator(nn.Module):
             if size in self.attention_at:
                 name = f"attention_{size}"
                 x = attention(spectral_norm=self.spectral_attention, name=name)(x, train)
+            if size in self.words_at:
+                attend = WordAttention(self.heads, dtype=self.dtype, name=f"words_{size}")
+                x = attend(x, labels, train)
         return nn.tanh(precision.Conv(self.channels, (3, 3), dtype=self.dtype)(x))
 
 
 class Discriminator(nn.Module):
-    """Image and label -> one logit, without batch statistics.
+    """Image and condition -> one logit, without batch statistics.
 
     One block per width: half the resolution by a 4x4 convolution, LeakyReLU 0.2, and
     self-attention if the new resolution is in `attention_at`; then a hidden dense layer,
     LeakyReLU 0.2, and a dense layer for the logit.
 
     Attributes:
-        classes: number of labels; None for an unconditional discriminator.
+        classes: number of labels, or length of the conditions' vectors; None for an unconditional
+            discriminator.
         widths: channels after each halving.
         attention_at: heights of the feature maps with self-attention; () for none.
         heads: attention heads.
         attention_pool: factor by which the keys and values of attention are max-pooled along
             height and width.
         hidden: features of the hidden layer, after the flattened last map; 0 for none.
-        projection: whether the label conditions by projection (true; Miyato & Koyama, 2018) or as
+        projection: whether the condition acts by projection (true; Miyato & Koyama, 2018) or as
             one more channel of the image (false).
         auxiliary: whether the network predicts the label (Odena et al., 2017) instead of taking
             it, as the regularizer `auxiliary` needs.
@@ -122,7 +140,7 @@ class Discriminator(nn.Module):
     def __call__(
         self, images: Images, labels: Labels | None, train: bool
     ) -> Logits | DiscriminatorOutput:
-        """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch].
+        """Returns logits, float [batch], for images in [-1, 1] and their conditions.
 
         With `auxiliary`, returns them together with class logits.
         """

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from gaxn.nn import precision, spectral
 from gaxn.nn.attention import apply_self_attention, check_resolutions
-from gaxn.nn.conditioning import Projection, class_weights
+from gaxn.nn.conditioning import Projection, condition_vectors
 from gaxn.nn.norms import normalize
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
 from gaxn.nn.scales import discriminate_scales
@@ -69,7 +69,7 @@ class Generator(nn.Module):
         """
         start, *sizes = resolutions(self.size, len(self.widths) + 1)
         check_resolutions(self.attention_at, sizes[:-1])
-        condition = None if self.classes is None else class_weights(labels, self.classes)
+        condition = None if self.classes is None else condition_vectors(labels, self.classes)
         wrap = partial(spectral.wrap, self.spectral_norm)
         dense = nn.Dense(start * start * self.first, use_bias=False, dtype=self.dtype)
         x = wrap(dense, "dense")(latents, train).reshape(-1, start, start, self.first)

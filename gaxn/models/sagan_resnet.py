@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from gaxn.models import sagan
 from gaxn.nn import precision, spectral
 from gaxn.nn.attention import apply_self_attention, check_resolutions
-from gaxn.nn.conditioning import Projection, class_weights
+from gaxn.nn.conditioning import Projection, condition_vectors
 from gaxn.nn.norms import normalize
 from gaxn.nn.resampling import resolutions
 from gaxn.nn.residual import KERNEL_INIT, DownBlock, UpBlock, convolution
@@ -53,7 +53,7 @@ class Generator(sagan.Generator):
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
         start, *sizes = _exact_resolutions(self.size, len(self.widths))
         check_resolutions(self.attention_at, sizes)
-        condition = None if self.classes is None else class_weights(labels, self.classes)
+        condition = None if self.classes is None else condition_vectors(labels, self.classes)
         units = start * start * self.first
         dense = precision.Dense(units, kernel_init=KERNEL_INIT, dtype=self.dtype)
         x = spectral.wrap(self.spectral_norm, dense, "dense")(latents, train)

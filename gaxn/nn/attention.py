@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from gaxn.nn import precision, spectral
 from gaxn.nn.resampling import max_pool
-from gaxn.types import Images, check
+from gaxn.types import Images, SentenceCondition, check
 
 Heads = Float[Array, "batch positions heads features"]
 
@@ -86,6 +86,50 @@ class SelfAttention(nn.Module):
         return spectral.wrap(self.spectral_norm, layer, name)
 
 
+class WordAttention(nn.Module):
+    """Attention of the positions of a map to the words of a sentence (AttnGAN; Xu et al., 2018).
+
+    y = gamma * o(softmax(q k^T) v) + x, with queries of the map, and keys and values of the words.
+    The attention weights are sown as `intermediates/word_weights`, shape
+    [batch, heads, height * width, words]; each row sums to 1.
+
+    Attributes:
+        heads: attention heads, which share the channels.
+        reduction: the queries of all heads have `channels // reduction` channels together.
+        spectral_norm: whether the four linear maps are spectrally normalized.
+        dtype: of the products; None for that of x. The softmax is float32 or wider.
+    """
+
+    heads: int = 1
+    reduction: int = 2
+    spectral_norm: bool = False
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, x: Images, sentence: SentenceCondition, train: bool) -> Images:
+        """Returns a map with the shape of x, [batch, height, width, channels]."""
+        batch, *_, channels = x.shape
+        query_channels = max(channels // self.reduction, self.heads)
+        valid = self.heads >= 1 and channels % self.heads == 0 and query_channels % self.heads == 0
+        expected = f"a divisor of the {channels} channels and the {query_channels} query channels"
+        check("heads", self.heads, valid, expected)
+
+        def project(rows: jax.Array, features: int, name: str) -> Heads:
+            layer = nn.Dense(features, use_bias=False, dtype=self.dtype)
+            y = spectral.wrap(self.spectral_norm, layer, name)(rows, train)
+            return y.reshape(batch, -1, self.heads, features // self.heads)
+
+        rows, words = (each.reshape(-1, each.shape[-1]) for each in (x, sentence.words))
+        query = project(rows, query_channels, "query")
+        key, value = project(words, query_channels, "key"), project(words, channels, "value")
+        weights = attention_weights(query, key, sentence.mask)
+        self.sow("intermediates", "word_weights", weights)
+        attended = jnp.einsum("bhqk,bkhc->bqhc", weights.astype(value.dtype), value)
+        gamma = self.param("gamma", nn.initializers.zeros, ())
+        output = project(attended.reshape(rows.shape), channels, "output").reshape(rows.shape)
+        return (gamma * output + rows).astype(rows.dtype).reshape(x.shape)
+
+
 def apply_self_attention(network: nn.Module, x: Images, train: bool) -> Images:
     """Applies self-attention if `network.attention_at` has the resolution of x; else returns x.
 
@@ -111,16 +155,22 @@ def make_self_attention(network: nn.Module, name: str) -> SelfAttention:
     )
 
 
-def check_resolutions(attention_at: Sequence[int], resolutions: Sequence[int]) -> None:
-    """Raises an InputError if a resolution of `attention_at` is not one of the network's."""
+def check_resolutions(
+    attention_at: Sequence[int], resolutions: Sequence[int], field: str = "attention_at"
+) -> None:
+    """Raises an InputError if a resolution of a field is not one of the network's."""
     expected = f"a subset of the network's resolutions, {tuple(resolutions)}"
-    check("attention_at", attention_at, set(attention_at) <= set(resolutions), expected)
+    check(field, attention_at, set(attention_at) <= set(resolutions), expected)
 
 
-def attention_weights(query: Heads, key: Heads) -> Float[Array, "batch heads queries keys"]:
-    """Returns softmax(q k^T) over the keys, float32 or wider."""
+def attention_weights(
+    query: Heads, key: Heads, mask: Bool[Array, "batch keys"] | None = None
+) -> Float[Array, "batch heads queries keys"]:
+    """Returns softmax(q k^T) over the keys, float32 or wider; 0 where a mask is false."""
     dtype = precision.wide_dtype(query.dtype)
     scores = jnp.einsum("bqhc,bkhc->bhqk", query, key, preferred_element_type=dtype)
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None], scores, -jnp.inf)
     return jax.nn.softmax(scores, axis=-1)
 
 

@@ -1,57 +1,68 @@
-"""Conditioning of networks on the class of an image, and its prediction."""
+"""Conditioning of networks on the class of an image, on a vector or on a sentence.
+
+A class is the special case of a vector with a single one: layers are linear in the vector, and look
+up the row of a class. `classes` is the number of labels, or the length of the vectors.
+"""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from gaxn.nn import spectral
-from gaxn.types import Images, Labels, Latents, check
-
-ClassWeights = Float[Array, "batch classes"]
+from gaxn.types import Images, Labels, Latents, SentenceCondition, Vectors, check
 
 
-def class_weights(labels: Labels | ClassWeights, classes: int) -> ClassWeights:
-    """Returns labels as one-hot rows; class weights, each row with sum 1, are returned as is."""
-    return jax.nn.one_hot(labels, classes) if labels.ndim == 1 else labels
+def condition_vectors(labels: Labels, classes: int) -> Vectors:
+    """Returns the vector of each condition, [batch, classes]: classes as rows with a single one."""
+    vectors = labels.sentence if isinstance(labels, SentenceCondition) else labels
+    return jax.nn.one_hot(vectors, classes) if vectors.ndim == 1 else vectors
+
+
+def embed(labels: Labels, classes: int, features: int) -> Vectors:
+    """Returns learned vectors of the conditions, [batch, features]: linear in a vector.
+
+    Called within a compact method.
+    """
+    layer = nn.Embed(classes, features)
+    if isinstance(labels, SentenceCondition) or labels.ndim > 1:
+        return condition_vectors(labels, classes) @ layer.embedding
+    return layer(labels)
 
 
 def append_embedding(
-    latents: Latents, labels: Labels | ClassWeights | None, classes: int | None, features: int
+    latents: Latents, labels: Labels | None, classes: int | None, features: int
 ) -> Latents:
-    """Appends learned vectors of the classes, [batch, features]; for class weights, their means.
+    """Appends learned vectors of the conditions, [batch, features].
 
     Without classes, returns the latents. Called within a compact method.
     """
     if classes is None:
         return latents
-    layer = nn.Embed(classes, features)
-    embedding = layer(labels) if labels.ndim == 1 else labels @ layer.embedding
-    return jnp.concatenate([latents, embedding], axis=-1)
+    return jnp.concatenate([latents, embed(labels, classes, features)], axis=-1)
 
 
 class LabelMap(nn.Module):
-    """The label as one more channel of the image (Mirza & Osindero, 2014).
+    """The condition as one more channel of the image (Mirza & Osindero, 2014).
 
     Attributes:
-        classes: number of labels.
+        classes: number of labels, or length of the vectors.
     """
 
     classes: int
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels) -> Images:
-        """Appends an embedding of the label, reshaped to an image, to the channels."""
+        """Appends an embedding of the condition, reshaped to an image, to the channels."""
         batch, height, width, _ = images.shape
-        embedding = nn.Embed(self.classes, height * width)(labels)
+        embedding = embed(labels, self.classes, height * width)
         return jnp.concatenate([images, embedding.reshape(batch, height, width, 1)], axis=-1)
 
 
 class Projection(nn.Module):
-    """The label as a direction in feature space (Miyato & Koyama, 2018, eq. 3).
+    """The condition as a direction in feature space (Miyato & Koyama, 2018, eq. 3).
 
     Attributes:
-        classes: number of labels.
+        classes: number of labels, or length of the vectors.
         spectral_norm: whether the embedding is spectrally normalized.
     """
 
@@ -60,16 +71,16 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, labels: Labels, train: bool) -> jax.Array:
-        """Returns <embedding(label), features>, shape [batch]."""
+        """Returns <embedding(condition), features>, shape [batch]."""
         layer = spectral.wrap(self.spectral_norm, nn.Dense(features.shape[-1], use_bias=False))
-        return jnp.sum(layer(class_weights(labels, self.classes), train) * features, axis=-1)
+        return jnp.sum(layer(condition_vectors(labels, self.classes), train) * features, axis=-1)
 
 
 class ClassHead(nn.Module):
     """Class logits of an auxiliary classifier (Odena et al., 2017).
 
     Attributes:
-        classes: number of labels.
+        classes: number of labels, or length of the vectors.
         spectral_norm: whether the kernel is spectrally normalized.
     """
 

@@ -74,11 +74,20 @@ class Block(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, x: Tokens, condition: Condition | None = None) -> Tokens:
-        """Returns tokens with the shape of x. A condition modulates both norms (see `norm`)."""
+    def __call__(
+        self,
+        x: Tokens,
+        condition: Condition | None = None,
+        mask: Bool[Array, "batch tokens"] | None = None,
+    ) -> Tokens:
+        """Returns tokens with the shape of x. A condition modulates both norms (see `norm`).
+
+        A mask is true for tokens that may be attended to.
+        """
         width = x.shape[-1]
         attention = MultiHeadSelfAttention(self.heads, self.dtype, name="attention")
-        x = jnp.asarray(x + attention(norm(x, condition, "before", self.dtype)), self.dtype)
+        attended = attention(norm(x, condition, "before", self.dtype), mask)
+        x = jnp.asarray(x + attended, self.dtype)
         between = norm(x, condition, "between", self.dtype)
         hidden = nn.gelu(_dense(between, self.ratio * width, "hidden", self.dtype))
         return jnp.asarray(x + _dense(hidden, width, "output", self.dtype), self.dtype)

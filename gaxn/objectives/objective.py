@@ -257,7 +257,7 @@ class Objective(nn.Module):
             real_output=outputs.real,
             fake_output=outputs.fake,
             labels=inputs.labels,
-            discriminate=lambda images: self._eval_discriminator()(images, inputs.labels),
+            discriminate=self._eval_discriminator(),
             inputs=inputs.inputs,
             generated=inputs.generated,
             generate=inputs.generate,
@@ -293,7 +293,7 @@ class Objective(nn.Module):
         if self._has_batch_statistics():
             return self._separate_outputs(real, fake, labels)
         images = jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
-        labels = None if labels is None else jnp.repeat(labels, 2)
+        labels = jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0), labels)
         output = self._output(images, labels, train=True)
         pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), output)
         return Outputs(*(jax.tree.map(lambda x, k=side: x[:, k], pairs) for side in (0, 1)), {})

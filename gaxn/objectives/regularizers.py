@@ -16,7 +16,15 @@ from jaxtyping import Array, Float
 
 from gaxn.distributed import axis
 from gaxn.objectives.augmentations import Augmentation
-from gaxn.types import DiscriminatorOutput, Images, InputError, Labels, Logits, check
+from gaxn.types import (
+    DiscriminatorOutput,
+    Images,
+    InputError,
+    Labels,
+    Logits,
+    SentenceCondition,
+    check,
+)
 
 
 class RegularizerInputs(NamedTuple):
@@ -26,7 +34,7 @@ class RegularizerInputs(NamedTuple):
         real, fake: images as the discriminator sees them, augmented and packed.
         real_output, fake_output: the discriminator's outputs for them.
         labels: of the examples; None if there are none.
-        discriminate: augmented images -> outputs of the discriminator in eval mode.
+        discriminate: (augmented images, labels) -> outputs of the discriminator in eval mode.
         inputs: of the generator, [batch, ...].
         generated: images that it made of them, neither augmented nor packed.
         generate: inputs -> generated images.
@@ -39,7 +47,7 @@ class RegularizerInputs(NamedTuple):
     real_output: DiscriminatorOutput
     fake_output: DiscriminatorOutput
     labels: Labels | None
-    discriminate: Callable[[Images], DiscriminatorOutput]
+    discriminate: Callable[[Images, Labels | None], DiscriminatorOutput]
     inputs: Float[Array, "batch ..."]
     generated: Images
     generate: Callable[[jax.Array], Images]
@@ -148,7 +156,9 @@ class BalancedConsistency(Regularizer):
         squares = []
         for side, (images, output) in enumerate(sides):
             augmented = self._augment(images, pairs[:, side], inputs.step)
-            squares.append(jnp.square(output.logits - inputs.discriminate(augmented).logits))
+            squares.append(
+                jnp.square(output.logits - inputs.discriminate(augmented, inputs.labels).logits)
+            )
         return self.real * squares[0] + self.fake * squares[1]
 
     def _augment(self, images: Images, keys: jax.Array, step: jax.Array) -> Images:
@@ -190,7 +200,7 @@ class LatentConsistency(Regularizer):
 
     def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
         images = inputs.augment(inputs.generate(self._perturb(inputs, keys)))
-        change = inputs.fake_output.logits - inputs.discriminate(images).logits
+        change = inputs.fake_output.logits - inputs.discriminate(images, inputs.labels).logits
         return self.discriminator_weight * jnp.square(change)
 
     def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
@@ -230,6 +240,10 @@ class AuxiliaryClassifier(Regularizer):
                 "the regularizer auxiliary needs labels and a discriminator with class logits: "
                 "set config.conditional=True and config.discriminator.auxiliary=True"
             )
+        if isinstance(labels, SentenceCondition) or labels.ndim != 1:
+            raise InputError(
+                "the regularizer auxiliary needs classes, got captions: config.text must be empty"
+            )
 
     def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
         entropy = self._cross_entropy(inputs, inputs.real_output)
@@ -243,3 +257,44 @@ class AuxiliaryClassifier(Regularizer):
     def _cross_entropy(self, inputs: RegularizerInputs, output: DiscriminatorOutput) -> Logits:
         labels = inputs.labels
         return optax.softmax_cross_entropy_with_integer_labels(output.class_logits, labels)
+
+
+def matching(weight: float = 1.0) -> Callable[[], Regularizer]:
+    """Makes the discriminator match images and conditions, after GAN-CLS (Reed et al., 2016).
+
+    weight softplus(D(x, c') - D(x, c)), of the discriminator: a real image x is more real with its
+    condition c than with that of the next example, c'. Reed et al. count (x, c') as generated
+    (alg. 1); as a difference it suits every loss. Equal conditions count 0.
+
+    Args:
+        weight: weight of this term, 0 or more.
+    """
+    check("weight", weight, weight >= 0, "0 or more")
+    return lambda: Matching(weight)
+
+
+class Matching(Regularizer):
+    """The module of `matching`."""
+
+    NEEDS_EVAL_MODE = True
+
+    weight: float
+
+    def __call__(self, output: DiscriminatorOutput, labels: Labels | None) -> None:
+        if labels is None:
+            raise InputError("the regularizer matching needs config.conditional=True")
+
+    def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        count = inputs.real.shape[0]
+        others = jax.tree.map(
+            lambda leaf: axis.local_rows(jnp.roll(axis.gather(leaf), -1, axis=0), count),
+            inputs.labels,
+        )
+        differs = jnp.zeros(count, bool)
+        for a, b in zip(jax.tree.leaves(inputs.labels), jax.tree.leaves(others), strict=True):
+            differs |= (a != b).reshape(count, -1).any(axis=1)
+        right, wrong = (
+            inputs.discriminate(inputs.real, labels).logits for labels in (inputs.labels, others)
+        )
+        differs = differs.reshape(-1, *[1] * (right.ndim - 1))
+        return self.weight * differs * nn.softplus(wrong - right)

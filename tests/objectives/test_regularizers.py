@@ -12,8 +12,16 @@ import sklearn.metrics
 from gaxn.distributed import sharding
 from gaxn.experiment import make_experiment, make_regularizers
 from gaxn.objectives import augmentations, regularizers
-from gaxn.objectives.regularizers import Regularizer, RegularizerInputs, auxiliary, bcr, lecam, zcr
-from gaxn.types import DiscriminatorOutput, InputError
+from gaxn.objectives.regularizers import (
+    Regularizer,
+    RegularizerInputs,
+    auxiliary,
+    bcr,
+    lecam,
+    matching,
+    zcr,
+)
+from gaxn.types import DiscriminatorOutput, InputError, SentenceCondition
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -36,7 +44,7 @@ def _generate(latents):
     return (latents @ GENERATOR).reshape(-1, SIDE, SIDE, 1)
 
 
-def _discriminate(images):
+def _discriminate(images, labels=None):
     flat = images.reshape(len(images), -1)
     return DiscriminatorOutput(flat @ DISCRIMINATOR, flat @ CLASSIFIER)
 
@@ -240,3 +248,41 @@ def test_consistency_refuses_a_discriminator_that_couples_a_batch(tiny):
 def test_every_discriminator_has_its_own_regularizer():
     make = make_regularizers({"lecam": {"weight": 0.1}})["lecam"]
     assert make() is not make() and make().weight == 0.1
+
+
+def _match(labels, logits):
+    """Returns the values of `matching` where images have these logits for these conditions."""
+    inputs = _inputs()._replace(
+        labels=labels, discriminate=lambda images, labels: DiscriminatorOutput(logits(labels))
+    )
+    return matching(2.0)().apply({}, inputs, _keys(), method="discriminator")
+
+
+def test_matching_compares_each_condition_with_that_of_the_next_example():
+    vectors = RANDOM.normal(size=(BATCH, 3))
+    vectors[2] = vectors[1]
+    values = _match(jnp.asarray(vectors), lambda labels: labels.sum(axis=1))
+    right, wrong = vectors.sum(axis=1), np.roll(vectors, -1, axis=0).sum(axis=1)
+    expected = 2 * np.log1p(np.exp(wrong - right))
+    # The next example has the same condition.
+    expected[1] = 0
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def test_matching_takes_classes_and_sentences():
+    labels = jnp.arange(BATCH) // 2
+    values = _match(labels, lambda labels: labels.astype(float))
+    assert [bool(value) for value in values] == [place % 2 == 1 for place in range(BATCH)]
+    words, mask = jnp.ones((BATCH, 2, 3)), jnp.ones((BATCH, 2), bool)
+    sentences = SentenceCondition(jnp.zeros((BATCH, 3)), words.at[0].set(2), mask)
+    values = _match(sentences, lambda labels: labels.words[:, 0, 0])
+    # Only the first sentence, and the last, which is followed by the first, have another after it.
+    assert [bool(value) for value in values] == [True, *[False] * (BATCH - 2), True]
+
+
+def test_matching_needs_conditions_and_auxiliary_classes():
+    output = DiscriminatorOutput(jnp.zeros(2), jnp.zeros((2, 3)))
+    with pytest.raises(InputError, match="matching needs config.conditional=True"):
+        matching()().apply({}, output, None)
+    with pytest.raises(InputError, match="auxiliary needs classes, got captions"):
+        auxiliary()().apply({}, output, jnp.zeros((2, 3)))
