@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from gaxn import commands
 from gaxn import config as configs
 from gaxn.data import Unpaired, pixels
+from gaxn.data.sentences import SentenceSource
 from gaxn.distributed import sharding
 from gaxn.evaluation import generation, image_sets, interpolation, reports
 from gaxn.evaluation.plan import BEST, LAST
@@ -206,7 +207,11 @@ class Run:
         }
 
     def sample(
-        self, seeds: Iterable[int], labels: Classes | None = None, truncation: float = 0.0
+        self,
+        seeds: Iterable[int],
+        labels: Classes | None = None,
+        truncation: float = 0.0,
+        captions: str | Sequence[str] | None = None,
     ) -> HostPixels:
         """Generates one image of each seed: uint8 [n, height, width, channels].
 
@@ -217,10 +222,14 @@ class Run:
             labels: one class for all, or one for each; None for seed % classes.
             truncation: bound of a latent's absolute values: less variety and better images; 0 for
                 that of `config.evaluation`.
+            captions: in place of labels, of a GAN that takes sentences: one for all, or one for
+                each.
         """
         sampler = self._sampler(truncation)
         seeds, labels = self._requests(seeds, labels)
         requests = generation.Requests(seeds, labels)
+        if captions is not None:
+            requests = self._caption_requests(seeds, captions)
         return np.concatenate(list(generation.generate(sampler, requests)))
 
     def latents(self, seeds: Iterable[int], truncation: float = 0.0) -> HostLatents:
@@ -237,13 +246,25 @@ class Run:
         Args:
             params: such as `run.params`; only "generator" is used.
             latents: float [n, latent_size].
-            labels: int [n], or class weights, float [n, classes]; None of an unconditional one.
+            labels: int [n], or class weights, float [n, classes]; of sentences, `run.conditions`;
+                None of an unconditional one.
         """
         self._sampler()
         variables = {**self._variables, "params": {**self.params, **params}}
         gan, mutable = self._experiment.gan, nn.DenyList("params")
         images, _ = gan.apply(variables, latents, labels, False, method="generate", mutable=mutable)
         return images
+
+    def conditions(self, captions: Sequence[str]) -> Labels:
+        """Returns what `generate` takes for sentences, in place of labels.
+
+        Args:
+            captions: one for each image.
+
+        Raises:
+            InputError: the generator takes no sentences.
+        """
+        return generation.request_captions([0], captions, self._experiment.test).conditions
 
     def discriminate(
         self, images: HostPixels, labels: Classes | None = None, domain: str = ""
@@ -268,7 +289,10 @@ class Run:
             method += f"_{domain}"
         else:
             check("domain", domain, not domain, '"" without a CycleGAN')
-            inputs.append(self._labels(labels, len(images)))
+            numbers = self._labels(labels, len(images))
+            test = self._experiment.test
+            is_text = isinstance(test, SentenceSource)
+            inputs.append(test.condition_of(numbers) if is_text else numbers)
         return self._compile_method(method)(self._variables, *inputs)
 
     def attention(
@@ -316,7 +340,7 @@ class Run:
             return sampler.render(latents, None)
         ends = self._labels(start % classes if labels is None else labels, 2)
         weights = np.eye(classes, dtype=np.float32)[ends]
-        return sampler.render(latents, interpolation.lerp(*weights, fractions))
+        return sampler.render(latents, sampler.mix(interpolation.lerp(*weights, fractions)))
 
     def translate(self, images: HostPixels, direction: Literal["a2b", "b2a"]) -> HostPixels:
         """Translates images of one domain into the other, by a CycleGAN.
@@ -391,6 +415,16 @@ class Run:
         if labels is None:
             return requests.seeds, requests.labels
         return requests.seeds, self._labels(labels, len(seeds))
+
+    def _caption_requests(
+        self, seeds: np.ndarray, captions: str | Sequence[str]
+    ) -> generation.Requests:
+        """Returns requests of one caption for all seeds, or of one for each."""
+        captions = [captions] if isinstance(captions, str) else list(captions)
+        valid = len(captions) in (1, len(seeds))
+        check("the number of captions", len(captions), valid, f"1 or {len(seeds)}")
+        requests = generation.request_captions(seeds[:1], captions, self._experiment.test)
+        return requests._replace(seeds=seeds, labels=np.resize(requests.labels, len(seeds)))
 
     def _labels(self, labels: Classes | None, count: int) -> np.ndarray | None:
         """Returns `count` labels as numbers; None of an unconditional GAN."""

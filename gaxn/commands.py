@@ -5,7 +5,7 @@ import inspect
 import itertools
 import signal
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gaxn import config as configs
+from gaxn.data.sentences import SentenceSource
 from gaxn.distributed import multihost, watchdog
 from gaxn.evaluation import generation, reports
 from gaxn.evaluation.description import describe
@@ -136,6 +137,7 @@ def generate(
     count: int = 0,
     seeds: str = "",
     labels: str = "",
+    captions: Sequence[str] = (),
     truncation: float = 0.0,
     class_folders: bool = False,
     real: int = 0,
@@ -150,6 +152,7 @@ def generate(
         seeds: such as "0-63" or "1,4,9".
         labels: such as "3", "0,1,2" or names of classes: every label for every seed; "" for one
             label a seed, seed % classes.
+        captions: sentences, every one for every seed, in place of labels.
         truncation: bound of a latent's absolute values; 0 for that of `config.evaluation`.
         class_folders: whether images are in a folder per class.
         real: if above 0, `output` gets two folders, `generated` and `real`, the latter with so
@@ -161,11 +164,14 @@ def generate(
         given = "both" if count else "neither"
         raise InputError(f"--mode generate takes either --count or --seeds, got {given}")
     class_names = class_names_of(experiment)
-    requests = generation.make_requests(
-        generation.parse_seeds(seeds) if seeds else np.arange(count),
-        generation.find_labels(labels.split(","), class_names) if labels else None,
-        len(class_names),
-    )
+    numbers = generation.parse_seeds(seeds) if seeds else np.arange(count)
+    if captions:
+        check("--labels", labels, not labels, "left out with --captions")
+        class_names = tuple(captions)
+        requests = generation.request_captions(numbers, captions, experiment.test)
+    else:
+        chosen = generation.find_labels(labels.split(","), class_names) if labels else None
+        requests = generation.make_requests(numbers, chosen, len(class_names))
     generation.check_output(output)
     target = output
     if real:
@@ -221,7 +227,9 @@ def check_generates(experiment: Experiment) -> None:
 
 
 def class_names_of(experiment: Experiment) -> tuple[str, ...]:
-    """Returns the classes by label, of a conditional run; () of an unconditional one."""
+    """Returns the classes or captions by label, of a conditional run; () of another one."""
+    if isinstance(experiment.test, SentenceSource):
+        return experiment.test.captions
     return tuple(experiment.train.class_names) if experiment.settings.conditional else ()
 
 
@@ -345,6 +353,8 @@ def parse_options(command: Callable, mode: str, options: Mapping[str, str]) -> d
 
 
 def _parse_option(name: str, text: str, hint: Any) -> Any:
+    if hint == Sequence[str]:
+        return text.split(configs.SEPARATOR)
     choices = typing.get_args(hint)
     if choices:
         check(f"--{name}", text, text in choices, f"one of {', '.join(choices)}")

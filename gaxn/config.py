@@ -52,6 +52,12 @@ USAGE = (
     "python -m gaxn.main --config configs/NAME.py[:VARIANT] [--workdir DIR] [--mode MODE] "
     "[--config.FIELD=VALUE ...]; or python -m gaxn.main --workdir DIR --mode MODE for a run there"
 )
+LISTS = ("captions",)
+"""Flags with several values, one after another."""
+
+SEPARATOR = "\n"
+"""Between the values of such a flag."""
+
 COMPARE_USAGE = f"python -m gaxn.main --mode {COMPARE} RUN RUN [RUN ...] [--workdir DIR]"
 
 HELP = """\
@@ -69,6 +75,7 @@ HELP = """\
 --mode generate takes also
 --count      seeds 0 to N - 1; or --seeds, such as 0-63 or 1,4,9
 --labels     such as 3, or 0,1,2, or names of classes: every label for every seed
+--captions   sentences, such as "a small red circle": every one for every seed
 --truncation bound of a latent's absolute values, such as 0.7
 --output     a folder of SEED.png or SEED_LABEL.png, or FILE.zip, or FILE.npz (arr_0, labels)
 --class_folders  a folder per class
@@ -429,6 +436,13 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], list[st
             raise InputError(f"--{name} needs a value; usage: {USAGE}")
         if name in FLAGS:
             given[name] = value
+        elif name in LISTS:
+            items = [value] if value is not None else []
+            while rest and not rest[0].startswith("--"):
+                items.append(rest.pop(0))
+            options[name] = SEPARATOR.join(
+                [*options.get(name, "").split(SEPARATOR), *items]
+            ).strip()
         else:
             options[name] = "true" if value is None else value
     return given, options, words

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from gaxn.config import bind, check_part, defaults, error_path, instantiate, resolve
 from gaxn.data import (
+    Captioned,
     Counted,
     Source,
     Unpaired,
@@ -23,9 +24,11 @@ from gaxn.data import (
     make_recorded,
 )
 from gaxn.data.pipeline import Batches, make_batches
+from gaxn.data.sentences import SentenceSource
 from gaxn.distributed.sharding import Parallelism, make_parallelism
 from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
+from gaxn.features.text import make_conditioner, restore_conditioner
 from gaxn.io.plots import Picture
 from gaxn.labs import LabRun
 from gaxn.objectives import schedules
@@ -102,6 +105,8 @@ class Settings:
             host; 0 chooses, up to 32, but 1 for convolutions on CPUs. It changes the trajectory
             by rounding alone.
         start: trained networks that the run starts from, and layers that stay as they are.
+        text: the encoder of captions, a module of gaxn/features/text; a conditional run then has
+            sentences in place of labels. {} for labels.
     """
 
     seed: int
@@ -133,6 +138,7 @@ class Settings:
     shards: int = 0
     steps_per_call: int = 0
     start: dict = dataclasses.field(default_factory=dict)
+    text: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2^32 - 1")
@@ -252,6 +258,7 @@ class Experiment:
             "classes": list(self.train.class_names),
             "examples": [len(self.train), len(self.test)],
             **({"domains": self._domains_record} if isinstance(self.train, Unpaired) else {}),
+            **({"text": self._text_record} if isinstance(self.train, SentenceSource) else {}),
         }
 
     @property
@@ -259,6 +266,11 @@ class Experiment:
         """Describes unpaired data: the sizes of domains by split, and the shape of test images."""
         sizes = [list(source.sizes) for source in (self.train, self.test)]
         return {"sizes": sizes, "test_shape": list(self.test.image_shape)}
+
+    @property
+    def _text_record(self) -> dict[str, Any]:
+        """Describes how captions become conditions, with the different captions of the tests."""
+        return {**self.train.condition.record, "captions": list(self.test.captions)}
 
     @property
     def state_spec(self) -> TrainState:
@@ -344,6 +356,9 @@ def make_experiment(
     )
     if isinstance(train, Counted) and isinstance(test, Counted):
         print(f"{name}: {describe_counts(train, test)}", flush=True)
+
+    if settings.text:
+        train, test = with_sentences(train, test, settings, data_record)
 
     # Networks.
     shape = network_arguments(test, settings.conditional)
@@ -431,7 +446,7 @@ def make_experiment(
         members=members,
         train=train,
         test=test,
-        classes=shape["classes"],
+        conditions=test.num_conditions if settings.conditional else None,
         columns=run.sample_columns,
     )
     # Samples and evaluations share compiled programs.
@@ -495,6 +510,33 @@ def make_experiment(
     )
 
 
+def with_sentences(
+    train: Source, test: Source, settings: Settings, data_record: Mapping[str, Any] | None
+) -> tuple[SentenceSource, SentenceSource]:
+    """Returns both splits with the vectors of their captions as conditions.
+
+    Raises:
+        InputError: the data have no captions, or the run is not conditional.
+    """
+    check("config.conditional", settings.conditional, settings.conditional, "True with config.text")
+    for split in (train, test):
+        expected = f"{{}} with these data, as {split.identity} has no captions"
+        valid = isinstance(split, Captioned) and any(split.captions)
+        check("config.text", settings.text, valid, expected)
+    encoder = instantiate(
+        "features.text", settings.text, "config.text", "load", train=train, test=test
+    )
+    has_words = bool(settings.generator.get("words_at"))
+    if data_record is None:
+        conditioner = make_conditioner(encoder, sorted(set(train.captions)), has_words)
+    else:
+        conditioner = restore_conditioner(encoder, data_record["text"], has_words)
+    return tuple(
+        SentenceSource(split.split, flip=split.flip, source=split, condition=conditioner)
+        for split in (train, test)
+    )
+
+
 def network_arguments(source: Source, conditional: bool) -> dict[str, int | None]:
     """Returns the arguments of networks that follow from the data."""
     if len(source.image_shape) == 1:
@@ -503,6 +545,8 @@ def network_arguments(source: Source, conditional: bool) -> dict[str, int | None
         return {"features": source.image_shape[0], "classes": None}
     height, width, channels = source.image_shape[-3:]
     check("the images' height and width", (height, width), height == width, "equal")
+    if isinstance(source, SentenceSource):
+        return {"size": height, "channels": channels, "classes": source.condition.features}
     classes = len(source.class_names)
     if conditional and classes < 2:
         raise InputError(
@@ -721,6 +765,7 @@ def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
         "discriminator": ("models", ""),
         "loss": ("objectives.losses", ""),
         "update_rule": ("training.update_rules", ""),
+        **({"text": ("features.text", "load")} if config.get("text") else {}),
     }
     match list(path):
         case []:

@@ -99,6 +99,15 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    def num_conditions(self) -> int:
+        """Number of labels for which samples can be asked: classes, or different captions."""
+        return len(self.class_names)
+
+    def label_spec(self, shape: tuple[int, ...]) -> PyTree:
+        """Returns shapes and dtypes of the labels of [*shape] examples; None without labels."""
+        return jax.ShapeDtypeStruct(shape, np.int32) if self.class_names else None
+
     def look_up(self, table: PyTree, indices: Indices) -> Batch:
         """Returns the examples at `indices`, int [...] in [0, len); can be traced by jit."""
         return jax.tree.map(lambda leaf: leaf[indices], table)
@@ -117,10 +126,16 @@ class Recorded(Source):
     """A data set that is not read, as config.json of a run describes it; its images are black.
 
     Attributes:
-        record: the description: "identity", "image_shape", "classes" and "examples" of both splits.
+        record: the description: "identity", "image_shape", "classes" and "examples" of both splits,
+            and "text" of a run with captions.
     """
 
     record: Mapping[str, Any]
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The different captions of the test split."""
+        return tuple(self.record.get("text", {}).get("captions", ()))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -321,6 +336,15 @@ class ImageFiles(Source):
 
 
 @runtime_checkable
+class Captioned(Protocol):
+    """A source whose images may have captions."""
+
+    @property
+    def captions(self) -> Sequence[str]:
+        """Texts of the images, "" for none."""
+
+
+@runtime_checkable
 class KnownModes(Protocol):
     """A source whose modes are known."""
 
@@ -426,7 +450,7 @@ def batch_spec(source: Source, shape: tuple[int, ...]) -> Batch:
     """Returns shapes and dtypes of a batch of [*shape] examples, without reading any."""
     dtype = np.float32 if len(source.image_shape) == 1 else np.uint8
     images = jax.ShapeDtypeStruct((*shape, *source.image_shape), dtype)
-    return Batch(images, jax.ShapeDtypeStruct(shape, np.int32) if source.class_names else None)
+    return Batch(images, source.label_spec(shape))
 
 
 def describe_counts(train: Counted, test: Counted) -> str:

@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 from jax.sharding import PartitionSpec
 from tabulate import tabulate
 
-from gaxn.data import Counted, ImageFiles, Source, Unpaired, batch_spec, printable
+from gaxn.data import Captioned, Counted, ImageFiles, Source, Unpaired, batch_spec, printable
 from gaxn.distributed import sharding
 from gaxn.experiment import Experiment
 from gaxn.labs import LabRun
@@ -69,15 +69,6 @@ class ModuleRow(NamedTuple):
     path: ModulePath
     call: Call
     parameters: int
-
-
-@runtime_checkable
-class Captioned(Protocol):
-    """A source whose images may have captions."""
-
-    @property
-    def captions(self) -> Sequence[str]:
-        """Texts of the images, "" for none."""
 
 
 def describe(run: Experiment | LabRun, title: str = "") -> str:

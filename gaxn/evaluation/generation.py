@@ -2,28 +2,32 @@
 
 import io
 import itertools
+import json
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from gaxn.data import Source
+from gaxn.data.sentences import SentenceSource
 from gaxn.distributed import sharding
 from gaxn.evaluation import scoring
 from gaxn.evaluation.sampling import balanced_labels
 from gaxn.io import files
-from gaxn.types import HostLabels, HostPixels, Sampler, check
+from gaxn.types import HostLabels, HostPixels, Labels, Sampler, check
 
 MAX_SEED = 2**31 - 1
 ROWS_PER_DEVICE = 32
 """Images that a device generates at a time, however many are asked for."""
 
 ARCHIVES = (".npz", ".zip")
+METADATA = "metadata.jsonl"
 
 
 class Requests(NamedTuple):
@@ -33,11 +37,21 @@ class Requests(NamedTuple):
         seeds: int [n], each from 0 to `MAX_SEED`.
         labels: int [n]; None for an unconditional generator.
         names_labels: whether an image is named after its label too, since a seed has several.
+        captions: the sentences that labels are numbers of, if they are.
+        conditions: of these sentences, as networks take them.
     """
 
     seeds: HostLabels
     labels: HostLabels | None
     names_labels: bool = False
+    captions: tuple[str, ...] = ()
+    conditions: Labels | None = None
+
+    def conditions_of(self, rows: np.ndarray) -> HostLabels | Labels | None:
+        """Returns what a sampler takes for some of the images: labels or conditions."""
+        if self.labels is None or self.conditions is None:
+            return None if self.labels is None else self.labels[rows]
+        return jax.tree.map(lambda leaf: leaf[self.labels[rows]], self.conditions)
 
 
 def make_requests(
@@ -65,6 +79,28 @@ def make_requests(
     valid = is_list and values.min() >= 0 and values.max() < classes
     check("labels", _shorten(values), bool(valid), f"one or more whole numbers, 0 to {classes - 1}")
     return Requests(np.repeat(seeds, len(values)), np.tile(values, len(seeds)), True)
+
+
+def request_captions(
+    seeds: Sequence[int] | np.ndarray, captions: Sequence[str], source: Source
+) -> Requests:
+    """Returns every caption for every seed.
+
+    Args:
+        seeds: whole numbers.
+        captions: sentences.
+        source: of the run.
+
+    Raises:
+        InputError: the generator takes no sentences, or not these.
+    """
+    expected = "left out, as the generator takes no sentences (config.text)"
+    check("captions", list(captions), isinstance(source, SentenceSource), expected)
+    check("captions", list(captions), len(captions) > 0, "one or more sentences")
+    numbers = range(len(captions))
+    requests = make_requests(seeds, numbers, len(captions))
+    conditions = source.condition(captions)
+    return requests._replace(captions=tuple(captions), conditions=conditions)
 
 
 def _shorten(values: np.ndarray) -> list:
@@ -135,8 +171,8 @@ def generate(sampler: Sampler, requests: Requests, title: str = "") -> Iterator[
     with tqdm(total=count, desc=title, unit="image", leave=False, disable=disable) as progress:
         for first in range(0, count, size):
             rows = np.minimum(np.arange(first, first + size), count - 1)
-            labels = None if requests.labels is None else requests.labels[rows]
-            images = sampler.sample(requests.seeds[rows], labels)[: count - first]
+            conditions = requests.conditions_of(rows)
+            images = sampler.sample(requests.seeds[rows], conditions)[: count - first]
             yield images
             progress.update(len(images))
 
@@ -162,7 +198,8 @@ def write(
     """Writes generated images, as they come, to a folder, a .zip or a .npz.
 
     A folder and a .zip have PNG files, SEED.png or SEED_LABEL.png; a .npz has `arr_0`, uint8
-    [n, height, width, channels], and, of a conditional generator, `labels`, int64 [n].
+    [n, height, width, channels], and, of a conditional generator, `labels`, int64 [n]. Of captions
+    there are also metadata.jsonl, with the file and the text of each image, or `texts`.
 
     Args:
         output: the path, as `check_output` wants it.
@@ -185,10 +222,12 @@ def write(
     images = (image for batch in batches for image in batch)
     named = zip(_names(requests, class_names if class_folders else ()), images, strict=True)
     if output.suffix == ".zip":
-        files.write_with(output, lambda path: _write_zip(path, named))
+        files.write_with(output, lambda path: _write_zip(path, named, _metadata(requests)))
         return
     for name, image in named:
         files.write_bytes(output / name, encode_png(image))
+    if requests.captions:
+        files.write_bytes(output / METADATA, _metadata(requests))
 
 
 def check_real(source: Source, count: int) -> None:
@@ -228,11 +267,25 @@ def _names(requests: Requests, class_names: Sequence[str]) -> Iterator[PurePosix
         yield PurePosixPath(folder) / f"{seed:06d}{suffix}.png"
 
 
-def _write_zip(path: Path, images: Iterator[tuple[PurePosixPath, np.ndarray]]) -> None:
+def _metadata(requests: Requests) -> bytes:
+    """Returns a line of JSON for each image: its file and its caption."""
+    lines = (
+        json.dumps({"file_name": str(name), "text": requests.captions[label]})
+        for name, label in zip(_names(requests, ()), requests.labels, strict=True)
+        if requests.captions
+    )
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _write_zip(
+    path: Path, images: Iterator[tuple[PurePosixPath, np.ndarray]], metadata: bytes
+) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, image in images:
             # A date of its own would make equal images unequal files.
             archive.writestr(zipfile.ZipInfo(str(name)), encode_png(image))
+        if metadata:
+            archive.writestr(zipfile.ZipInfo(METADATA), metadata)
 
 
 def _write_npz(path: Path, batches: Iterator[HostPixels], requests: Requests) -> None:
@@ -251,3 +304,7 @@ def _write_npz(path: Path, batches: Iterator[HostPixels], requests: Requests) ->
         if requests.labels is not None:
             with archive.open(zipfile.ZipInfo("labels.npy"), "w") as file:
                 np.lib.format.write_array(file, np.asarray(requests.labels, np.int64))
+        if requests.captions:
+            texts = np.array([requests.captions[label] for label in requests.labels])
+            with archive.open(zipfile.ZipInfo("texts.npy"), "w") as file:
+                np.lib.format.write_array(file, texts)

@@ -7,9 +7,11 @@ from collections.abc import Callable, KeysView, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from gaxn.data import make_reader
+from gaxn.data.sentences import SentenceSource
 from gaxn.distributed import multihost
 from gaxn.evaluation import diagnostics, figures, interpolation
 from gaxn.evaluation.evaluators import Evaluator
@@ -22,7 +24,7 @@ from gaxn.metrics.statistics.standard_errors import standard_error
 from gaxn.nn import spectral
 from gaxn.training.population import member_state
 from gaxn.training.state import TrainState, steps_done
-from gaxn.types import HostPixels, Report
+from gaxn.types import HostPixels, Labels, Report
 
 log = logging.getLogger(__name__)
 
@@ -239,16 +241,21 @@ def _real_grid(experiment: Experiment) -> Picture:
     order = np.random.RandomState(0).permutation(len(test))
     read = make_reader(test)
 
-    def read_images(indices: np.ndarray) -> tuple[HostPixels, np.ndarray | None]:
-        images, labels = read(indices)
-        return np.asarray(images), None if labels is None else np.asarray(labels)
+    def read_images(indices: np.ndarray) -> tuple[HostPixels, Labels | None]:
+        images, labels = jax.device_get(read(indices))
+        return images, labels
 
     if not experiment.settings.conditional:
         images, _ = read_images(np.resize(order, columns**2))
         return plots.grid(images.reshape(columns, columns, *test.image_shape))
-    classes = interpolation.select_classes(len(test.class_names))
+    classes = interpolation.select_classes(test.num_conditions)
     # Where a class has too few of those that are searched, white is left.
     grid = np.full((len(classes), columns, *test.image_shape), 255, np.uint8)
+    if isinstance(test, SentenceSource):
+        for row, number in enumerate(classes):
+            of_caption = np.flatnonzero(test.numbers == number)[:columns]
+            grid[row, : len(of_caption)] = read_images(of_caption)[0]
+        return plots.grid(grid)
     counts = np.zeros(len(classes), int)
     for part in np.array_split(order[:SEARCHED], -(-min(len(order), SEARCHED) // 100)):
         images, labels = read_images(part)

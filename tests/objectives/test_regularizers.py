@@ -282,7 +282,7 @@ def test_matching_takes_classes_and_sentences():
 
 def test_matching_needs_conditions_and_auxiliary_classes():
     output = DiscriminatorOutput(jnp.zeros(2), jnp.zeros((2, 3)))
-    with pytest.raises(InputError, match="matching needs config.conditional=True"):
+    with pytest.raises(InputError, match=r"matching needs config.conditional=True"):
         matching()().apply({}, output, None)
     with pytest.raises(InputError, match="auxiliary needs classes, got captions"):
         auxiliary()().apply({}, output, jnp.zeros((2, 3)))

@@ -133,11 +133,13 @@ class Evaluator:
         return self.reference.test
 
     def _generated(self, sampler: Sampler) -> ImageSet:
-        classes = len(self._test.class_names) if self.reference.conditional else 0
+        conditions = self._test.num_conditions if self.reference.conditional else 0
+        # A sentence is no class that a metric knows.
+        classes = min(conditions, len(self._test.class_names))
 
         def read(indices: np.ndarray) -> tuple[HostPixels, HostLabels | None]:
-            labels = balanced_labels(indices, classes)
-            return sampler.sample(indices, labels), labels
+            labels = balanced_labels(indices, conditions)
+            return sampler.sample(indices, labels), labels if classes else None
 
         return ImageSet(self.samples, self._test.image_shape, classes, read)
 
@@ -190,6 +192,14 @@ class Evaluator:
         ]
         return values, functools.partial(plots.grid, np.stack(rows))
 
+    @property
+    def _labels(self) -> str:
+        if not self.reference.conditional:
+            return "none"
+        return (
+            "every class equally often" if self._test.class_names else "captions of the test split"
+        )
+
     def _protocol(self, sampler: Sampler) -> dict[str, object]:
         memorization = "not searched"
         if self.memorization:
@@ -207,7 +217,7 @@ class Evaluator:
                 [self.reference.spec, self.reference.spec._replace(count=self.samples)],
             ),
             "samples": self.samples,
-            "labels": "every class equally often" if self.reference.conditional else "none",
+            "labels": self._labels,
             "reference": f"{self._test.identity}, test split",
             "reference_count": self.reference.spec.count,
             "real": f"{self.train.identity}, training split",

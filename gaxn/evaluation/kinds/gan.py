@@ -10,6 +10,7 @@ import numpy as np
 
 from gaxn import keys
 from gaxn.data import Source, Unpaired, make_reader, pixels
+from gaxn.data.sentences import SentenceSource
 from gaxn.distributed import sharding
 from gaxn.evaluation import diagnostics, interpolation, sampling
 from gaxn.evaluation.kinds import Hooks, Target
@@ -21,7 +22,7 @@ from gaxn.nn import norms
 from gaxn.objectives.losses import Loss
 from gaxn.training.population import Member, member_state
 from gaxn.training.state import TrainState
-from gaxn.types import InputError, PRNGKey, PyTree, Sampler, Variables, check
+from gaxn.types import InputError, Labels, PRNGKey, PyTree, Sampler, Variables, check
 
 STANDING_PASSES, STANDING_BATCH = 16, 128
 SCATTERED_POINTS, MAX_PANELS = 2_500, 25
@@ -34,7 +35,7 @@ def make_hooks(
     members: Sequence[Member],
     train: Source,
     test: Source,
-    classes: int | None,
+    conditions: int | None,
     columns: int,
 ) -> Hooks:
     """Returns the hooks of a GAN whose `generate` takes latents.
@@ -45,41 +46,53 @@ def make_hooks(
         members: the runs that a state holds.
         train: the training split.
         test: the test split.
-        classes: labels of a conditional GAN; None for an unconditional one.
+        conditions: classes or captions of a conditional GAN; None for an unconditional one.
         columns: images per row of the sample grid.
     """
     if isinstance(train, Unpaired):
         raise InputError("config.gan.name must be cyclegan.CycleGAN with unpaired data")
     is_points = len(train.image_shape) == 1
+    sentences = test if isinstance(test, SentenceSource) else None
 
     def draw_samples(sampler: Callable[..., Sampler], state: TrainState) -> Picture:
         if is_points:
             return draw_points(sampler, state, test, members)
-        return draw_grid(sampler(state), classes, columns)
+        return draw_grid(sampler(state), conditions, columns)
 
     def interpolate(sampler: Sampler, workdir: Path) -> int:
         check("--mode", "interpolate", not is_points, "another with points, which are no images")
-        print(*draw_interpolation(sampler, workdir, classes or 0, columns), sep="\n")
+        print(*draw_interpolation(sampler, workdir, conditions or 0, columns), sep="\n")
         return 0
 
     return Hooks(
-        make_sampler=lambda options: make_sampler(gan, members, classes, options),
+        make_sampler=lambda options: make_sampler(gan, members, conditions, options, sentences),
         draw_samples=draw_samples,
-        diagnostics=make_diagnostics(gan, loss, members, train, classes is not None),
+        diagnostics=make_diagnostics(gan, loss, members, train, conditions is not None),
         targets=(Target(train, test),),
-        labeled=(train, test),
+        labeled=tuple(
+            split.source if isinstance(split, SentenceSource) else split for split in (train, test)
+        ),
         commands={"interpolate": interpolate},
     )
 
 
 def make_sampler(
-    gan: nn.Module, members: Sequence[Member], classes: int | None, options: SamplingOptions
+    gan: nn.Module,
+    members: Sequence[Member],
+    conditions: int | None,
+    options: SamplingOptions,
+    sentences: SentenceSource | None = None,
 ) -> Callable[..., Sampler]:
     """Returns a function from (host state, member=0, chosen_by="") to a `Sampler`.
 
-    All its samplers share what it compiles; the arguments are those of `make_hooks`.
+    All its samplers share what it compiles; the arguments are those of `make_hooks`, and the
+    captions that labels are numbers of, if they are.
     """
     options.check()
+
+    def condition_of(labels: Labels | None) -> Labels | None:
+        is_number = isinstance(labels, np.ndarray) and labels.ndim == 1
+        return sentences.condition_of(labels) if sentences and is_number else labels
 
     def draw(key: PRNGKey, indices: jax.Array) -> jax.Array:
         return draw_latents(key, indices, gan.latent_size, options.truncation)
@@ -92,8 +105,7 @@ def make_sampler(
         return pixels.encode(images) if images.ndim == 4 else images
 
     @jax.jit
-    def accumulate(variables, key, indices, statistics):
-        labels = None if classes is None else indices % classes
+    def accumulate(variables, key, indices, labels, statistics):
         variables = _with_statistics(variables, statistics)
         _, collections = generate(variables, draw(key, indices), labels, train=True)
         return collections[norms.COLLECTION]["generator"]
@@ -127,8 +139,9 @@ def make_sampler(
             return variables
         statistics = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION]["generator"])
         for index in range(STANDING_PASSES):
-            indices = index * STANDING_BATCH + jnp.arange(STANDING_BATCH)
-            statistics = accumulate(variables, key, indices, statistics)
+            indices = index * STANDING_BATCH + np.arange(STANDING_BATCH)
+            labels = condition_of(sampling.balanced_labels(indices, conditions or 0))
+            statistics = accumulate(variables, key, indices, labels, statistics)
         weight = 1 - norms.MOMENTUM**STANDING_PASSES
         return _with_statistics(variables, jax.tree.map(lambda total: total / weight, statistics))
 
@@ -141,7 +154,8 @@ def make_sampler(
         sample_key = keys.stream(key, "sample")
 
         def spread(program: Callable) -> Callable:
-            return sharding.spread(program, (variables, sample_key))
+            apply = sharding.spread(program, (variables, sample_key))
+            return lambda inputs, *labels: apply(inputs, *map(condition_of, labels))
 
         def attention(program: Callable, player: str) -> Callable:
             return lambda *inputs: sampling.attention_weights(
@@ -155,6 +169,7 @@ def make_sampler(
             sample=spread(sample),
             latents=spread(latents),
             render=spread(render),
+            mix=sentences.condition_of if sentences else lambda weights: weights,
             variables=variables,
             generator_attention=attention(generator_attention, "generator"),
             discriminator_attention=attention(discriminator_attention, "discriminator"),
@@ -234,31 +249,33 @@ def draw_points(
     return plots.scatter(generated, jax.device_get(make_reader(test)(indices)).images)
 
 
-def draw_grid(sampler: Sampler, classes: int | None, columns: int) -> Picture:
+def draw_grid(sampler: Sampler, conditions: int | None, columns: int) -> Picture:
     """Draws samples: with labels one row per class and one column per latent, else a square.
 
-    Of many classes some are drawn, see `interpolation.select_classes`.
+    Of many classes or captions some are drawn, see `interpolation.select_classes`.
     """
     indices = np.arange(columns)
-    if classes is None:
+    if conditions is None:
         rows = [sampler.sample(row * columns + indices, None) for row in indices]
     else:
-        labels = interpolation.select_classes(classes)
+        labels = interpolation.select_classes(conditions)
         rows = [sampler.sample(indices, np.full_like(indices, label)) for label in labels]
     return plots.grid(np.stack(rows))
 
 
-def draw_interpolation(sampler: Sampler, workdir: Path, classes: int, rows: int) -> list[Path]:
+def draw_interpolation(sampler: Sampler, workdir: Path, conditions: int, rows: int) -> list[Path]:
     """Draws interpolation/latents.png and .gif, with labels also classes.png and .gif."""
     latents = sampler.latents(np.arange(interpolation.num_latents(rows)))
 
     def render(grid: interpolation.Grid) -> Picture:
-        flat = [each if each is None else each.reshape(-1, each.shape[-1]) for each in grid]
-        images = sampler.render(*flat)
+        latents, weights = (
+            each if each is None else each.reshape(-1, each.shape[-1]) for each in grid
+        )
+        images = sampler.render(latents, weights if weights is None else sampler.mix(weights))
         return plots.grid(images.reshape(*grid.latents.shape[:2], *images.shape[1:]))
 
     paths = []
-    for name, ways in interpolation.make_interpolations(latents, classes, rows).items():
+    for name, ways in interpolation.make_interpolations(latents, conditions, rows).items():
         picture, animation = (workdir / "interpolation" / f"{name}.{end}" for end in ("png", "gif"))
         files.write_png(picture, render(ways.picture))
         frames = [render(frame) for frame in ways.animation]

@@ -1,0 +1,49 @@
+"""Attention cGAN on shapes that are described by sentences, every word of which can be measured.
+
+python -m gaxn.main --config configs/text_shapes.py
+"""
+
+import common
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """`tiny` runs in seconds and learns nothing."""
+    config = common.gan(num_train_steps=16_000, batch_size=32, latent_size=16, ema_decay=0.998)
+    config.conditional = True
+    config.data = {"name": "captioned_shapes", "size": 32}
+    config.text = {"name": "words"}
+    config.generator = {
+        "name": "attn_cgan.Generator",
+        "widths": (128, 64, 32),
+        "attention_at": (16,),
+        "attention_pool": 2,
+        "spectral_attention": True,
+        "modulated": True,
+        "coordinates": True,
+    }
+    config.discriminator = {
+        "name": "attn_cgan.Discriminator",
+        "widths": (32, 64, 128),
+        "attention_at": (),
+        "hidden": 128,
+        "projection": True,
+        "spectral_norm": False,
+    }
+    config.loss = {"name": "relativistic"}
+    config.penalties = {"r1": {"weight": 0.5}}
+    config.regularizers = {"matching": {"weight": 1.0}}
+    config.optimizers = common.adam(
+        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.25, 0.05)
+    )
+    config.evaluation = {"samples": 2_000, "classifier": False}
+    config.run = common.run(every=500)
+    tiny = common.tiny(
+        data={"examples": 64},
+        text={"width": 16, "num_steps": 4},
+        gan={"latent_size": 8},
+        generator={"widths": (16, 8, 8)},
+        discriminator={"widths": (8, 8, 16), "hidden": 16},
+        evaluation={"reference_count": 200},
+    )
+    return common.with_variant(config, variant, tiny=tiny)

@@ -1,0 +1,200 @@
+"""A small Transformer over words, trained on the captions and images of a data set.
+
+Image and caption are matched within a batch (contrastively; Radford et al., 2021). The vocabulary
+is that of the training captions; other words are unknown, and a warning names each once.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gaxn.data import Captioned, Source, make_reader, pixels, printable
+from gaxn.features.text import TextEncoder
+from gaxn.io import downloads, files
+from gaxn.models.text import TextMatcher, TextTransformer
+from gaxn.types import InputError, PyTree, SentenceCondition, check
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE, LEARNING_RATE = 128, 1e-3
+ABSENT, UNKNOWN = 0, 1
+SPARE = 4
+"""Words that a caption may have beyond the longest one of the training split."""
+
+CANDIDATES = 100
+"""Captions of other test images among which that of an image is looked for."""
+
+SHIPPED = resources.files("gaxn.features.text") / "weights"
+
+
+def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> TextEncoder:
+    """Loads the encoder of a data set, shipped or cached; else trains one and caches it.
+
+    Args:
+        train: captioned images to train on.
+        test: captioned images to measure on.
+        width: length of the vectors.
+        num_steps: gradient steps, if it is trained.
+
+    Raises:
+        InputError: the images have no captions, or the cache cannot be written.
+    """
+    name = f"words width={width} num_steps={num_steps}; {train.identity}"
+    for path in sorted(SHIPPED.iterdir() if SHIPPED.is_dir() else [], key=lambda path: path.name):
+        if path.name.endswith(".json") and _describes(path, name):
+            return _read(SHIPPED / path.name.replace(".json", ".npz"), path)
+    file = f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.npz"
+    path = downloads.directory("text") / file
+    if path.is_file() and _describes(path.with_suffix(".json"), name):
+        return _read(path, path.with_suffix(".json"))
+    if not isinstance(train, Captioned):
+        raise InputError(f"{path} must have the text encoder of {train.identity}: train it first")
+    files.check_writable(path, "the text encoder in GAXN_CACHE")
+    print(f"no text encoder for {train.identity} yet: training one", flush=True)
+    vocabulary, length, params = train_encoder(train, width, num_steps)
+    precision = retrieve(TextMatcher(_network(vocabulary, width)), params, vocabulary, length, test)
+    text = flax.traverse_util.flatten_dict(params["params"]["text"], sep="/")
+    stream = io.BytesIO()
+    np.savez(stream, **{name: np.asarray(leaf) for name, leaf in sorted(text.items())})
+    card = {
+        "encoder": "gaxn.models.text.TextTransformer",
+        "trained_on": name,
+        "vocabulary": vocabulary,
+        "words": length,
+        "width": width,
+        "retrieved_of_100": precision,
+        "sha256": hashlib.sha256(stream.getvalue()).hexdigest(),
+    }
+    files.write_bytes(path, stream.getvalue())
+    files.write_json(path.with_suffix(".json"), card)
+    return _read(path, path.with_suffix(".json"))
+
+
+def train_encoder(
+    source: Source, width: int, num_steps: int, seed: int = 0
+) -> tuple[list[str], int, PyTree]:
+    """Trains the networks of sentences and images with Adam and the symmetric cross-entropy.
+
+    Returns:
+        The vocabulary, the number of words of a caption, and the parameters of `TextMatcher`.
+    """
+    captions = source.captions
+    split = [split_words(caption) for caption in captions]
+    vocabulary = sorted({word for words in split for word in words})
+    length = max(map(len, split), default=0) + SPARE
+    tokens = jnp.asarray(tokenize(captions, vocabulary, length), jnp.int32)
+    network = TextMatcher(_network(vocabulary, width))
+    key = jax.random.key(seed)
+    optimizer = optax.adamw(optax.cosine_decay_schedule(LEARNING_RATE, num_steps))
+
+    def loss_fn(params, images, tokens):
+        similarity = network.apply(params, pixels.decode(images), tokens)
+        matches = jnp.arange(len(images))
+        losses = optax.softmax_cross_entropy_with_integer_labels
+        return (losses(similarity, matches) + losses(similarity.T, matches)).mean() / 2
+
+    @jax.jit
+    def draw_indices(step):
+        step_key = jax.random.fold_in(key, step)
+        return jax.random.randint(step_key, (BATCH_SIZE,), 0, len(source))
+
+    @jax.jit
+    def train_step(params, opt_state, images, tokens):
+        gradients = jax.grad(loss_fn)(params, images, tokens)
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    images = jnp.zeros((1, *source.image_shape))
+    params = jax.jit(network.init)(key, images, tokens[:1])
+    opt_state = optimizer.init(params)
+    read = make_reader(source)
+    for step in range(num_steps):
+        indices = np.asarray(draw_indices(step))
+        params, opt_state = train_step(params, opt_state, read(indices).images, tokens[indices])
+    return vocabulary, length, params
+
+
+def retrieve(
+    network: TextMatcher, params: PyTree, vocabulary: Sequence[str], length: int, source: Source
+) -> float:
+    """Returns the share of images whose caption is the most similar of 100, in [0, 1].
+
+    A caption that occurs twice among the hundred counts as right both times.
+    """
+    count = min(len(source), 2_000) // CANDIDATES * CANDIDATES or len(source)
+    tokens = tokenize(source.captions[:count], vocabulary, length)
+    read, apply = make_reader(source), jax.jit(network.apply)
+    right = 0
+    for indices in np.split(np.arange(count), range(CANDIDATES, count, CANDIDATES)):
+        images = pixels.decode(read(indices).images)
+        best = np.asarray(apply(params, images, jnp.asarray(tokens[indices]))).argmax(axis=1)
+        right += int((tokens[indices] == tokens[indices[best]]).all(axis=1).sum())
+    return right / count
+
+
+def split_words(caption: str) -> list[str]:
+    """Returns the words of a caption in lower case, without punctuation."""
+    return re.findall(r"\w+(?:['-]\w+)*", caption.lower())
+
+
+def tokenize(captions: Sequence[str], vocabulary: Sequence[str], length: int) -> np.ndarray:
+    """Returns the numbers of the words of captions, int32 [n, length]; 0 after the last word.
+
+    Raises:
+        InputError: a caption has no word, or too many.
+    """
+    numbers = {word: place + UNKNOWN + 1 for place, word in enumerate(vocabulary)}
+    tokens = np.full((len(captions), length), ABSENT, np.int32)
+    for row, caption in enumerate(captions):
+        words = split_words(caption)
+        valid = 1 <= len(words) <= length
+        check("a caption", printable(caption), valid, f"a sentence of 1 to {length} words")
+        tokens[row, : len(words)] = [numbers.get(word, UNKNOWN) for word in words]
+    return tokens
+
+
+def _network(vocabulary: Sequence[str], width: int) -> TextTransformer:
+    return TextTransformer(len(vocabulary) + UNKNOWN + 1, width)
+
+
+def _describes(card_path: Traversable, name: str) -> bool:
+    """Returns whether a card is that of this encoder; a damaged one is of none."""
+    try:
+        return json.loads(card_path.read_text())["trained_on"] == name
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _read(path: Traversable, card_path: Traversable) -> TextEncoder:
+    card: dict[str, Any] = json.loads(card_path.read_text())
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        raise InputError(f"{path.name} does not match the SHA-256 in its card; get the file again")
+    with np.load(io.BytesIO(content)) as arrays:
+        params = {"params": flax.traverse_util.unflatten_dict(dict(arrays), sep="/")}
+    vocabulary, length = card["vocabulary"], card["words"]
+    apply = jax.jit(_network(vocabulary, card["width"]).apply)
+    known, named = set(vocabulary), set()
+
+    def encode(captions: Sequence[str]) -> SentenceCondition:
+        unknown = {word for caption in captions for word in split_words(caption)} - known - named
+        for word in sorted(unknown):
+            log.warning("warning: the text encoder does not know the word %r", printable(word))
+        named.update(unknown)
+        tokens = tokenize(captions, vocabulary, length)
+        sentence, words = jax.device_get(apply(params, tokens))
+        return SentenceCondition(sentence, words, tokens != ABSENT)
+
+    return TextEncoder(encode, f"words {card['sha256']}")
