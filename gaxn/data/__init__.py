@@ -357,6 +357,28 @@ class KnownModes(Protocol):
 
 
 @runtime_checkable
+class KnownWords(Protocol):
+    """A source whose captions have known words, each true of its image."""
+
+    words: Mapping[str, tuple[str, ...]]
+    """Names of the words by attribute, such as "color"."""
+
+    @property
+    def captions(self) -> Sequence[str]:
+        """Sentences of the images, in the order of their indices."""
+
+    @property
+    def complete(self) -> "KnownWords":
+        """This source with no combination of words held out of training."""
+
+    def attributes(self, indices: Indices) -> Mapping[str, jax.Array]:
+        """Returns for each attribute the index in `words` of the true word; can be traced."""
+
+    def is_held_out(self, indices: Indices) -> jax.Array:
+        """Returns whether training lacks a combination of words; can be traced."""
+
+
+@runtime_checkable
 class Counted(Protocol):
     """A source that counts its classes without reading an image."""
 
