@@ -4,25 +4,19 @@ Image and caption are matched within a batch (contrastively; Radford et al., 202
 is that of the training captions; other words are unknown, and a warning names each once.
 """
 
-import hashlib
-import io
-import json
 import logging
 import re
 from collections.abc import Sequence
-from importlib import resources
-from importlib.resources.abc import Traversable
 from typing import Any
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gaxn.data import Captioned, Source, make_reader, pixels, printable
+from gaxn.data import Recorded, Source, make_reader, pixels, printable
+from gaxn.features import networks
 from gaxn.features.text import TextEncoder
-from gaxn.io import downloads, files
 from gaxn.models.text import TextMatcher, TextTransformer
 from gaxn.types import InputError, PyTree, SentenceCondition, check
 
@@ -36,7 +30,7 @@ SPARE = 4
 CANDIDATES = 100
 """Captions of other test images among which that of an image is looked for."""
 
-SHIPPED = resources.files("gaxn.features.text") / "weights"
+KIND = networks.Kind("text encoder", "gaxn.models.text.TextTransformer", "text")
 
 
 def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> TextEncoder:
@@ -49,37 +43,25 @@ def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -
         num_steps: gradient steps, if it is trained.
 
     Raises:
-        InputError: the images have no captions, or the cache cannot be written.
+        InputError: the cache is needed, and cannot be written; or the data cannot be read.
     """
-    name = f"words width={width} num_steps={num_steps}; {train.identity}"
-    for path in sorted(SHIPPED.iterdir() if SHIPPED.is_dir() else [], key=lambda path: path.name):
-        if path.name.endswith(".json") and _describes(path, name):
-            return _read(SHIPPED / path.name.replace(".json", ".npz"), path)
-    file = f"{hashlib.sha256(name.encode()).hexdigest()[:12]}.npz"
-    path = downloads.directory("text") / file
-    if path.is_file() and _describes(path.with_suffix(".json"), name):
-        return _read(path, path.with_suffix(".json"))
-    if not isinstance(train, Captioned):
-        raise InputError(f"{path} must have the text encoder of {train.identity}: train it first")
-    files.check_writable(path, "the text encoder in GAXN_CACHE")
-    print(f"no text encoder for {train.identity} yet: training one", flush=True)
-    vocabulary, length, params = train_encoder(train, width, num_steps)
-    precision = retrieve(TextMatcher(_network(vocabulary, width)), params, vocabulary, length, test)
-    text = flax.traverse_util.flatten_dict(params["params"]["text"], sep="/")
-    stream = io.BytesIO()
-    np.savez(stream, **{name: np.asarray(leaf) for name, leaf in sorted(text.items())})
-    card = {
-        "encoder": "gaxn.models.text.TextTransformer",
-        "trained_on": name,
-        "vocabulary": vocabulary,
-        "words": length,
-        "width": width,
-        "retrieved_of_100": precision,
-        "sha256": hashlib.sha256(stream.getvalue()).hexdigest(),
-    }
-    files.write_bytes(path, stream.getvalue())
-    files.write_json(path.with_suffix(".json"), card)
-    return _read(path, path.with_suffix(".json"))
+    identity = f"words width={width} num_steps={num_steps}; {train.identity}"
+
+    def make() -> tuple[PyTree, dict[str, Any]]:
+        if isinstance(train, Recorded):
+            raise InputError(f"the text encoder of {train.identity} is not in GAXN_CACHE")
+        vocabulary, length, params = train_encoder(train, width, num_steps)
+        network = TextMatcher(_network(vocabulary, width))
+        return {"params": params["params"]["text"]}, {
+            "extractor": KIND.extractor,
+            "trained_on": identity,
+            "vocabulary": vocabulary,
+            "words": length,
+            "width": width,
+            "retrieved_of_100": retrieve(network, params, vocabulary, length, test),
+        }
+
+    return _encoder(networks.read_or_train(KIND, identity, make))
 
 
 def train_encoder(
@@ -169,21 +151,8 @@ def _network(vocabulary: Sequence[str], width: int) -> TextTransformer:
     return TextTransformer(len(vocabulary) + UNKNOWN + 1, width)
 
 
-def _describes(card_path: Traversable, name: str) -> bool:
-    """Returns whether a card is that of this encoder; a damaged one is of none."""
-    try:
-        return json.loads(card_path.read_text())["trained_on"] == name
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _read(path: Traversable, card_path: Traversable) -> TextEncoder:
-    card: dict[str, Any] = json.loads(card_path.read_text())
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != card["sha256"]:
-        raise InputError(f"{path.name} does not match the SHA-256 in its card; get the file again")
-    with np.load(io.BytesIO(content)) as arrays:
-        params = {"params": flax.traverse_util.unflatten_dict(dict(arrays), sep="/")}
+def _encoder(trained: networks.Trained) -> TextEncoder:
+    params, card = trained
     vocabulary, length = card["vocabulary"], card["words"]
     apply = jax.jit(_network(vocabulary, card["width"]).apply)
     known, named = set(vocabulary), set()
