@@ -230,6 +230,23 @@ def race_starts(records: Records) -> str:
     return format_table(heads, rows)
 
 
+def evaluation_speed(records: Records) -> str:
+    record = records["evaluation_cpu"]
+    inception, rows = record["inception"], []
+    cells = (
+        f"{inception['images_per_second'][s]:.1f} images/s" for s in ("gaxn", "torch_fidelity")
+    )
+    images = f"Inception, {inception['images']:,} images"
+    rows.append((images, "torch-fidelity", *cells, f"{inception['ratio']:.2f}", "-", "-"))
+    for row in record["metrics"]:
+        times = (f"{row['seconds'][side]:.1f} s" for side in ("gaxn", row["side"]))
+        ratios = (f"{row[f'{ratio}_ratio']:.2f}" for ratio in ("time", "work", "memory"))
+        name = f"{row['metric'].replace('_', ' ')}, {row['features']:,} features"
+        rows.append((name, row["side"].replace("_", "-"), *times, *ratios))
+    heads = ("", "against", "gaxn", "the other", "ratio of time", "of work", "of memory")
+    return format_table(heads, rows)
+
+
 def scaling(records: Records) -> str:
     rows = []
     for row in records["scaling"]["rows"]:
@@ -288,7 +305,7 @@ TABLES = {
     make.__name__: make
     for make in (
         *(labeled, unlabeled, cost, leaves, translation, ring, attention, speed),
-        *(race, race_starts, scaling, scaling_on_paper),
+        *(race, race_starts, evaluation_speed, scaling, scaling_on_paper),
     )
 }
 
@@ -301,7 +318,8 @@ def make_page(page: str, template: str, records: Records) -> str:
         if kind == "table":
             return TABLES[name](records)
         path, _, spec = field[1].partition(":")
-        return format(functools.reduce(operator.getitem, path.split("."), records), spec)
+        steps = (int(step) if step.isdecimal() else step for step in path.split("."))
+        return format(functools.reduce(operator.getitem, steps, records), spec)
 
     paragraphs = []
     for paragraph in template.strip().split("\n\n"):
