@@ -326,8 +326,16 @@ def iterate_features(
     images: ImageSet, extract: Extract, title: str
 ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     """Yields the indices and features of each batch, of all batches in every process."""
+    for indices, output in iterate_outputs(images, extract, title):
+        yield indices, output.features
+
+
+def iterate_outputs(
+    images: ImageSet, extract: Extract, title: str
+) -> Iterable[tuple[np.ndarray, ExtractorOutput]]:
+    """Yields the indices and the output of each batch, of all batches in every process."""
     for indices in tqdm(_batches(images.count), title, leave=False, disable=None):
-        yield indices, extract(images.read(indices)[0]).features
+        yield indices, extract(images.read(indices)[0])
 
 
 def save(statistics: SetStatistics, facts: Mapping[str, Any]) -> bytes:
