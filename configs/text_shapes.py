@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizers = common.adam(
         generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.25, 0.05)
     )
-    config.evaluation = {"samples": 2_000, "classifier": False}
+    config.evaluation = {"samples": 2_000}
     config.run = common.run(every=500)
     tiny = common.tiny(
         data={"examples": 64},

@@ -99,6 +99,7 @@ class Sampler(NamedTuple):
             Labels are None for an unconditional generator.
         generator_attention: (indices, labels) -> attention weights by layer.
         discriminator_attention: (images, labels) -> attention weights by layer.
+        word_attention: as generator_attention, of the words of sentences.
         gammas: the learned scale of each attention layer that has one, by "player/layer".
         facts: step, seed, weights and the like, for protocols.
         latents: indices -> the latents of those samples; None if samples come from images.
@@ -116,6 +117,7 @@ class Sampler(NamedTuple):
     latents: Callable[[HostLabels], HostLatents] | None = None
     render: Callable[[HostLatents, Any], HostPixels] | None = None
     mix: Callable[[np.ndarray], Any] | None = None
+    word_attention: Callable[[HostLabels, Any], AttentionMaps] | None = None
     variables: Variables | None = None
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from gaxn import metrics as metrics_folder
 from gaxn.config import instantiate, resolve
-from gaxn.data import KnownModes, Source
+from gaxn.data import KnownModes, KnownWords, Source
 from gaxn.evaluation import figures
 from gaxn.evaluation.evaluators import Evaluator, attention, feature_metrics
 from gaxn.evaluation.evaluators.feature_metrics import Reference
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.sampling import SamplingOptions
-from gaxn.features import FeatureExtractor
+from gaxn.features import FeatureExtractor, word_reader
 from gaxn.features import classifier as classifier_network
 from gaxn.features import inception as inception_network
 from gaxn.features.resizing import PREPROCESSINGS
@@ -154,7 +154,8 @@ def make_plan(
         reference_count: images of the test split with which samples are compared; 0 for all.
         metrics: names of modules of gaxn/metrics; () for all that apply.
         classifier: whether features of a classifier of the data's classes are used; of unpaired
-            data, of one that distinguishes the domains.
+            data, of one that distinguishes the domains; of images whose words are known, of the
+            network that reads them.
         inception: path of the weights of the Inception network, or "download", for its features
             besides those of the classifier; "" for no Inception.
         preprocessing: resizing for Inception: "tf", "torch" or "clean".
@@ -187,7 +188,9 @@ def make_plan(
     @functools.cache
     def references() -> dict[tuple[str, Target], Reference]:
         extractors: dict[str, FeatureExtractor] = {}
-        if classifier and len(hooks.labeled[0].class_names) > 1:
+        if classifier and isinstance(hooks.labeled[0], KnownWords):
+            extractors["reader"] = word_reader.load_or_train(*hooks.labeled).extractor
+        elif classifier and len(hooks.labeled[0].class_names) > 1:
             extractors["classifier"] = classifier_network.load_or_train(*hooks.labeled)
         if inception:
             extractors["inception"] = inception_network.load(inception, preprocessing)

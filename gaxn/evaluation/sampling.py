@@ -49,9 +49,14 @@ def attention_by_player(
     return updates.get("intermediates", {})
 
 
-def attention_weights(intermediates: Variables) -> dict[str, np.ndarray]:
-    """Returns the attention weights among intermediates, by the path of their layer."""
-    return {layer: weights for layer, (weights,) in _by_layer(intermediates, "/weights").items()}
+def attention_weights(intermediates: Variables, name: str = "weights") -> dict[str, np.ndarray]:
+    """Returns the attention weights among intermediates, by the path of their layer.
+
+    Args:
+        intermediates: of a network.
+        name: "weights" over places, or "word_weights" over words.
+    """
+    return {layer: weights for layer, (weights,) in _by_layer(intermediates, f"/{name}").items()}
 
 
 def attention_gammas(params: PyTree) -> dict[str, float]:

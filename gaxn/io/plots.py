@@ -193,6 +193,39 @@ def attention(
     return _render(figure)
 
 
+def word_attention(
+    images: UInt8[np.ndarray, "batch height width channels"],
+    maps: Sequence[Float[np.ndarray, "words side side"]],
+    words: Sequence[Sequence[str]],
+) -> Picture:
+    """Draws images, and beside each the attention weights of every word as heat, from 0 to 1.
+
+    Args:
+        images: one row each.
+        maps: of the words of an image's sentence.
+        words: written above the maps.
+    """
+    rows, columns = len(images), 1 + max(map(len, words))
+    figure = _make_figure(figsize=(1.1 * columns, 1.35 * rows), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    wide, high = 1.08, 1.3
+    for row, image in enumerate(images):
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        top = high * row
+        for column, heat in enumerate([None, *maps[row]]):
+            left = wide * column
+            extent = (left, left + 1, top + 1, top)
+            axes.imshow(pixels, cmap="gray", extent=extent, vmin=0, vmax=255)
+            if heat is not None:
+                style = {"cmap": "inferno", "alpha": 0.75, "vmin": 0, "vmax": 1}
+                axes.imshow(heat, extent=extent, interpolation="bilinear", **style)
+                text = {"ha": "center", "va": "bottom", "fontsize": "small", "parse_math": False}
+                axes.text(left + 0.5, top - 0.02, words[row][column - 1], **text)
+    axes.set(xlim=(0, wide * columns), ylim=(high * rows, -0.3))
+    return _render(figure)
+
+
 class HeatMap(NamedTuple):
     """A matrix of attention weights between words, and how it is labeled.
 

@@ -1,5 +1,6 @@
 """Hooks of gans/gan.py: samples from latents."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaxn import keys
-from gaxn.data import Source, Unpaired, make_reader, pixels
+from gaxn.data import KnownWords, Source, Unpaired, make_reader, pixels
 from gaxn.data.sentences import SentenceSource
 from gaxn.distributed import sharding
 from gaxn.evaluation import diagnostics, interpolation, sampling
+from gaxn.evaluation.evaluators import Evaluator, word_attention, words
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.sampling import SamplingOptions
+from gaxn.features import word_reader
 from gaxn.gans.gan import draw_latents
 from gaxn.io import files, plots
 from gaxn.io.plots import Picture
@@ -22,11 +25,22 @@ from gaxn.nn import norms
 from gaxn.objectives.losses import Loss
 from gaxn.training.population import Member, member_state
 from gaxn.training.state import TrainState
-from gaxn.types import InputError, Labels, PRNGKey, PyTree, Sampler, Variables, check
+from gaxn.types import (
+    HostPixels,
+    InputError,
+    Labels,
+    PRNGKey,
+    PyTree,
+    Report,
+    Sampler,
+    Variables,
+    check,
+)
 
 STANDING_PASSES, STANDING_BATCH = 16, 128
 SCATTERED_POINTS, MAX_PANELS = 2_500, 25
 FRAMES_PER_SECOND = 16
+WORD_HEADLINES = ("shape_accuracy", "all_accuracy", "held_out_all_accuracy")
 
 
 def make_hooks(
@@ -59,6 +73,17 @@ def make_hooks(
             return draw_points(sampler, state, test, members)
         return draw_grid(sampler(state), conditions, columns)
 
+    def make_evaluators(samples: int, *_) -> dict[str, Evaluator]:
+        """Returns the evaluators of sentences, and of words that can be read from images."""
+        evaluators = {}
+        if sentences and sentences.condition.has_words:
+            evaluators["word_attention"] = word_attention.Evaluator(sentences)
+        if sentences and isinstance(sentences.source, KnownWords):
+            reader = word_reader.load_or_train(train.source, sentences.source)
+            measure = words.Evaluator(sentences.source, reader, samples)
+            evaluators["words"] = OfCaptions(measure, sentences.numbers)
+        return evaluators
+
     def interpolate(sampler: Sampler, workdir: Path) -> int:
         check("--mode", "interpolate", not is_points, "another with points, which are no images")
         print(*draw_interpolation(sampler, workdir, conditions or 0, columns), sep="\n")
@@ -72,8 +97,34 @@ def make_hooks(
         labeled=tuple(
             split.source if isinstance(split, SentenceSource) else split for split in (train, test)
         ),
+        make_evaluators=make_evaluators,
+        headlines=WORD_HEADLINES,
         commands={"interpolate": interpolate},
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class OfCaptions:
+    """An evaluator whose labels are test images, for a sampler that takes numbers of captions.
+
+    Attributes:
+        evaluator: the evaluator.
+        numbers: of the captions of the test images.
+    """
+
+    evaluator: words.Evaluator
+    numbers: np.ndarray
+
+    @property
+    def figures(self) -> set[str]:
+        """Names of the figures, without those of errors and of real images."""
+        return self.evaluator.figures
+
+    def __call__(self, sampler: Sampler) -> Report:
+        def sample(indices: np.ndarray, labels: np.ndarray) -> HostPixels:
+            return sampler.sample(indices, self.numbers[labels])
+
+        return self.evaluator(sampler._replace(sample=sample))
 
 
 def make_sampler(
@@ -157,9 +208,9 @@ def make_sampler(
             apply = sharding.spread(program, (variables, sample_key))
             return lambda inputs, *labels: apply(inputs, *map(condition_of, labels))
 
-        def attention(program: Callable, player: str) -> Callable:
+        def attention(program: Callable, player: str, name: str = "weights") -> Callable:
             return lambda *inputs: sampling.attention_weights(
-                spread(program)(*inputs).get(player, {})
+                spread(program)(*inputs).get(player, {}), name
             )
 
         statistics = options.statistics
@@ -173,6 +224,7 @@ def make_sampler(
             variables=variables,
             generator_attention=attention(generator_attention, "generator"),
             discriminator_attention=attention(discriminator_attention, "discriminator"),
+            word_attention=attention(generator_attention, "generator", "word_weights"),
             gammas=sampling.attention_gammas(variables["params"]),
             facts={
                 "step": int(state.step),

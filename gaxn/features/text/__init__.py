@@ -31,10 +31,12 @@ class TextEncoder(NamedTuple):
         encode: captions -> float32 vectors of the sentences and of their words, on the host; the
             number of words is the same in every call.
         identity: name and SHA-256 of what determines the vectors.
+        split: a caption -> the words that it has vectors of, for pictures.
     """
 
     encode: Callable[[Sequence[str]], SentenceCondition]
     identity: str
+    split: Callable[[str], list[str]] = str.split
 
 
 def encode(encoder: TextEncoder, captions: Sequence[str]) -> SentenceCondition:

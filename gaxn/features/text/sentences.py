@@ -54,7 +54,11 @@ def load(train: Source, test: Source, path: str = "", words: int = 32) -> TextEn
         vectors[mask] = np.concatenate(tokens)
         return SentenceCondition(sentences.astype(np.float32), vectors, mask)
 
-    return TextEncoder(encode, f"sentences words={words} {_digest(folder)}")
+    def split(caption: str) -> list[str]:
+        numbers = model.tokenizer(caption)["input_ids"][:words]
+        return model.tokenizer.convert_ids_to_tokens(numbers)
+
+    return TextEncoder(encode, f"sentences words={words} {_digest(folder)}", split)
 
 
 def _import(name: str) -> ModuleType:

@@ -166,4 +166,4 @@ def _encoder(trained: networks.Trained) -> TextEncoder:
         sentence, words = jax.device_get(apply(params, tokens))
         return SentenceCondition(sentence, words, tokens != ABSENT)
 
-    return TextEncoder(encode, f"words {card['sha256']}")
+    return TextEncoder(encode, f"words {card['sha256']}", split_words)
