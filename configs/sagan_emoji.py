@@ -1,0 +1,66 @@
+"""Self-attention GAN on emoji, 32x32 RGB, from a data set that pip installs.
+
+pip install -e '.[emoji]'
+python -m gaxn.main --config configs/sagan_emoji.py
+"""
+
+import common
+from ml_collections import ConfigDict
+
+PICTURES = (
+    "Smileys & Emotion",
+    "People & Body",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """`tiny` runs in seconds and learns nothing."""
+    config = common.gan(num_train_steps=7_000, batch_size=32, latent_size=64, ema_decay=0.998)
+    # Flags are stripes, and symbols mostly letters; both would look wrong in a mirror.
+    config.data = {"name": "emoji", "size": 32, "categories": PICTURES, "flip": True}
+    config.generator = {
+        "name": "attn_cgan.Generator",
+        "widths": (128, 64, 32),
+        "attention_at": (16,),
+        "attention_pool": 2,
+        "spectral_attention": True,
+        "modulated": True,
+        "coordinates": True,
+    }
+    config.discriminator = {
+        "name": "attn_cgan.Discriminator",
+        "widths": (32, 64, 128),
+        "attention_at": (8,),
+        "attention_pool": 2,
+        "hidden": 128,
+        "projection": True,
+        "spectral_norm": False,
+    }
+    config.loss = {"name": "relativistic"}
+    config.penalties = {"r1": {"weight": 0.5}}
+    # The pictures are few: without augmentations the discriminator knows them by heart.
+    config.augmentations = {"translation": {}, "cutout": {}}
+    config.optimizers = common.adam(
+        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.5, 0.05)
+    )
+    config.evaluation = {"samples": 5_000}
+    config.run = common.run(every=500)
+    tiny = common.tiny(
+        gan={"latent_size": 8},
+        generator={"widths": (16, 8, 8)},
+        discriminator={"widths": (8, 8, 16), "hidden": 16},
+        evaluation={"classifier": False, "memorization": False},
+    )
+    large = {
+        "num_train_steps": 40_000,
+        "batch_size": 64,
+        "data": {"size": 64},
+        "generator": {"widths": (256, 128, 64, 32)},
+        "discriminator": {"widths": (32, 64, 128, 256)},
+    }
+    return common.with_variant(config, variant, group={"conditional": True}, large=large, tiny=tiny)
