@@ -23,6 +23,7 @@ from gaxn.config import _FLAX_FIELDS, _definitions, defaults
 from gaxn.evaluation.plan import make_plan
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.experiment import RunOptions, Settings
+from gaxn.features import text as text_encoders
 from gaxn.objectives import augmentations, losses, penalties, regularizers, schedules
 from gaxn.objectives.objective import Objective, make_objective
 from gaxn.training import update_rules
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 
 DERIVED = {
     "gaxn.data": {"split"},
+    "gaxn.features.text": {"train", "test"},
     "gaxn.gans": {"generator", "discriminator", "objective", "conditional", "size"},
     "gaxn.models": {"size", "channels", "classes", "features", "dtype"},
     "gaxn.objectives.objective": {"loss", "penalties", "regularizers", "augmentations"},
@@ -88,6 +90,11 @@ Fine-tuning; [python.md](python.md#fine-tuning) has examples.
 
 The data set; its `name` is one of these headings. [data.md](data.md) has examples.
 {subsections(classes(data, "Source", "{0}"), "data")}
+## `config.text`
+
+The encoder of captions, which then take the place of labels; `{{}}` for labels. Its `name` is one
+of these headings. [sentences.md](sentences.md) has examples.
+{subsections(loaders(text_encoders), "text")}
 ## `config.gan`
 
 The kind of GAN; its `name` is one of these headings.
@@ -178,6 +185,11 @@ def classes(folder: ModuleType, ending: str, name: str) -> dict[str, type]:
         for class_name in _definitions(module, None)
         if class_name.endswith(ending)
     }
+
+
+def loaders(folder: ModuleType) -> dict[str, Callable]:
+    """Returns the function `load` of each module of a folder."""
+    return {name: module.load for name, module in modules(folder).items()}
 
 
 def functions(module: ModuleType, returns: Any) -> dict[str, Callable]:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from gaxn import commands
 from gaxn import config as configs
 from gaxn.data import Unpaired, pixels
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
 from gaxn.evaluation import generation, image_sets, interpolation, reports
 from gaxn.evaluation.plan import BEST, LAST
@@ -291,7 +291,7 @@ class Run:
             check("domain", domain, not domain, '"" without a CycleGAN')
             numbers = self._labels(labels, len(images))
             test = self._experiment.test
-            is_text = isinstance(test, SentenceSource)
+            is_text = isinstance(test, Sentences)
             inputs.append(test.condition_of(numbers) if is_text else numbers)
         return self._compile_method(method)(self._variables, *inputs)
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from gaxn import config as configs
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.distributed import multihost, watchdog
 from gaxn.evaluation import generation, reports
 from gaxn.evaluation.description import describe
@@ -228,7 +228,7 @@ def check_generates(experiment: Experiment) -> None:
 
 def class_names_of(experiment: Experiment) -> tuple[str, ...]:
     """Returns the classes or captions by label, of a conditional run; () of another one."""
-    if isinstance(experiment.test, SentenceSource):
+    if isinstance(experiment.test, Sentences):
         return experiment.test.captions
     return tuple(experiment.train.class_names) if experiment.settings.conditional else ()
 

@@ -24,7 +24,7 @@ from gaxn.data import (
     make_recorded,
 )
 from gaxn.data.pipeline import Batches, make_batches
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.distributed.sharding import Parallelism, make_parallelism
 from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
@@ -258,7 +258,7 @@ class Experiment:
             "classes": list(self.train.class_names),
             "examples": [len(self.train), len(self.test)],
             **({"domains": self._domains_record} if isinstance(self.train, Unpaired) else {}),
-            **({"text": self._text_record} if isinstance(self.train, SentenceSource) else {}),
+            **({"text": self._text_record} if isinstance(self.train, Sentences) else {}),
         }
 
     @property
@@ -512,7 +512,7 @@ def make_experiment(
 
 def with_sentences(
     train: Source, test: Source, settings: Settings, data_record: Mapping[str, Any] | None
-) -> tuple[SentenceSource, SentenceSource]:
+) -> tuple[Sentences, Sentences]:
     """Returns both splits with the vectors of their captions as conditions.
 
     Raises:
@@ -532,7 +532,7 @@ def with_sentences(
     else:
         conditioner = restore_conditioner(encoder, data_record["text"], has_words)
     return tuple(
-        SentenceSource(split.split, flip=split.flip, source=split, condition=conditioner)
+        Sentences(split.split, flip=split.flip, source=split, condition=conditioner)
         for split in (train, test)
     )
 
@@ -545,7 +545,7 @@ def network_arguments(source: Source, conditional: bool) -> dict[str, int | None
         return {"features": source.image_shape[0], "classes": None}
     height, width, channels = source.image_shape[-3:]
     check("the images' height and width", (height, width), height == width, "equal")
-    if isinstance(source, SentenceSource):
+    if isinstance(source, Sentences):
         return {"size": height, "channels": channels, "classes": source.condition.features}
     classes = len(source.class_names)
     if conditional and classes < 2:

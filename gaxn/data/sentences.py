@@ -15,7 +15,7 @@ NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SentenceSource(data.Source):
+class Sentences(data.Source):
     """The images of a source, with a condition for each caption.
 
     Its labels are conditions. The numbers of its different captions, in alphabetical order, stand

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from gaxn.data import Source
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
 from gaxn.evaluation import scoring
 from gaxn.evaluation.sampling import balanced_labels
@@ -95,7 +95,7 @@ def request_captions(
         InputError: the generator takes no sentences, or not these.
     """
     expected = "left out, as the generator takes no sentences (config.text)"
-    check("captions", list(captions), isinstance(source, SentenceSource), expected)
+    check("captions", list(captions), isinstance(source, Sentences), expected)
     check("captions", list(captions), len(captions) > 0, "one or more sentences")
     numbers = range(len(captions))
     requests = make_requests(seeds, numbers, len(captions))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from gaxn.data import make_reader
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.distributed import multihost
 from gaxn.evaluation import diagnostics, figures, interpolation
 from gaxn.evaluation.evaluators import Evaluator
@@ -251,7 +251,7 @@ def _real_grid(experiment: Experiment) -> Picture:
     classes = interpolation.select_classes(test.num_conditions)
     # Where a class has too few of those that are searched, white is left.
     grid = np.full((len(classes), columns, *test.image_shape), 255, np.uint8)
-    if isinstance(test, SentenceSource):
+    if isinstance(test, Sentences):
         for row, number in enumerate(classes):
             of_caption = np.flatnonzero(test.numbers == number)[:columns]
             grid[row, : len(of_caption)] = read_images(of_caption)[0]

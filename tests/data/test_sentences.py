@@ -9,7 +9,7 @@ import pytest
 
 from gaxn import data
 from gaxn.data import Source, make_reader
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.types import Batch, InputError, SentenceCondition
 
 TEXTS = ("blue disc", "a red disc", "blue disc", "green box", "a red disc")
@@ -53,7 +53,7 @@ def _with_words(captions):
 
 
 def _source(condition=_condition, **fields):
-    return SentenceSource("train", source=Captions(**fields), condition=condition)
+    return Sentences("train", source=Captions(**fields), condition=condition)
 
 
 @pytest.mark.parametrize("is_read", [False, True])

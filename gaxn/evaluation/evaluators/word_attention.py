@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.evaluation import interpolation
 from gaxn.io import plots
 from gaxn.metrics.statistics import attention
@@ -26,7 +26,7 @@ class Evaluator:
         test: the test split.
     """
 
-    test: SentenceSource
+    test: Sentences
 
     figures: ClassVar[set[str]] = set()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gaxn import keys
 from gaxn.data import KnownWords, Source, Unpaired, make_reader, pixels
-from gaxn.data.sentences import SentenceSource
+from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
 from gaxn.evaluation import diagnostics, interpolation, sampling
 from gaxn.evaluation.evaluators import Evaluator, word_attention, words
@@ -66,7 +66,7 @@ def make_hooks(
     if isinstance(train, Unpaired):
         raise InputError("config.gan.name must be cyclegan.CycleGAN with unpaired data")
     is_points = len(train.image_shape) == 1
-    sentences = test if isinstance(test, SentenceSource) else None
+    sentences = test if isinstance(test, Sentences) else None
 
     def draw_samples(sampler: Callable[..., Sampler], state: TrainState) -> Picture:
         if is_points:
@@ -95,7 +95,7 @@ def make_hooks(
         diagnostics=make_diagnostics(gan, loss, members, train, conditions is not None),
         targets=(Target(train, test),),
         labeled=tuple(
-            split.source if isinstance(split, SentenceSource) else split for split in (train, test)
+            split.source if isinstance(split, Sentences) else split for split in (train, test)
         ),
         make_evaluators=make_evaluators,
         headlines=WORD_HEADLINES,
@@ -132,7 +132,7 @@ def make_sampler(
     members: Sequence[Member],
     conditions: int | None,
     options: SamplingOptions,
-    sentences: SentenceSource | None = None,
+    sentences: Sentences | None = None,
 ) -> Callable[..., Sampler]:
     """Returns a function from (host state, member=0, chosen_by="") to a `Sampler`.
 
