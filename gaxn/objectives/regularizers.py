@@ -293,8 +293,7 @@ class Matching(Regularizer):
         differs = jnp.zeros(count, bool)
         for a, b in zip(jax.tree.leaves(inputs.labels), jax.tree.leaves(others), strict=True):
             differs |= (a != b).reshape(count, -1).any(axis=1)
-        right, wrong = (
-            inputs.discriminate(inputs.real, labels).logits for labels in (inputs.labels, others)
-        )
+        right = inputs.real_output.logits
+        wrong = inputs.discriminate(inputs.real, others).logits
         differs = differs.reshape(-1, *[1] * (right.ndim - 1))
         return self.weight * differs * nn.softplus(wrong - right)

@@ -253,7 +253,9 @@ def test_every_discriminator_has_its_own_regularizer():
 def _match(labels, logits):
     """Returns the values of `matching` where images have these logits for these conditions."""
     inputs = _inputs()._replace(
-        labels=labels, discriminate=lambda images, labels: DiscriminatorOutput(logits(labels))
+        labels=labels,
+        real_output=DiscriminatorOutput(logits(labels)),
+        discriminate=lambda images, labels: DiscriminatorOutput(logits(labels)),
     )
     return matching(2.0)().apply({}, inputs, _keys(), method="discriminator")
 
