@@ -96,14 +96,23 @@ def test_similarity_is_the_scaled_cosine():
     np.testing.assert_allclose(similarity, cosine / 0.07, rtol=1e-4, atol=1e-4)
 
 
+def _cards():
+    return list(downloads.directory("text").glob("*.json"))
+
+
 def test_an_encoder_matches_images_and_is_trained_once(encoder, capsys, monkeypatch):
-    cards = list(downloads.directory("text").glob("*.json"))
-    (card,) = map(text.files.read_json, cards)
+    paths = {text.files.read_json(path)["extractor"]: path for path in _cards()}
+    assert paths.keys() == {words.ENCODER.extractor, words.MATCHER.extractor}
+    card = text.files.read_json(paths[words.ENCODER.extractor])
     assert card["vocabulary"] == ["a", "blue", "green", "red", "square", "white"]
     assert card["words"] == 3 + words.SPARE
-    # Four colors: by chance a quarter.
-    assert card["retrieved_of_100"] > 0.9
-    monkeypatch.setattr(words, "train_encoder", None)
+    monkeypatch.setattr(words, "train_matcher", None)
+    images = np.array([*COLORS.values()], np.uint8)[:, None, None] * np.ones(
+        (1, SIDE, SIDE, 1), np.uint8
+    )
+    captions = [f"a {color} square" for color in COLORS]
+    similarity = words.load_matcher(TRAIN, TEST, **NUMBERS).similarity(images, captions)
+    np.testing.assert_array_equal(similarity.argmax(axis=1), range(len(COLORS)))
     again = words.load(TRAIN, TEST, **NUMBERS)
     assert again.identity == encoder.identity and card["sha256"] in again.identity
     for a, b in zip(
@@ -111,7 +120,7 @@ def test_an_encoder_matches_images_and_is_trained_once(encoder, capsys, monkeypa
     ):
         np.testing.assert_array_equal(a, b)
     assert "training" not in capsys.readouterr().out
-    weights = cards[0].with_suffix(".npz")
+    weights = paths[words.ENCODER.extractor].with_suffix(".npz")
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + b"x")
     with pytest.raises(InputError, match="does not match the SHA-256 in its card"):

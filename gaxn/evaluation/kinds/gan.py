@@ -14,10 +14,11 @@ from gaxn.data import KnownWords, Source, Unpaired, make_reader, pixels
 from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
 from gaxn.evaluation import diagnostics, interpolation, sampling
-from gaxn.evaluation.evaluators import Evaluator, word_attention, words
+from gaxn.evaluation.evaluators import Evaluator, retrieval, word_attention, words
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.features import word_reader
+from gaxn.features.text.words import load_matcher
 from gaxn.gans.gan import draw_latents
 from gaxn.io import files, plots
 from gaxn.io.plots import Picture
@@ -40,7 +41,10 @@ from gaxn.types import (
 STANDING_PASSES, STANDING_BATCH = 16, 128
 SCATTERED_POINTS, MAX_PANELS = 2_500, 25
 FRAMES_PER_SECOND = 16
-WORD_HEADLINES = ("shape_accuracy", "all_accuracy", "held_out_all_accuracy")
+WORD_HEADLINES = (
+    *("shape_accuracy", "all_accuracy", "held_out_all_accuracy"),
+    retrieval.FIGURE,
+)
 
 
 def make_hooks(
@@ -82,6 +86,9 @@ def make_hooks(
             reader = word_reader.load_or_train(train.source, sentences.source)
             measure = words.Evaluator(sentences.source, reader, samples)
             evaluators["words"] = OfCaptions(measure, sentences.numbers)
+        elif sentences:
+            matcher = load_matcher(train.source, sentences.source)
+            evaluators["retrieval"] = retrieval.Evaluator(sentences, matcher, samples)
         return evaluators
 
     def interpolate(sampler: Sampler, workdir: Path) -> int:

@@ -6,8 +6,8 @@ is that of the training captions; other words are unknown, and a warning names e
 
 import logging
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,20 @@ ABSENT, UNKNOWN = 0, 1
 SPARE = 4
 """Words that a caption may have beyond the longest one of the training split."""
 
-CANDIDATES = 100
-"""Captions of other test images among which that of an image is looked for."""
+ENCODER = networks.Kind("text encoder", "gaxn.models.text.TextTransformer", "text")
+MATCHER = networks.Kind("matcher of captions", "gaxn.models.text.TextMatcher", "text")
 
-KIND = networks.Kind("text encoder", "gaxn.models.text.TextTransformer", "text")
+
+class Matcher(NamedTuple):
+    """A network that says how well images and captions match.
+
+    Attributes:
+        similarity: (images, uint8 [n, height, width, channels], m captions) -> [n, m].
+        card: its description.
+    """
+
+    similarity: Callable[[np.ndarray, Sequence[str]], np.ndarray]
+    card: Mapping[str, Any]
 
 
 def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> TextEncoder:
@@ -45,26 +55,55 @@ def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -
     Raises:
         InputError: the cache is needed, and cannot be written; or the data cannot be read.
     """
-    identity = f"words width={width} num_steps={num_steps}; {train.identity}"
 
-    def make() -> tuple[PyTree, dict[str, Any]]:
+    def make() -> tuple[PyTree, Mapping[str, Any]]:
+        params, card = _read_or_train_matcher(train, test, width, num_steps)
+        identity = _identity(train, width, num_steps)
+        facts = {**card, "extractor": ENCODER.extractor, "trained_on": identity}
+        return {"params": params["params"]["text"]}, facts
+
+    identity = _identity(train, width, num_steps)
+    return _make_encoder(networks.read_or_train(ENCODER, identity, make))
+
+
+def load_matcher(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> Matcher:
+    """Loads the network that matches images and captions; the arguments are those of `load`."""
+    params, card = _read_or_train_matcher(train, test, width, num_steps)
+    network = TextMatcher(_network(card["vocabulary"], card["width"]))
+    apply = jax.jit(network.apply)
+
+    def similarity(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+        tokens = tokenize(captions, card["vocabulary"], card["words"])
+        return np.asarray(apply(params, pixels.decode(images), tokens))
+
+    return Matcher(similarity, card)
+
+
+def _identity(train: Source, width: int, num_steps: int) -> str:
+    return f"words width={width} num_steps={num_steps}; {train.identity}"
+
+
+def _read_or_train_matcher(
+    train: Source, test: Source, width: int, num_steps: int
+) -> networks.Trained:
+    identity = f"matcher, {_identity(train, width, num_steps)}"
+
+    def make() -> tuple[PyTree, Mapping[str, Any]]:
         if isinstance(train, Recorded):
             raise InputError(f"the text encoder of {train.identity} is not in GAXN_CACHE")
-        vocabulary, length, params = train_encoder(train, width, num_steps)
-        network = TextMatcher(_network(vocabulary, width))
-        return {"params": params["params"]["text"]}, {
-            "extractor": KIND.extractor,
+        vocabulary, length, params = train_matcher(train, width, num_steps)
+        return params, {
+            "extractor": MATCHER.extractor,
             "trained_on": identity,
             "vocabulary": vocabulary,
             "words": length,
             "width": width,
-            "retrieved_of_100": retrieve(network, params, vocabulary, length, test),
         }
 
-    return _encoder(networks.read_or_train(KIND, identity, make))
+    return networks.read_or_train(MATCHER, identity, make)
 
 
-def train_encoder(
+def train_matcher(
     source: Source, width: int, num_steps: int, seed: int = 0
 ) -> tuple[list[str], int, PyTree]:
     """Trains the networks of sentences and images with Adam and the symmetric cross-entropy.
@@ -108,24 +147,6 @@ def train_encoder(
     return vocabulary, length, params
 
 
-def retrieve(
-    network: TextMatcher, params: PyTree, vocabulary: Sequence[str], length: int, source: Source
-) -> float:
-    """Returns the share of images whose caption is the most similar of 100, in [0, 1].
-
-    A caption that occurs twice among the hundred counts as right both times.
-    """
-    count = min(len(source), 2_000) // CANDIDATES * CANDIDATES or len(source)
-    tokens = tokenize(source.captions[:count], vocabulary, length)
-    read, apply = make_reader(source), jax.jit(network.apply)
-    right = 0
-    for indices in np.split(np.arange(count), range(CANDIDATES, count, CANDIDATES)):
-        images = pixels.decode(read(indices).images)
-        best = np.asarray(apply(params, images, jnp.asarray(tokens[indices]))).argmax(axis=1)
-        right += int((tokens[indices] == tokens[indices[best]]).all(axis=1).sum())
-    return right / count
-
-
 def split_words(caption: str) -> list[str]:
     """Returns the words of a caption in lower case, without punctuation."""
     return re.findall(r"\w+(?:['-]\w+)*", caption.lower())
@@ -151,7 +172,7 @@ def _network(vocabulary: Sequence[str], width: int) -> TextTransformer:
     return TextTransformer(len(vocabulary) + UNKNOWN + 1, width)
 
 
-def _encoder(trained: networks.Trained) -> TextEncoder:
+def _make_encoder(trained: networks.Trained) -> TextEncoder:
     params, card = trained
     vocabulary, length = card["vocabulary"], card["words"]
     apply = jax.jit(_network(vocabulary, card["width"]).apply)

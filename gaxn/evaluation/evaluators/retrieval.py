@@ -1,0 +1,91 @@
+"""R-precision: whether an image matches its caption better than others (Xu et al., 2018)."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import jax
+import numpy as np
+
+from gaxn.data import make_reader
+from gaxn.data.sentences import Sentences
+from gaxn.evaluation import figures, scoring
+from gaxn.features.text.words import Matcher
+from gaxn.metrics.statistics.standard_errors import standard_error
+from gaxn.types import HostPixels, Report, Sampler
+
+CANDIDATES = 100
+"""Captions among which that of an image has to be the most similar."""
+
+FIGURE = "retrieved_of_100"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """The share of samples of which the asked caption is the most similar among 100.
+
+    The others are different captions of the test split. The similarity is that of a network that
+    was trained on real images and captions alone. Its share for the test images themselves stands
+    beside it.
+
+    Attributes:
+        test: the test split.
+        matcher: the network.
+        samples: generated images.
+    """
+
+    test: Sentences
+    matcher: Matcher
+    samples: int
+
+    figures: ClassVar[set[str]] = {FIGURE}
+
+    def __call__(self, sampler: Sampler) -> Report:
+        started = time.perf_counter()
+        captions = np.arange(self.samples) % self.test.num_conditions
+        right = self._retrieve(lambda indices: sampler.sample(indices, captions[indices]), captions)
+        seconds = time.perf_counter() - started
+        values = {FIGURE: float(right.mean()), f"{FIGURE}{figures.ERROR}": standard_error(right)}
+        card = {name: self.matcher.card[name] for name in ("extractor", "trained_on", "sha256")}
+        protocol = {
+            **card,
+            "samples": self.samples,
+            "candidates": min(CANDIDATES, self.test.num_conditions),
+            "captions": f"{self.test.identity}, test split",
+            **sampler.facts,
+        }
+        timing = {"seconds": round(seconds, 2)}
+        return Report(protocol, {**values, **figures.add_real_suffix(self._real)}, {}, {}, timing)
+
+    @functools.cached_property
+    def _real(self) -> Mapping[str, float]:
+        read = make_reader(self.test.source)
+        right = self._retrieve(
+            lambda indices: jax.device_get(read(indices).images), self.test.numbers
+        )
+        return {FIGURE: float(right.mean())}
+
+    def _retrieve(
+        self, make_images: Callable[[np.ndarray], HostPixels], captions: np.ndarray
+    ) -> np.ndarray:
+        """Returns for each image, made from its index, whether its caption is the most similar.
+
+        Args:
+            make_images: indices -> images.
+            captions: number of the caption of each image.
+        """
+        count = self.test.num_conditions
+        right = np.zeros(len(captions))
+        for indices in np.split(
+            np.arange(len(captions)), range(scoring.BATCH, len(captions), scoring.BATCH)
+        ):
+            images = make_images(indices)
+            similarity = self.matcher.similarity(images, self.test.captions)
+            for row, index in enumerate(indices):
+                random = np.random.RandomState(index)
+                others = random.permutation(np.delete(np.arange(count), captions[index]))
+                others = similarity[row, others[: CANDIDATES - 1]]
+                right[index] = similarity[row, captions[index]] > others.max(initial=-np.inf)
+        return right
