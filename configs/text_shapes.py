@@ -36,7 +36,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizers = common.adam(
         generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.25, 0.05)
     )
-    config.evaluation = {"samples": 2_000}
+    config.evaluation = {
+        "samples": 2_000,
+        "every": 2_000,
+        "interim_samples": 1_000,
+        "best": "highest words/all_accuracy",
+    }
     config.run = common.run(every=500)
     tiny = common.tiny(
         data={"examples": 64},
@@ -44,6 +49,6 @@ def get_config(variant: str = "") -> ConfigDict:
         gan={"latent_size": 8},
         generator={"widths": (16, 8, 8)},
         discriminator={"widths": (8, 8, 16), "hidden": 16},
-        evaluation={"reference_count": 200},
+        evaluation={"reference_count": 200, "every": 4, "interim_samples": 20},
     )
     return common.with_variant(config, variant, tiny=tiny)

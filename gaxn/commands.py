@@ -57,6 +57,9 @@ def train(experiment: Experiment, workdir: Path) -> int:
     writers = loop.make_writers(experiment, workdir)
     lock = run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({}))
     with lock, writers:
+        if isinstance(experiment.train, Sentences) and multihost.is_first():
+            for name, content in experiment.train.condition.encoder.copies.items():
+                files.write_bytes(workdir / name, content)
         return _train(experiment, workdir, writers, fitted)
 
 

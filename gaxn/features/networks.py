@@ -47,10 +47,11 @@ class Kind(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Parameters of a network, and the description in their card."""
+    """Parameters of a network, the description in their card, and the content of their file."""
 
     params: PyTree
     card: dict[str, Any]
+    content: bytes
 
 
 def train(
@@ -139,7 +140,7 @@ def make_extractor(
             logits, features = network.apply(params, pixels.decode(images))
         return ExtractorOutput(features, logits, logits.argmax(axis=-1) if classes else None)
 
-    params, card = trained
+    params, card, _ = trained
     card = {**card, "resize": "none"}
     channels = params["params"]["Conv_0"]["kernel"].shape[2]
     return FeatureExtractor(apply, params, card, len(classes), classes, channels, unit_scale=False)
@@ -190,17 +191,17 @@ def read_named(kind: Kind, weights: str) -> Trained:
 
 
 def read_or_train(
-    kind: Kind, identity: str, make: Callable[[], tuple[PyTree, Mapping[str, Any]]]
+    kind: Kind, identity: str, make: Callable[[], tuple[PyTree, Mapping[str, Any]]] | None
 ) -> Trained:
     """Reads the shipped or the cached weights of a data set; else trains and caches them.
 
     Args:
         kind: of the network.
         identity: of the data set.
-        make: trains: () -> the parameters and the facts of the card.
+        make: trains: () -> the parameters and the facts of the card; None without the data.
 
     Raises:
-        InputError: the cache is needed and cannot be written.
+        InputError: the cache is needed and cannot be written, or the data are.
     """
     for card_path in _shipped_cards():
         if _is_trained_on(card_path, kind, identity):
@@ -209,10 +210,13 @@ def read_or_train(
     path = downloads.directory(kind.folder) / f"{name}.npz"
     if path.is_file() and _is_trained_on(path.with_suffix(".json"), kind, identity):
         return _read(path, path.with_suffix(".json"))
+    if make is None:
+        raise InputError(f"the {kind.name} of this run must be in GAXN_CACHE; there is no {path}")
     files.check_writable(path, f"the {kind.name} in GAXN_CACHE")
     print(f"no {kind.name} for {identity} yet: training one", flush=True)
     params, facts = make()
-    return Trained(params, save(path, params, facts))
+    save(path, params, facts)
+    return _read(path, path.with_suffix(".json"))
 
 
 def _shipped_cards() -> list[Traversable]:
@@ -241,4 +245,4 @@ def _read(path: Traversable, card_path: Traversable) -> Trained:
         raise InputError(f"{path.name} does not match the SHA-256 in its card; get the file again")
     with np.load(io.BytesIO(content)) as arrays:
         params = {"params": flax.traverse_util.unflatten_dict(dict(arrays), sep="/")}
-    return Trained(params, card)
+    return Trained(params, card, content)

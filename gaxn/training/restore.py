@@ -49,6 +49,9 @@ def recorded_data(workdir: Path) -> dict[str, Any] | None:
     record = run_directory.read_run_record(workdir).get("data")
     # Points are drawn from their index alone; a run without a record of domains is of an older day.
     is_enough = record is not None and (len(record["image_shape"]) == 3 or "domains" in record)
+    if is_enough and "text" in record:
+        # Its encoder may be there.
+        record = {**record, "text": {**record["text"], "folder": str(workdir)}}
     return record if is_enough else None
 
 

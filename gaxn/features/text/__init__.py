@@ -32,11 +32,13 @@ class TextEncoder(NamedTuple):
             number of words is the same in every call.
         identity: name and SHA-256 of what determines the vectors.
         split: a caption -> the words that it has vectors of, for pictures.
+        copies: by name, contents of files with which a run keeps the encoder in its directory.
     """
 
     encode: Callable[[Sequence[str]], SentenceCondition]
     identity: str
     split: Callable[[str], list[str]] = str.split
+    copies: Mapping[str, bytes] = {}
 
 
 def encode(encoder: TextEncoder, captions: Sequence[str]) -> SentenceCondition:

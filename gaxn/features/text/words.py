@@ -4,9 +4,11 @@ Image and caption are matched within a batch (contrastively; Radford et al., 202
 is that of the training captions; other words are unknown, and a warning names each once.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ from gaxn.data import Recorded, Source, make_reader, pixels, printable
 from gaxn.features import networks
 from gaxn.features.text import TextEncoder
 from gaxn.models.text import TextMatcher, TextTransformer
-from gaxn.types import InputError, PyTree, SentenceCondition, check
+from gaxn.types import PyTree, SentenceCondition, check
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,9 @@ BATCH_SIZE, LEARNING_RATE = 128, 1e-3
 ABSENT, UNKNOWN = 0, 1
 SPARE = 4
 """Words that a caption may have beyond the longest one of the training split."""
+
+FILE = "text_encoder.npz"
+"""Copy of the weights in the directory of a run, with its card beside it."""
 
 ENCODER = networks.Kind("text encoder", "gaxn.models.text.TextTransformer", "text")
 MATCHER = networks.Kind("matcher of captions", "gaxn.models.text.TextMatcher", "text")
@@ -46,6 +51,8 @@ class Matcher(NamedTuple):
 def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> TextEncoder:
     """Loads the encoder of a data set, shipped or cached; else trains one and caches it.
 
+    A run has a copy in its directory, which is read where the data are not.
+
     Args:
         train: captioned images to train on.
         test: captioned images to measure on.
@@ -57,18 +64,23 @@ def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -
     """
 
     def make() -> tuple[PyTree, Mapping[str, Any]]:
-        params, card = _read_or_train_matcher(train, test, width, num_steps)
+        params, card, _ = _read_or_train_matcher(train, test, width, num_steps)
         identity = _identity(train, width, num_steps)
         facts = {**card, "extractor": ENCODER.extractor, "trained_on": identity}
         return {"params": params["params"]["text"]}, facts
 
     identity = _identity(train, width, num_steps)
-    return _make_encoder(networks.read_or_train(ENCODER, identity, make))
+    if not isinstance(train, Recorded):
+        return _make_encoder(networks.read_or_train(ENCODER, identity, make))
+    path = Path(train.record["text"].get("folder", "")) / FILE
+    if path.is_file():
+        return _make_encoder(networks.read_named(ENCODER, str(path)))
+    return _make_encoder(networks.read_or_train(ENCODER, identity, None))
 
 
 def load_matcher(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> Matcher:
     """Loads the network that matches images and captions; the arguments are those of `load`."""
-    params, card = _read_or_train_matcher(train, test, width, num_steps)
+    params, card, _ = _read_or_train_matcher(train, test, width, num_steps)
     network = TextMatcher(_network(card["vocabulary"], card["width"]))
     apply = jax.jit(network.apply)
 
@@ -89,8 +101,6 @@ def _read_or_train_matcher(
     identity = f"matcher, {_identity(train, width, num_steps)}"
 
     def make() -> tuple[PyTree, Mapping[str, Any]]:
-        if isinstance(train, Recorded):
-            raise InputError(f"the text encoder of {train.identity} is not in GAXN_CACHE")
         vocabulary, length, params = train_matcher(train, width, num_steps)
         return params, {
             "extractor": MATCHER.extractor,
@@ -173,7 +183,7 @@ def _network(vocabulary: Sequence[str], width: int) -> TextTransformer:
 
 
 def _make_encoder(trained: networks.Trained) -> TextEncoder:
-    params, card = trained
+    params, card, content = trained
     vocabulary, length = card["vocabulary"], card["words"]
     apply = jax.jit(_network(vocabulary, card["width"]).apply)
     known, named = set(vocabulary), set()
@@ -187,4 +197,8 @@ def _make_encoder(trained: networks.Trained) -> TextEncoder:
         sentence, words = jax.device_get(apply(params, tokens))
         return SentenceCondition(sentence, words, tokens != ABSENT)
 
-    return TextEncoder(encode, f"words {card['sha256']}", split_words)
+    copies = {
+        FILE: content,
+        str(Path(FILE).with_suffix(".json")): json.dumps(card, indent=2).encode(),
+    }
+    return TextEncoder(encode, f"words {card['sha256']}", split_words, copies)
