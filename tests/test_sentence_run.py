@@ -1,0 +1,136 @@
+"""A GAN of sentences: trained, loaded without its data, and asked for pictures of sentences."""
+
+import json
+
+import numpy as np
+import pytest
+
+import gaxn
+from gaxn import commands
+from gaxn.experiment import make_experiment
+from gaxn.io import files
+from gaxn.main import main
+from gaxn.types import InputError
+
+SENTENCE = "a large blue square at the top"
+
+
+@pytest.fixture(scope="module")
+def workdir(ring, tmp_path_factory):
+    """The directory of a run of four steps, whose generator attends to words."""
+    folder = tmp_path_factory.mktemp("run")
+    fields = (
+        *("num_train_steps=4", "run.sample_every=4", "run.checkpoint_every=4"),
+        *("generator.words_at=(16,)", "evaluation.every=0", "evaluation.classifier=False"),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAXN_CACHE", str(folder / "cache"))
+        config = ring(*fields, variant="tiny", name="text_shapes")
+        assert commands.train(make_experiment(config, "sentences"), folder / "run") == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def run(workdir, tmp_path_factory):
+    """The run, loaded where no cache has its encoder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAXN_CACHE", str(tmp_path_factory.mktemp("empty")))
+        yield gaxn.load(workdir)
+
+
+@pytest.mark.slow
+def test_a_caption_of_the_tests_has_a_number(run):
+    assert len(run.class_names) > 1_000 and list(run.class_names) == sorted(run.class_names)
+    by_caption = run.sample(range(3), captions=run.class_names[7])
+    np.testing.assert_array_equal(by_caption, run.sample(range(3), labels=7))
+    assert by_caption.shape == (3, 32, 32, 3)
+    each = run.sample(range(2), captions=[run.class_names[7], SENTENCE])
+    np.testing.assert_array_equal(each[0], by_caption[0])
+    assert (each[1] != by_caption[1]).any()
+
+
+@pytest.mark.slow
+def test_generate_takes_conditions(run):
+    conditions = run.conditions([SENTENCE] * 2)
+    images = run.generate(run.params, run.latents([0, 1]), conditions)
+    expected = run.sample([0, 1], captions=SENTENCE)
+    np.testing.assert_allclose((np.asarray(images) + 1) * 127.5, expected, atol=1)
+    assert run.interpolate(0, 1, 5, labels=[3, 8]).shape == (5, 32, 32, 3)
+    assert np.isfinite(run.discriminate(expected, labels=[3, 8])).all()
+
+
+@pytest.mark.slow
+def test_captions_that_cannot_be_used_are_one_line(run):
+    with pytest.raises(InputError, match="caption 0 must be a sentence, not empty, got ' '"):
+        run.sample([0], captions=" ")
+    with pytest.raises(InputError, match="the number of captions must be 1 or 3, got 2"):
+        run.sample(range(3), captions=["a", "b"])
+    with pytest.raises(InputError, match=r"must be a sentence of 1 to [0-9]+ words"):
+        run.sample([0], captions="very " * 50 + "small")
+
+
+@pytest.mark.slow
+def test_files_of_sentences_have_their_captions(workdir, tmp_path, capsys):
+    flags = ["--mode=generate", f"--workdir={workdir}", "--seeds=0-1"]
+    captions = ["--captions", SENTENCE, "a red disc"]
+    assert main(["gaxn", *flags, f"--output={tmp_path / 'a'}", *captions]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "a/metadata.jsonl").read_text().splitlines()]
+    names = [f"00000{seed}_{label}.png" for seed in (0, 1) for label in (0, 1)]
+    assert [line["file_name"] for line in lines] == names
+    assert [line["text"] for line in lines] == [SENTENCE, "a red disc"] * 2
+    assert main(["gaxn", *flags, f"--output={tmp_path / 'a.npz'}", *captions]) == 0
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert list(arrays["texts"]) == [SENTENCE, "a red disc"] * 2
+        for name, image in zip(names, arrays["arr_0"], strict=True):
+            np.testing.assert_array_equal(files.read_png(tmp_path / "a" / name), image)
+    capsys.readouterr()
+    wrong = ["gaxn", *flags, f"--output={tmp_path / 'b'}", "--labels=2", *captions]
+    assert main(wrong) == 2
+    assert "--labels must be left out with --captions, got '2'" in capsys.readouterr().err
+    wrong = ["gaxn", "--workdir=attn_cgan_mnist", *flags[::2], f"--output={tmp_path / 'b'}"]
+    assert main([*wrong, *captions]) == 2
+    assert "captions must be left out, as the generator takes no" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_evaluation_has_words_and_where_they_are_attended_to(workdir):
+    document = files.read_json(workdir / "evaluation.json")
+    figures = document["words"]["figures"]
+    assert 0 <= figures["color_accuracy"] <= 1 and figures["color_accuracy_real"] > 0.97
+    (entropy,) = document["word_attention"]["figures"].values()
+    assert 0 < entropy <= 1 + 1e-6
+    pictures = list((workdir / "word_attention").glob("*.png"))
+    assert [path.name for path in pictures] == ["words_16.png"]
+    assert files.read_png(pictures[0]).std() > 0
+
+
+WRONG = {
+    "not conditional": (
+        "text_shapes",
+        ("conditional=False",),
+        "config.conditional must be True with config.text",
+    ),
+    "no captions": (
+        "attn_cgan_shapes",
+        ("text={'name': 'words'}",),
+        r"config.text must be {} with these data, as shapes .* has no captions",
+    ),
+    "no encoder": (
+        "text_shapes",
+        ("text={'name': 'bert'}",),
+        "config.text.name must be one of .*words.* got 'bert'",
+    ),
+    "no words": (
+        "attn_cgan_shapes",
+        ("generator.words_at=(16,)",),
+        r"words_at must be \(\) without captions",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_fields_are_one_line(ring, name):
+    config, fields, message = WRONG[name]
+    with pytest.raises(InputError, match=message):
+        make_experiment(ring(*fields, variant="tiny", name=config), "wrong")
