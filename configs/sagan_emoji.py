@@ -19,7 +19,7 @@ PICTURES = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """`tiny` runs in seconds and learns nothing."""
+    """`group` takes categories, `text` the names; `tiny` runs in seconds and learns nothing."""
     config = common.gan(num_train_steps=7_000, batch_size=32, latent_size=64, ema_decay=0.998)
     # Flags are stripes, and symbols mostly letters; both would look wrong in a mirror.
     config.data = {"name": "emoji", "size": 32, "categories": PICTURES, "flip": True}
@@ -63,4 +63,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "generator": {"widths": (256, 128, 64, 32)},
         "discriminator": {"widths": (32, 64, 128, 256)},
     }
-    return common.with_variant(config, variant, group={"conditional": True}, large=large, tiny=tiny)
+    # Names such as "left arrow" would be wrong in a mirror.
+    text = {"conditional": True, "text": {"name": "sentences"}, "data": {"flip": False}}
+    return common.with_variant(
+        config, variant, group={"conditional": True}, text=text, large=large, tiny=tiny
+    )
