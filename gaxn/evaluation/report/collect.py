@@ -136,6 +136,7 @@ def collect_run(workdir: Path, state: State, pictures: Pictures) -> Json:
         **_collect_head(workdir, state, record, workdir.resolve().name),
         "samples": _collect_samples(workdir, record, parts, pictures),
         "confusion": _collect_confusion(parts),
+        "has_captions": bool(record.get("data", {}).get("text")),
         "translation": _collect_translation(workdir, record, parts, pictures),
         "attention": _collect_attention(workdir, pictures),
         "interpolations": _collect_interpolations(workdir, pictures),
@@ -404,7 +405,8 @@ def _describe_grid(record: Json) -> str:
         return "Generated points over real ones in gray, a panel per seed."
     if config.get("conditional"):
         names = [classes[index] for index in interpolation.select_classes(len(classes))]
-        rows = f"a row per class ({', '.join(names)})" if names else "a row per class"
+        noun = "caption" if record.get("data", {}).get("text") else "class"
+        rows = f"a row per {noun} ({', '.join(names)})" if names else "a row per class"
         return f"The same latents through the whole run: {rows}, a column per latent."
     return "The same latents through the whole run."
 
@@ -414,10 +416,13 @@ def _is_cyclegan(config: Json) -> bool:
 
 
 def _class_names(record: Json, parts: Mapping[str, Json]) -> list[str]:
-    """Returns the classes by label: those of the data, or of the evaluation of an older run."""
+    """Returns classes or captions by label: of the data, or of an older run's evaluation."""
+    data = record.get("data", {})
     tables = (part.get("tables", {}) for part in parts.values())
-    names = record.get("data", {}).get("classes") or next(
-        (table["classes"] for table in tables if "classes" in table), []
+    names = (
+        data.get("text", {}).get("captions")
+        or data.get("classes")
+        or next((table["classes"] for table in tables if "classes" in table), [])
     )
     return list(map(str, names))
 
@@ -439,7 +444,7 @@ def _collect_classes(
         name = names[label]
         lines = max(n for n in range(1, math.isqrt(len(row)) + 1) if len(row) % n == 0)
         square = plots.grid(row.reshape(lines, -1, *row.shape[1:]))
-        image = pictures.add(square, f"samples of class {name}")
+        image = pictures.add(square, f"samples of {name}")
         of_class = {k: v for k, v in values.get(name, {}).items() if k != "name"}
         entries.append({"name": name, "image": image, "figures": of_class})
     return entries

@@ -1111,14 +1111,16 @@ Names and values of a run are data: they enter the page as text nodes and attrib
     if (run.confusion && some(run.confusion.classes)) children.push(...confusion(run.confusion));
     const cards = (run.samples && run.samples.per_class) || [];
     if (cards.length) {
-      children.push(element("h3", {}, "Samples of each class"),
+      const noun = run.has_captions ? "caption" : "class";
+      children.push(element("h3", {}, `Samples of each ${noun}`),
         folded(cards.length, () => element("div", { class: "cards" }, cards.map((card) => {
           const figures = Object.entries(card.figures || {})
             .map(([name, value]) => `${name} ${number(value)}`).join(", ");
           return titled(card.name, card.image, 0, figures);
         }))));
     }
-    return children.length ? section("classes", "Classes", children) : null;
+    const title = run.has_captions ? "Captions" : "Classes";
+    return children.length ? section("classes", title, children) : null;
   }
 
   /** Returns what `make` gives; of many classes inside a fold that is filled when it is opened. */
