@@ -2,7 +2,9 @@
 
 It is the classifier's network with the logits of all words side by side: one softmax for each
 attribute, such as size or color. It is trained on real images with every combination of words, so
-that it reads those that a GAN never saw as well as others.
+that it reads those that a GAN never saw as well as others. These images are blurred and noisy by
+random amounts, as generated ones may be: without that, noise of 0.1 made it misread every fourth
+shape.
 """
 
 from collections.abc import Mapping
@@ -13,18 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
+from gaxn import keys
 from gaxn.data import KnownWords, make_reader
 from gaxn.features import FeatureExtractor, networks
 from gaxn.features.networks import Trained
 from gaxn.models.classifier import Classifier
-from gaxn.types import PyTree
+from gaxn.types import Image, PRNGKey, PyTree
 
 KIND = networks.Kind(
     "word reader", "gaxn.models.classifier.Classifier of words, hidden layer", "word_readers"
 )
 WIDTHS, FEATURES = (32, 64, 64), 128
+
+NOISE = 0.1
+"""Largest standard deviation of the noise in training images, in units of the full range."""
 
 ALL = "all"
 """Name of the share of images of which every word is read."""
@@ -48,8 +54,8 @@ def train(
     """Trains a reader on the sum of the cross entropies of all attributes, see `networks.train`.
 
     Args:
-        train_source: images to train on.
-        test_source: images to measure the accuracy on.
+        train_source: images to train on, disturbed.
+        test_source: images to measure the accuracy on, as they are.
         seed: of the initial parameters and of the batches.
         num_steps: gradient steps.
 
@@ -74,7 +80,7 @@ def train(
         return {**correct, ALL: jnp.stack(list(correct.values())).all(axis=0)}
 
     examples, shape = len(train_source), train_source.image_shape
-    read = _make_reader(train_source)
+    read = _make_disturbed_reader(train_source)
     params = networks.train(network, loss, read, examples, shape, seed, num_steps)
     read = _make_reader(test_source)
     accuracy = networks.mean_score(network, params, is_correct, read, len(test_source))
@@ -144,6 +150,45 @@ def _make_reader(source: KnownWords) -> networks.Read:
     """Returns a function from indices to images and the index of each true word."""
     read_images, read_targets = make_reader(source), jax.jit(source.attributes)
     return lambda indices: (read_images(indices).images, read_targets(indices))
+
+
+def _make_disturbed_reader(source: KnownWords) -> networks.Read:
+    """Returns `_make_reader` of disturbed images; an image always has the same disturbance."""
+    read = _make_reader(source)
+
+    @jax.jit
+    def disturb(images, indices):
+        key = keys.stream(jax.random.key(0), "disturbance")
+        return jax.vmap(_disturb)(images, keys.per_example(key, indices))
+
+    def read_disturbed(indices):
+        images, targets = read(indices)
+        return disturb(images, indices), targets
+
+    return read_disturbed
+
+
+def _disturb(
+    pixels: UInt8[Array, "height width channels"], key: PRNGKey
+) -> UInt8[Array, "height width channels"]:
+    """Blurs an image by 0 to 1 of a binomial filter, and adds noise of 0 to `NOISE`."""
+    blur, noise = jax.random.uniform(keys.stream(key, "amounts"), (2,))
+    image = pixels / 255
+    normal = jax.random.normal(keys.stream(key, "noise"), image.shape)
+    image = image + blur * (_smooth(image) - image) + NOISE * noise * normal
+    return jnp.round(255 * jnp.clip(image, 0, 1)).astype(jnp.uint8)
+
+
+def _smooth(image: Image) -> Image:
+    """Filters an image by [1, 2, 1] / 4 along both axes, with its edges repeated."""
+    for axis in (0, 1):
+        rows = jnp.moveaxis(image, axis, 0)
+        before, after = (
+            jnp.concatenate([rows[:1], rows[:-1]]),
+            jnp.concatenate([rows[1:], rows[-1:]]),
+        )
+        image = jnp.moveaxis((before + 2 * rows + after) / 4, 0, axis)
+    return image
 
 
 def _facts(source: KnownWords, accuracy: Mapping[str, float]) -> dict[str, Any]:

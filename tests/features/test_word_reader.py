@@ -36,11 +36,16 @@ def test_the_shipped_reader_reads_every_word_of_test_images(monkeypatch):
     accuracy = reader.extractor.card["test_accuracy"]
     assert accuracy.keys() == {*test.words, "all"} and min(accuracy.values()) >= 0.995
     indices = np.arange(500)
-    read = _read(reader, make_reader(test)(indices).images)
+    images = jax.device_get(make_reader(test)(indices)).images
     truth = jax.device_get(jax.jit(test.attributes)(indices))
-    for attribute, words in truth.items():
-        # Three of 500 more mistakes than in the card is unlikely for an accuracy of 0.995.
-        assert np.mean(read[attribute] == words) >= 0.985, attribute
+    noise = np.random.default_rng(0).normal(0, 0.1 * 255, images.shape)
+    noisy = np.clip(np.round(images + noise), 0, 255).astype(np.uint8)
+    # Of 2,000 images the shapes of 0.998 are read, and with noise of 0.9895; the limits are four
+    # standard errors below.
+    for pixels, least in ((images, 0.99), (noisy, 0.97)):
+        read = _read(reader, pixels)
+        for attribute, words in truth.items():
+            assert np.mean(read[attribute] == words) >= least, attribute
 
 
 def test_the_logits_of_all_words_are_split_by_attribute():
