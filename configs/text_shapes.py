@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str = "") -> ConfigDict:
     """`tiny` runs in seconds and learns nothing."""
-    config = common.gan(num_train_steps=16_000, batch_size=32, latent_size=16, ema_decay=0.998)
+    config = common.gan(num_train_steps=12_000, batch_size=32, latent_size=16, ema_decay=0.998)
     config.conditional = True
     config.data = {"name": "captioned_shapes", "size": 32}
-    config.text = {"name": "words"}
+    config.text = {"name": "words", "num_steps": 2_000}
     config.generator = {
         "name": "attn_cgan.Generator",
         "widths": (128, 64, 32),
@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "name": "attn_cgan.Discriminator",
         "widths": (32, 64, 128),
         "attention_at": (),
-        "hidden": 128,
+        "hidden": 256,
         "projection": True,
         "spectral_norm": False,
     }
@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.penalties = {"r1": {"weight": 0.5}}
     config.regularizers = {"matching": {"weight": 1.0}}
     config.optimizers = common.adam(
-        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.25, 0.05)
+        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.4, 0.05)
     )
     config.evaluation = {
         "samples": 2_000,

@@ -63,7 +63,7 @@ FILLERS = frozenset(
 
 WORDS = {attribute: tuple(phrases) for attribute, phrases in GRAMMAR.items()}
 
-RADII = np.array([[0.085, 0.10], [0.13, 0.145], [0.175, 0.19]], np.float32)
+RADII = np.array([[0.105, 0.12], [0.15, 0.165], [0.195, 0.21]], np.float32)
 """Smallest and largest radius of each size, of the circle that has the shape's area."""
 
 HUES = np.array([0, 32, 60, 120, 180, 230, 275, 328], np.float32) / 360
@@ -96,9 +96,9 @@ class Source(data.Source):
     are in no training image; the test split has them as often as others. They differ in color, and
     the shapes take turns, so that training has each color with two shapes or more.
 
-    Between two words is a gap: radii of the circle of equal area are in [0.085, 0.1], [0.13, 0.145]
-    or [0.175, 0.19] of the height; hues within 6 degrees of 0, 32, 60, 120, 180, 230, 275 or 328,
-    saturation and value in [0.8, 1]; centers in [0.17, 0.35], [0.45, 0.55] or [0.65, 0.83] of
+    Between two words is a gap: radii of the circle of equal area are in [0.105, 0.12], [0.15,
+    0.165] or [0.195, 0.21] of the height; hues within 6 degrees of 0, 32, 60, 120, 180, 230, 275 or
+    328, saturation and value in [0.8, 1]; centers in [0.17, 0.35], [0.45, 0.55] or [0.65, 0.83] of
     each axis, further in where a shape would leave the frame. The rotation is uniform. The
     background is near black or near white, which no word says.
 

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from tabulate import tabulate
 
 from gaxn.data import Captioned, Counted, ImageFiles, Source, Unpaired, batch_spec, printable
+from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
 from gaxn.experiment import Experiment
 from gaxn.labs import LabRun
@@ -237,9 +238,8 @@ def _describe_data(train: Source, test: Source) -> str:
     }
     captions = [text for text in train.captions if text] if isinstance(train, Captioned) else []
     if captions:
-        lines["captions"] = (
-            f"{len(captions):,} of {len(train):,}, such as {printable(captions[0])!r}"
-        )
+        share = "different ones" if isinstance(train, Sentences) else f"of {len(train):,}"
+        lines["captions"] = f"{len(captions):,} {share}, such as {printable(captions[0])!r}"
     counts = [_count_classes(source) for source in (train, test)]
     if counts[0] is None and train.class_names:
         names = ", ".join(train.class_names[:MAX_CLASSES])
@@ -296,7 +296,10 @@ def _objective_lines(experiment: Experiment) -> Iterable[tuple[str, str]]:
     """Yields the parts of the losses and the optimizers, as name and text."""
     settings = experiment.settings
     yield "GAN", _spec(settings.gan)
-    yield "labels", "given to the networks" if settings.conditional else "not used"
+    if settings.text:
+        yield "labels", f"sentences, encoded by {_spec(settings.text)}"
+    else:
+        yield "labels", "given to the networks" if settings.conditional else "not used"
     yield "loss", _spec(settings.loss)
     for kind in ("penalties", "regularizers", "augmentations"):
         parts = [
