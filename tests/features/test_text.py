@@ -240,3 +240,28 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(InputError, match=r"pip install 'gaxn\[text\]'"):
         sentences.load(TRAIN, TEST)
+
+
+@pytest.mark.slow
+def test_sentences_are_the_mean_of_the_tokens_of_a_pretrained_model():
+    """As the model is defined: the mean over tokens, of length 1; here from its parts by torch."""
+    encoder = sentences.load(TRAIN, TEST, words=16)
+    captions = ["a red square", "a scarlet box, somewhere", "two dogs that run on a beach"]
+    vectors = encoder.encode(captions)
+    assert vectors.sentence.shape == (3, 384) and vectors.words.shape == (3, 16, 384)
+    mean = np.array([words[mask].mean(axis=0) for words, mask in zip(*vectors[1:], strict=True)])
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    np.testing.assert_allclose(vectors.sentence, expected, rtol=1e-4, atol=1e-5)
+    similarity = vectors.sentence @ vectors.sentence.T
+    assert similarity[0, 1] > similarity[0, 2] + 0.2
+    # Alone, without what fills up a batch.
+    alone = encoder.encode(captions[:1])
+    np.testing.assert_allclose(alone.sentence[0], vectors.sentence[0], rtol=1e-4, atol=1e-5)
+    assert encoder.split(captions[0]) == ["[CLS]", "a", "red", "square", "[SEP]"]
+    np.testing.assert_array_equal(vectors.mask.sum(axis=1)[:1], [5])
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_no_model_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"config.text.path must be a model of sentence-trans"):
+        sentences.load(TRAIN, TEST, path=str(tmp_path))

@@ -34,6 +34,7 @@ def load(train: Source, test: Source, path: str = "", words: int = 32) -> TextEn
     """
     check("words", words, words >= 1, "1 or more")
     library = _import("sentence_transformers")
+    _import("transformers").utils.logging.disable_progress_bar()
     folder = find_path(path) if path else Path(_import(PACKAGED).__file__).parent / "model"
     try:
         model = library.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
@@ -48,7 +49,11 @@ def load(train: Source, test: Source, path: str = "", words: int = 32) -> TextEn
             list(captions), batch_size=BATCH_SIZE, output_value=None, show_progress_bar=False
         )
         sentences = np.stack([np.asarray(each["sentence_embedding"]) for each in outputs])
-        tokens = [np.asarray(each["token_embeddings"])[:words] for each in outputs]
+        counts = [int(each["attention_mask"].sum()) for each in outputs]
+        tokens = [
+            np.asarray(each["token_embeddings"])[: min(count, words)]
+            for each, count in zip(outputs, counts, strict=True)
+        ]
         mask = np.arange(words) < np.array([[len(each)] for each in tokens])
         vectors = np.zeros((len(tokens), words, tokens[0].shape[-1]), np.float32)
         vectors[mask] = np.concatenate(tokens)
