@@ -24,8 +24,8 @@ class Numbers(Recorded):
         return None
 
     def read(self, indices):
-        shown = np.where(indices % 10, indices, (indices + 1) % COUNT).astype(np.uint8)
-        return Batch(np.broadcast_to(shown[:, None, None, None], (len(indices), 2, 2, 1)), None)
+        pixels = np.where(indices % 10, indices, (indices + 1) % COUNT).astype(np.uint8)
+        return Batch(np.broadcast_to(pixels[:, None, None, None], (len(indices), 2, 2, 1)), None)
 
 
 def _similarity(images, captions):
@@ -50,8 +50,8 @@ def test_the_share_of_right_captions_stands_beside_that_of_real_images():
     def sample(indices, labels):
         np.testing.assert_array_equal(labels, indices % COUNT)
         # So far away that a nearer number is among any 99 others.
-        shown = np.where(wrong[indices], (labels + COUNT // 2) % COUNT, labels).astype(np.uint8)
-        return np.broadcast_to(shown[:, None, None, None], (len(indices), 2, 2, 1))
+        pixels = np.where(wrong[indices], (labels + COUNT // 2) % COUNT, labels).astype(np.uint8)
+        return np.broadcast_to(pixels[:, None, None, None], (len(indices), 2, 2, 1))
 
     report = evaluate(Sampler(sample, None, None, {}, {"step": 3}))
     assert report.figures[FIGURE] == 0.75
