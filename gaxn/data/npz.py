@@ -17,7 +17,7 @@ from gaxn.data import find_path, printable
 from gaxn.data.classes import choose_tests, describe_untested, number_classes
 from gaxn.types import Batch, HostLabels, HostPixels, InputError, check
 
-IMAGES, LABELS = ("images", "arr_0"), ("labels", "arr_1")
+IMAGES, LABELS, TEXTS = ("images", "arr_0"), ("labels", "arr_1"), "texts"
 ORDER_SEED = 2020
 
 
@@ -28,12 +28,14 @@ class _Arrays(NamedTuple):
         images: uint8 [n, height, width, channels].
         labels: int32 [n], classes from 0; None if there are none.
         class_names: the labels in the file, by class.
+        captions: of the images; () if there are none.
         others: names of further arrays.
     """
 
     images: HostPixels
     labels: HostLabels | None
     class_names: tuple[str, ...]
+    captions: tuple[str, ...]
     others: tuple[str, ...]
 
 
@@ -42,8 +44,9 @@ class Source(data.Source):
     """Images from `images` (or `arr_0`), uint8 [n, height, width, channels].
 
     Labels, if any, are `labels` (or `arr_1`): whole numbers of any type, [n] or [n, 1], or one-hot.
-    The classes are the labels that occur. The test split is a fixed random share of the images, in
-    which each class of two images or more is; the split "all" has all of them.
+    The classes are the labels that occur. Captions, if any, are `texts`, text [n]. The test split
+    is a fixed random share of the images, in which each class of two images or more is; the split
+    "all" has all of them.
 
     Attributes:
         path: path of the file, must be set; relative to the working directory or to the directory
@@ -70,20 +73,28 @@ class Source(data.Source):
     def class_names(self) -> tuple[str, ...]:
         return self._arrays.class_names
 
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Texts of the images, "" for none."""
+        captions = self._arrays.captions
+        return tuple(captions[row] if captions else "" for row in self._rows)
+
     @functools.cached_property
     def identity(self) -> str:
         """Contains a checksum of the images and labels."""
-        images, labels, names, _ = self._arrays
+        images, labels, names, captions, _ = self._arrays
         digest = hashlib.sha256(repr((images.shape, names)).encode())
         digest.update(np.ascontiguousarray(images))
         if labels is not None:
             digest.update(labels)
+        if captions:
+            digest.update("\n".join(captions).encode())
         name = f"npz {digest.hexdigest()[:8]}"
         return name if self.split == "all" else f"{name} test_share={self.test_share}"
 
     @functools.cached_property
     def notes(self) -> tuple[str, ...]:
-        _, labels, names, others = self._arrays
+        _, labels, names, _, others = self._arrays
         passed_over = f"passed over: other arrays ({len(others)}: {', '.join(others[:5])})"
         notes = (passed_over,) if others else ()
         if self.split == "all" or labels is None:
@@ -149,7 +160,8 @@ def _read(path: Path) -> _Arrays:
     with open_arrays(path) as arrays:
         names = [next((name for name in pair if name in arrays), "") for pair in (IMAGES, LABELS)]
         images, labels = (arrays[name] if name else None for name in names)
-        others = tuple(printable(name) for name in arrays if name not in names)
+        texts = arrays.get(TEXTS)
+        others = tuple(printable(name) for name in arrays if name not in (*names, TEXTS))
         is_array = isinstance(images, np.ndarray)
         if not is_array or images.dtype != np.uint8 or images.shape[3:] not in ((1,), (3,)):
             summaries = [f"{printable(name)}, {_summary(arrays[name])}" for name in [*arrays][:3]]
@@ -157,12 +169,23 @@ def _read(path: Path) -> _Arrays:
                 f"{path} must contain an array images (or arr_0), uint8 [n, height, width, "
                 f"1 or 3], got {'; '.join(summaries) or 'nothing'}"
             )
+    captions = () if texts is None else _check_texts(path, texts, len(images))
     if labels is None:
-        return _Arrays(images, None, (), others)
+        return _Arrays(images, None, (), captions, others)
     try:
-        return _Arrays(images, *number_classes(labels, len(images)), others)
+        return _Arrays(images, *number_classes(labels, len(images)), captions, others)
     except InputError as error:
         raise InputError(f"{path} must have {error}") from None
+
+
+def _check_texts(path: Path, texts: np.ndarray | bytes, count: int) -> tuple[str, ...]:
+    is_text = isinstance(texts, np.ndarray) and texts.dtype.kind == "U"
+    if not is_text or texts.shape != (count,):
+        raise InputError(
+            f"{path} must have one text per image in the array {TEXTS}, str [{count}], got "
+            f"{_summary(texts)}"
+        )
+    return tuple(map(str, texts))
 
 
 def _summary(content: np.ndarray | bytes) -> str:

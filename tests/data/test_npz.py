@@ -35,9 +35,27 @@ def test_the_splits_are_disjoint_and_together_everything(tmp_path):
 
 IMAGES = np.zeros((9, 4, 4, 3), np.uint8)
 
+
+def test_texts_are_captions(tmp_path):
+    texts = np.array([f"number {n}" for n in range(9)])
+    images = np.arange(9, dtype=np.uint8)[:, None, None, None] + IMAGES
+    path = _write(tmp_path / "a.npz", images=images, texts=texts)
+    for split in ("train", "test"):
+        source = npz.Source(split, path, test_share=0.3)
+        shades = np.asarray(make_reader(source)(np.arange(len(source))).images)[:, 0, 0, 0]
+        assert source.captions == tuple(f"number {n}" for n in shades)
+        assert source.notes == ()
+    others = _write(tmp_path / "b.npz", images=images, texts=texts[::-1])
+    assert npz.Source("all", others).identity != npz.Source("all", path).identity
+    without = npz.Source("all", _write(tmp_path / "c.npz", images=images))
+    assert set(without.captions) == {""}
+
+
 WRONG = [
     ({"images": np.zeros((3, 4, 4), np.uint8)}, "must contain an array images"),
     ({"images": np.zeros((3, 4, 4, 3))}, "must contain an array images"),
+    ({"images": IMAGES, "texts": np.array(["a"] * 8)}, r"one text per image .* got <U1 \[8\]"),
+    ({"images": IMAGES, "texts": np.arange(9)}, r"one text per image .* got int64 \[9\]"),
     ({"images": IMAGES, "labels": np.zeros(8, int)}, "must have one integer label per image"),
     ({"images": IMAGES, "labels": np.full(9, -1)}, "must have one integer label per image"),
     ({"images": IMAGES, "labels": np.full(9, 0.5)}, "must have one integer label per image"),
