@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     config.loss = {"name": "relativistic"}
     config.penalties = {"r1": {"weight": 0.5}}
-    config.regularizers = {"matching": {"weight": 1.0}}
+    config.regularizers = {"matching": {"weight": 1.0}, "mode_seeking": {"weight": 0.5}}
     config.optimizers = common.adam(
         generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.4, 0.05)
     )

@@ -297,3 +297,37 @@ class Matching(Regularizer):
         wrong = inputs.discriminate(inputs.real, others).logits
         differs = differs.reshape(-1, *[1] * (right.ndim - 1))
         return self.weight * differs * nn.softplus(wrong - right)
+
+
+def mode_seeking(weight: float = 1.0) -> Callable[[], Regularizer]:
+    """Makes images of one condition differ as their latents do (Mao et al., 2019, section 3.2).
+
+    weight / (d(G(z, c), G(z', c)) / d(z, z') + 1e-5), of the generator, with mean absolute
+    differences d and a second latent z' of each example. It keeps a generator from ignoring its
+    latents, as one does whose conditions, such as sentences, already differ from image to image.
+
+    Args:
+        weight: weight of this term, 0 or more.
+    """
+    check("weight", weight, weight >= 0, "0 or more")
+    return lambda: ModeSeeking(weight)
+
+
+class ModeSeeking(Regularizer):
+    """The module of `mode_seeking`."""
+
+    NEEDS_LATENTS = True
+
+    weight: float
+
+    def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        latents = inputs.inputs
+        others = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:], latents.dtype))(
+            keys
+        )
+        images = inputs.generated, inputs.generate(others)
+        of_images, of_latents = (
+            jnp.abs(a - b).mean(axis=tuple(range(1, a.ndim)))
+            for a, b in (images, (latents, others))
+        )
+        return self.weight / (of_images / of_latents + 1e-5)

@@ -19,6 +19,7 @@ from gaxn.objectives.regularizers import (
     bcr,
     lecam,
     matching,
+    mode_seeking,
     zcr,
 )
 from gaxn.types import DiscriminatorOutput, InputError, SentenceCondition
@@ -288,3 +289,12 @@ def test_matching_needs_conditions_and_auxiliary_classes():
         matching()().apply({}, output, None)
     with pytest.raises(InputError, match="auxiliary needs classes, got captions"):
         auxiliary()().apply({}, output, jnp.zeros((2, 3)))
+
+
+def test_mode_seeking_is_the_inverse_ratio_of_differences():
+    values = _values(mode_seeking(3.0), "generator")
+    others = np.array([jax.random.normal(key, (LATENT,), jnp.float64) for key in _keys()])
+    of_latents = np.abs(LATENTS - others).mean(axis=1)
+    difference = np.abs(_generate(LATENTS) - _generate(others)).reshape(BATCH, -1).mean(axis=1)
+    np.testing.assert_allclose(values, 3 / (difference / of_latents + 1e-5), rtol=1e-6)
+    assert _values(mode_seeking(), "discriminator") is None
