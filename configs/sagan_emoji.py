@@ -20,7 +20,7 @@ PICTURES = (
 
 def get_config(variant: str = "") -> ConfigDict:
     """`group` takes categories, `text` the names; `tiny` runs in seconds and learns nothing."""
-    config = common.gan(num_train_steps=7_000, batch_size=32, latent_size=64, ema_decay=0.998)
+    config = common.gan(num_train_steps=5_000, batch_size=32, latent_size=64, ema_decay=0.998)
     # Flags are stripes, and symbols mostly letters; both would look wrong in a mirror.
     config.data = {"name": "emoji", "size": 32, "categories": PICTURES, "flip": True}
     config.generator = {
