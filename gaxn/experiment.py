@@ -446,7 +446,7 @@ def make_experiment(
         members=members,
         train=train,
         test=test,
-        conditions=test.num_conditions if settings.conditional else None,
+        classes=test.num_conditions if settings.conditional else None,
         columns=run.sample_columns,
     )
     # Samples and evaluations share compiled programs.

@@ -77,7 +77,7 @@ def test_pixels_agree_with_every_word(examples):
         nearest = min(hues, key=lambda name: abs((degrees - hues[name] + 180) % 360 - 180))
         # Halfway between the radii of two words.
         radius = np.sqrt(area / np.pi)
-        size = ("small", "medium", "large")[np.searchsorted([0.115, 0.16], radius)]
+        size = ("small", "medium", "large")[np.searchsorted([0.135, 0.18], radius)]
         row, column = np.searchsorted([0.4, 0.6], center)
         place = f"{('top', '', 'bottom')[row]} {('left', '', 'right')[column]}".strip() or "center"
         # Third moments vanish for squares and circles, fourth moments for circles.

@@ -2,7 +2,7 @@
 
 A file here has the name of a file in gaxn/gans and one function, `make_hooks`. A GAN chooses its
 hooks by `BaseGAN.HOOKS`; nothing else asks which kind a GAN is. `make_hooks` is called by keywords:
-gan, loss, members, train, test, conditions and columns, as in kinds/gan.py.
+gan, loss, members, train, test, classes and columns, as in kinds/gan.py.
 """
 
 import math

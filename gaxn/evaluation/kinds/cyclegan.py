@@ -46,7 +46,7 @@ def make_hooks(
     members: Sequence[Member],
     train: Source,
     test: Source,
-    conditions: int | None,
+    classes: int | None,
     columns: int,
 ) -> Hooks:
     """Returns the hooks of a CycleGAN; the arguments are those of kinds/gan.py."""

@@ -53,7 +53,7 @@ def make_hooks(
     members: Sequence[Member],
     train: Source,
     test: Source,
-    conditions: int | None,
+    classes: int | None,
     columns: int,
 ) -> Hooks:
     """Returns the hooks of a GAN whose `generate` takes latents.
@@ -64,7 +64,7 @@ def make_hooks(
         members: the runs that a state holds.
         train: the training split.
         test: the test split.
-        conditions: classes or captions of a conditional GAN; None for an unconditional one.
+        classes: number of classes, or of different captions; None for an unconditional GAN.
         columns: images per row of the sample grid.
     """
     if isinstance(train, Unpaired):
@@ -75,7 +75,7 @@ def make_hooks(
     def draw_samples(sampler: Callable[..., Sampler], state: TrainState) -> Picture:
         if is_points:
             return draw_points(sampler, state, test, members)
-        return draw_grid(sampler(state), conditions, columns)
+        return draw_grid(sampler(state), classes, columns)
 
     def make_evaluators(samples: int, *_) -> dict[str, Evaluator]:
         """Returns the evaluators of sentences, and of words that can be read from images."""
@@ -93,13 +93,13 @@ def make_hooks(
 
     def interpolate(sampler: Sampler, workdir: Path) -> int:
         check("--mode", "interpolate", not is_points, "another with points, which are no images")
-        print(*draw_interpolation(sampler, workdir, conditions or 0, columns), sep="\n")
+        print(*draw_interpolation(sampler, workdir, classes or 0, columns), sep="\n")
         return 0
 
     return Hooks(
-        make_sampler=lambda options: make_sampler(gan, members, conditions, options, sentences),
+        make_sampler=lambda options: make_sampler(gan, members, classes, options, sentences),
         draw_samples=draw_samples,
-        diagnostics=make_diagnostics(gan, loss, members, train, conditions is not None),
+        diagnostics=make_diagnostics(gan, loss, members, train, classes is not None),
         targets=(Target(train, test),),
         labeled=tuple(
             split.source if isinstance(split, Sentences) else split for split in (train, test)
@@ -137,7 +137,7 @@ class OfCaptions:
 def make_sampler(
     gan: nn.Module,
     members: Sequence[Member],
-    conditions: int | None,
+    classes: int | None,
     options: SamplingOptions,
     sentences: Sentences | None = None,
 ) -> Callable[..., Sampler]:
@@ -198,7 +198,7 @@ def make_sampler(
         statistics = jax.tree.map(jnp.zeros_like, variables[norms.COLLECTION]["generator"])
         for index in range(STANDING_PASSES):
             indices = index * STANDING_BATCH + np.arange(STANDING_BATCH)
-            labels = condition_of(sampling.balanced_labels(indices, conditions or 0))
+            labels = condition_of(sampling.balanced_labels(indices, classes or 0))
             statistics = accumulate(variables, key, indices, labels, statistics)
         weight = 1 - norms.MOMENTUM**STANDING_PASSES
         return _with_statistics(variables, jax.tree.map(lambda total: total / weight, statistics))
@@ -308,21 +308,21 @@ def draw_points(
     return plots.scatter(generated, jax.device_get(make_reader(test)(indices)).images)
 
 
-def draw_grid(sampler: Sampler, conditions: int | None, columns: int) -> Picture:
+def draw_grid(sampler: Sampler, classes: int | None, columns: int) -> Picture:
     """Draws samples: with labels one row per class and one column per latent, else a square.
 
     Of many classes or captions some are drawn, see `interpolation.select_classes`.
     """
     indices = np.arange(columns)
-    if conditions is None:
+    if classes is None:
         rows = [sampler.sample(row * columns + indices, None) for row in indices]
     else:
-        labels = interpolation.select_classes(conditions)
+        labels = interpolation.select_classes(classes)
         rows = [sampler.sample(indices, np.full_like(indices, label)) for label in labels]
     return plots.grid(np.stack(rows))
 
 
-def draw_interpolation(sampler: Sampler, workdir: Path, conditions: int, rows: int) -> list[Path]:
+def draw_interpolation(sampler: Sampler, workdir: Path, classes: int, rows: int) -> list[Path]:
     """Draws interpolation/latents.png and .gif, with labels also classes.png and .gif."""
     latents = sampler.latents(np.arange(interpolation.num_latents(rows)))
 
@@ -334,7 +334,7 @@ def draw_interpolation(sampler: Sampler, workdir: Path, conditions: int, rows: i
         return plots.grid(images.reshape(*grid.latents.shape[:2], *images.shape[1:]))
 
     paths = []
-    for name, ways in interpolation.make_interpolations(latents, conditions, rows).items():
+    for name, ways in interpolation.make_interpolations(latents, classes, rows).items():
         picture, animation = (workdir / "interpolation" / f"{name}.{end}" for end in ("png", "gif"))
         files.write_png(picture, render(ways.picture))
         frames = [render(frame) for frame in ways.animation]
