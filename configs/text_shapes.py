@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str = "") -> ConfigDict:
     """`tiny` runs in seconds and learns nothing."""
-    config = common.gan(num_train_steps=9_000, batch_size=32, latent_size=16, ema_decay=0.998)
+    config = common.gan(num_train_steps=7_000, batch_size=32, latent_size=16, ema_decay=0.998)
     config.conditional = True
     config.data = {"name": "captioned_shapes", "size": 32}
     config.text = {"name": "words", "num_steps": 2_000}
@@ -27,14 +27,17 @@ def get_config(variant: str = "") -> ConfigDict:
         "widths": (32, 64, 128),
         "attention_at": (),
         "hidden": 256,
-        "projection": True,
+        "auxiliary": True,
         "spectral_norm": False,
     }
     config.loss = {"name": "relativistic"}
     config.penalties = {"r1": {"weight": 0.5}}
-    config.regularizers = {"matching": {"weight": 1.0}, "mode_seeking": {"weight": 0.5}}
+    config.regularizers = {
+        "auxiliary": {"weight": 4.0, "fake": False},
+        "mode_seeking": {"weight": 0.1},
+    }
     config.optimizers = common.adam(
-        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.2, 0.05)
+        generator=2e-3, discriminator=1e-3, b1=0.0, b2=0.99, decay=(0.3, 0.05)
     )
     config.evaluation = {
         "samples": 2_000,

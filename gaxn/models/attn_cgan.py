@@ -119,8 +119,8 @@ class Discriminator(nn.Module):
         hidden: features of the hidden layer, after the flattened last map; 0 for none.
         projection: whether the condition acts by projection (true; Miyato & Koyama, 2018) or as
             one more channel of the image (false).
-        auxiliary: whether the network predicts the label (Odena et al., 2017) instead of taking
-            it, as the regularizer `auxiliary` needs.
+        auxiliary: whether the network predicts the label or the vector (Odena et al., 2017) instead
+            of taking it, as the regularizer `auxiliary` needs.
         spectral_norm: whether every layer is spectrally normalized.
         dtype: of activations and products; parameters, statistics and logits are float32.
     """

@@ -65,8 +65,8 @@ class Discriminator(nn.Module):
         widths: channels after each halving.
         batch_norm: whether BatchNorm follows each convolution but the first, as in the paper. It
             couples the images of a batch, which rules out gradient penalties.
-        auxiliary: whether the network predicts the label (Odena et al., 2017) instead of taking
-            it, as the regularizer `auxiliary` needs.
+        auxiliary: whether the network predicts the label or the vector (Odena et al., 2017) instead
+            of taking it, as the regularizer `auxiliary` needs.
         dtype: of activations and products; parameters, statistics and logits are float32.
     """
 

@@ -217,7 +217,8 @@ def auxiliary(weight: float = 1.0, fake: bool = True) -> Callable[[], Regularize
     """AC-GAN: cross-entropy of the labels, of both players (Odena et al., 2017, eq. 3, L_C).
 
     The discriminator's is over real and generated images, the generator's over generated ones.
-    Needs a discriminator with a head of class logits that does not see the labels.
+    Needs a discriminator with a head of class logits that does not see the labels. Of sentences it
+    predicts the vector, and the mean square error takes the place of the cross-entropy.
 
     Args:
         weight: weight of this term, 0 or more.
@@ -240,22 +241,22 @@ class AuxiliaryClassifier(Regularizer):
                 "the regularizer auxiliary needs labels and a discriminator with class logits: "
                 "set config.conditional=True and config.discriminator.auxiliary=True"
             )
-        if isinstance(labels, SentenceCondition) or labels.ndim != 1:
-            raise InputError(
-                "the regularizer auxiliary needs classes, got captions: config.text must be empty"
-            )
 
     def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
-        entropy = self._cross_entropy(inputs, inputs.real_output)
+        error = self._prediction_error(inputs, inputs.real_output)
         if self.fake:
-            entropy += self._cross_entropy(inputs, inputs.fake_output)
-        return self.weight * entropy
+            error += self._prediction_error(inputs, inputs.fake_output)
+        return self.weight * error
 
     def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
-        return self.weight * self._cross_entropy(inputs, inputs.fake_output)
+        return self.weight * self._prediction_error(inputs, inputs.fake_output)
 
-    def _cross_entropy(self, inputs: RegularizerInputs, output: DiscriminatorOutput) -> Logits:
+    def _prediction_error(self, inputs: RegularizerInputs, output: DiscriminatorOutput) -> Logits:
         labels = inputs.labels
+        if isinstance(labels, SentenceCondition):
+            labels = labels.sentence
+        if labels.ndim > 1:
+            return jnp.square(output.class_logits - labels).mean(axis=-1)
         return optax.softmax_cross_entropy_with_integer_labels(output.class_logits, labels)
 
 

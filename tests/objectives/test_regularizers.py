@@ -283,12 +283,20 @@ def test_matching_takes_classes_and_sentences():
     assert [bool(value) for value in values] == [True, *[False] * (BATCH - 2), True]
 
 
-def test_matching_needs_conditions_and_auxiliary_classes():
+def test_auxiliary_predicts_the_vectors_of_sentences():
+    vectors = RANDOM.normal(size=(BATCH, CLASSES))
+    sentences = SentenceCondition(vectors, np.ones((BATCH, 2, 3)), np.ones((BATCH, 2), bool))
+    for labels in (vectors, sentences):
+        inputs = _inputs()._replace(labels=labels)
+        values = auxiliary(2.0)().apply({}, inputs, _keys(), method="generator")
+        error = (np.asarray(inputs.fake_output.class_logits) - vectors) ** 2
+        np.testing.assert_allclose(values, 2 * error.mean(axis=1), rtol=1e-10)
+
+
+def test_matching_needs_conditions():
     output = DiscriminatorOutput(jnp.zeros(2), jnp.zeros((2, 3)))
     with pytest.raises(InputError, match=r"matching needs config.conditional=True"):
         matching()().apply({}, output, None)
-    with pytest.raises(InputError, match="auxiliary needs classes, got captions"):
-        auxiliary()().apply({}, output, jnp.zeros((2, 3)))
 
 
 def test_mode_seeking_is_the_inverse_ratio_of_differences():
