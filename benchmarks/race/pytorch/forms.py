@@ -1,40 +1,24 @@
 """The forms in which a step of PyTorch runs: eager, compiled, captured in a CUDA graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.partitioners import default_partition
-from torch._inductor.custom_graph_pass import CustomPartitionerFn
-from torch.fx import GraphModule
 
 WARM_UP = 3
 """Steps before the capture, which compile and allocate."""
-
-
-class Partitioner(CustomPartitionerFn):
-    """Gives the backward pass what autograd would keep for it.
-
-    The compiler's choice is to keep masks of the activations as bool, because they are smaller; to
-    write these takes its code for CPUs longer than all that it saves.
-    """
-
-    def __call__(
-        self, joint: GraphModule, inputs: Sequence[object], **options: Any
-    ) -> tuple[GraphModule, GraphModule]:
-        options.pop("compiler", None)
-        return default_partition(joint, inputs, **options)
-
-    def uuid(self) -> str:
-        return "default_partition"
 
 
 def compile_loss(loss: Callable[..., Tensor], form: str, device: str) -> Callable[..., Tensor]:
     """Returns a loss as one program with its gradient, unless the form is "eager"."""
     if form == "eager":
         return loss
-    options = {"custom_partitioner_fn": Partitioner()} if device == "cpu" else {}
+    options: dict[str, Any] = {}
+    if device == "cpu":
+        from benchmarks.race.pytorch.partitioner import Partitioner
+
+        options["custom_partitioner_fn"] = Partitioner()
     return torch.compile(loss, fullgraph=True, dynamic=False, options=options)
 
 
