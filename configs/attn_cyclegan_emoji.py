@@ -1,7 +1,19 @@
 """Attention CycleGAN on emoji: line art to color and back, never paired in training.
 
-pip install -e '.[emoji]'
-python -m gaxn.main --config configs/attn_cyclegan_emoji.py
+    pip install -e '.[emoji]'
+    python -m gaxn.main --config configs/attn_cyclegan_emoji.py
+
+Results (seed 0, one CPU core, about 18 min of its time; it was paused and resumed often). Mean
+absolute difference between the translations of 125 test images and the truth, pixels in [0, 1]:
+
+    line to color  0.1010 +- 0.0028   unchanged 0.0689   untrained 0.455   the mean image 0.152
+    color to line  0.0758 +- 0.0022   unchanged 0.0689   untrained 0.488   the mean image 0.124
+
+So the unchanged picture is nearer to the truth, both ways: most of it is white, and the lines are
+the same. By eye color to line is right but for noise where a color was dark; line to color gives
+faces and bells a shaded yellow, and most others brown or stripes. All figures were still falling
+(line to color 0.122, 0.104, 0.109 and 0.103 after each 1,000 steps, of 100 images). Cycle: 0.0633
+(line) and 0.0704 (color). Next we would try more steps, and `generator.width` of 24.
 """
 
 import common
