@@ -1,7 +1,16 @@
 """Self-attention GAN on emoji, 32x32 RGB, from a data set that pip installs.
 
-pip install -e '.[emoji]'
-python -m gaxn.main --config configs/sagan_emoji.py
+    pip install -e '.[emoji]'
+    python -m gaxn.main --config configs/sagan_emoji.py
+
+Results of `:group` (seed 0, one CPU core, about 22 min of its time; it was paused and resumed
+often), on 1,281 emoji without flags and symbols. By eye: yellow faces with eyes and mouths, heads
+with hair and shoulders; of the other categories colored objects with outlines that nobody could
+name. No copies (0.0%; 1.0% of unseen real ones). A classifier of the seven categories, which is
+right on 0.664 of the 125 test images, says little: accuracy 0.465, Frechet distance 55.1 +- 1.5
+(training images 63.5), precision 0.839 and recall 0.704 (0.737 and 0.704).
+
+Without `group`, and `:text` (by name; `pip install -e '.[text]'` besides), it was not trained yet.
 """
 
 import common
