@@ -19,15 +19,7 @@ faces and bells a shaded yellow, and most others brown or stripes. All figures w
 import common
 from ml_collections import ConfigDict
 
-PICTURES = (
-    "Smileys & Emotion",
-    "People & Body",
-    "Animals & Nature",
-    "Food & Drink",
-    "Travel & Places",
-    "Activities",
-    "Objects",
-)
+from gaxn.data.emoji import PICTURES
 
 
 def get_config(variant: str = "") -> ConfigDict:

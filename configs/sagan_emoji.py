@@ -16,15 +16,7 @@ Without `group`, and `:text` (by name; `pip install -e '.[text]'` besides), it w
 import common
 from ml_collections import ConfigDict
 
-PICTURES = (
-    "Smileys & Emotion",
-    "People & Body",
-    "Animals & Nature",
-    "Food & Drink",
-    "Travel & Places",
-    "Activities",
-    "Objects",
-)
+from gaxn.data.emoji import PICTURES
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -43,6 +43,9 @@ CATEGORIES = (
 )
 """In the order of Unicode. Its tenth, Component, has five skin tones and no emoji."""
 
+PICTURES = CATEGORIES[:7]
+"""Without flags, which are stripes, and symbols, which are mostly letters and signs."""
+
 STYLE_SHEETS = {
     "color": None,
     "line": "#color, #color-foreground, #hair, #skin, #skin-shadow { display: none }",
