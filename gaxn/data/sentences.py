@@ -113,8 +113,7 @@ class Sentences(data.Source):
     def read(self, indices: np.ndarray) -> Batch:
         """Reads the images at `indices`, int [n], with their conditions."""
         images, _ = self.source.read(indices)
-        rows = self.numbers[indices]
-        return Batch(images, jax.tree.map(lambda leaf: leaf[rows], self.conditions))
+        return Batch(images, self.condition_of(self.numbers[indices]))
 
     def __getstate__(self):
         # A worker process gets the conditions, not the encoder that made them.

@@ -111,7 +111,7 @@ def test_an_encoder_matches_images_and_is_trained_once(encoder, capsys, monkeypa
         (1, SIDE, SIDE, 1), np.uint8
     )
     captions = [f"a {color} square" for color in COLORS]
-    similarity = words.load_matcher(TRAIN, TEST, **NUMBERS).similarity(images, captions)
+    similarity = words.load_matcher(TRAIN, **NUMBERS).similarity(images, captions)
     np.testing.assert_array_equal(similarity.argmax(axis=1), range(len(COLORS)))
     again = words.load(TRAIN, TEST, **NUMBERS)
     assert again.identity == encoder.identity and card["sha256"] in again.identity

@@ -87,7 +87,7 @@ def make_hooks(
             measure = words.Evaluator(sentences.source, reader, samples)
             evaluators["words"] = OfCaptions(measure, sentences.numbers)
         elif sentences:
-            matcher = load_matcher(train.source, sentences.source)
+            matcher = load_matcher(train.source)
             evaluators["retrieval"] = retrieval.Evaluator(sentences, matcher, samples)
         return evaluators
 

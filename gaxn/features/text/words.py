@@ -55,7 +55,7 @@ def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -
 
     Args:
         train: captioned images to train on.
-        test: captioned images to measure on.
+        test: not used, as tests must not have a part in it.
         width: length of the vectors.
         num_steps: gradient steps, if it is trained.
 
@@ -64,7 +64,7 @@ def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -
     """
 
     def make() -> tuple[PyTree, Mapping[str, Any]]:
-        params, card, _ = _read_or_train_matcher(train, test, width, num_steps)
+        params, card, _ = _read_or_train_matcher(train, width, num_steps)
         identity = _identity(train, width, num_steps)
         facts = {**card, "extractor": ENCODER.extractor, "trained_on": identity}
         return {"params": params["params"]["text"]}, facts
@@ -78,9 +78,9 @@ def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -
     return _make_encoder(networks.read_or_train(ENCODER, identity, None))
 
 
-def load_matcher(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> Matcher:
+def load_matcher(train: Source, width: int = 64, num_steps: int = 4_000) -> Matcher:
     """Loads the network that matches images and captions; the arguments are those of `load`."""
-    params, card, _ = _read_or_train_matcher(train, test, width, num_steps)
+    params, card, _ = _read_or_train_matcher(train, width, num_steps)
     network = TextMatcher(_network(card["vocabulary"], card["width"]))
     apply = jax.jit(network.apply)
 
@@ -95,9 +95,7 @@ def _identity(train: Source, width: int, num_steps: int) -> str:
     return f"words width={width} num_steps={num_steps}; {train.identity}"
 
 
-def _read_or_train_matcher(
-    train: Source, test: Source, width: int, num_steps: int
-) -> networks.Trained:
+def _read_or_train_matcher(train: Source, width: int, num_steps: int) -> networks.Trained:
     identity = f"matcher, {_identity(train, width, num_steps)}"
 
     def make() -> tuple[PyTree, Mapping[str, Any]]:
