@@ -40,8 +40,13 @@ SPECS = {"modes": ".2f", "modes_reverse_kl": ".2f", "modes_quality": ".1%", "cop
 LABELED = ("attn_cgan_mnist", "cgan_fashion_mnist", "attn_cgan_shapes")
 UNLABELED = ("dcgan_mnist", "transformer_gan_mnist")
 
-RIVALS = {"eager": "eager", "bfloat16": "eager in bfloat16"}
-"""Sides of the race besides gaxn, with their names in the table."""
+RIVALS = {
+    "eager": ("race_cpu", "eager"),
+    "torch.compile": ("race_cpu", "compiled"),
+    "eager, first time": ("race_cpu_first", "eager"),
+    "eager in bfloat16": ("race_cpu_first", "bfloat16"),
+}
+"""Columns of the race by their names: a record, and a side in it."""
 
 SUMMARY = {
     "attn_cgan_mnist": ("conditional GAN with attention", "MNIST", "classifier"),
@@ -197,11 +202,12 @@ def race(records: Records) -> str:
     """Returns the times of steps, and their ratios to gaxn's; of "-" a side failed."""
     results, rows = records["race_cpu"]["rows"], []
     for name, row in results.items():
-        ratios = (_ratio(row.get(side, {})) for side in RIVALS)
+        ratios = (_ratio(records[r]["rows"][name].get(side, {})) for r, side in RIVALS.values())
         use = (f"{row[side]['utilization']:.0%}" for side in ("gaxn", "eager"))
         rows.append((name, f"{row['gaxn']['seconds'] * 1e3:.1f}", *ratios, *use))
-    rows.append(("geometric mean", "", *(_mean_ratio(results, side) for side in RIVALS), "", ""))
-    heads = ("row", "gaxn, ms", *RIVALS.values(), "use, gaxn", "use, eager")
+    means = (_mean_ratio(records[r]["rows"], side) for r, side in RIVALS.values())
+    rows.append(("geometric mean", "", *means, "", ""))
+    heads = ("row", "gaxn, ms", *RIVALS, "use, gaxn", "use, eager")
     return format_table(heads, rows)
 
 
@@ -244,6 +250,23 @@ def evaluation_speed(records: Records) -> str:
         name = f"{row['metric'].replace('_', ' ')}, {row['features']:,} features"
         rows.append((name, row["side"].replace("_", "-"), *times, *ratios))
     heads = ("", "against", "gaxn", "the other", "ratio of time", "of work", "of memory")
+    return format_table(heads, rows)
+
+
+def input_waiting(records: Records) -> str:
+    """Returns the share of steps that wait for their batches, by config and source."""
+    rows = [
+        (
+            f"`{row['config']}`",
+            row["kind"].replace("_", ", "),
+            f"{row['images_per_second']:,.0f}",
+            f"{row['needed_per_second']:,.0f}",
+            f"{row['step_ms']:.0f}",
+            f"{row['waiting_share']:.1%}",
+        )
+        for row in records["input"]["rows"]
+    ]
+    heads = ("config", "source", "images a second", "needed", "step, ms", "waits")
     return format_table(heads, rows)
 
 
@@ -305,7 +328,7 @@ TABLES = {
     make.__name__: make
     for make in (
         *(labeled, unlabeled, cost, leaves, translation, ring, attention, speed),
-        *(race, race_starts, evaluation_speed, scaling, scaling_on_paper),
+        *(race, race_starts, evaluation_speed, input_waiting, scaling, scaling_on_paper),
     )
 }
 
