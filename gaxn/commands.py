@@ -199,8 +199,6 @@ def export(experiment: Experiment, workdir: Path, *, output: Path) -> int:
         workdir: its directory; the checkpoint is `config.evaluation.checkpoint`.
         output: a folder, new or empty.
     """
-    text = experiment.settings.text
-    check("config.text", text, not text, "{} with --mode export, which has no text encoder")
     state = restore.restore_chosen_state(experiment, workdir, "export")
     print(*export_run(experiment, state, output, _evaluation_of(workdir)), sep="\n")
     return 0

@@ -1,6 +1,10 @@
 """A GAN of sentences: trained, loaded without its data, and asked for pictures of sentences."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -134,3 +138,33 @@ def test_wrong_fields_are_one_line(ring, name):
     config, fields, message = WRONG[name]
     with pytest.raises(InputError, match=message):
         make_experiment(ring(*fields, variant="tiny", name=config), "wrong")
+
+
+WITHOUT_GAXN = """
+import sys
+sys.modules["gaxn"] = sys.modules["flax"] = None
+"""
+
+
+@pytest.mark.slow
+def test_captions_are_drawn_without_gaxn(run, workdir, tmp_path):
+    """The code of the exported card, with other latents and captions."""
+    assert main(["gaxn", f"--workdir={workdir}", "--mode=export", f"--output={tmp_path}"]) == 0
+    card = (tmp_path / "README.md").read_text()
+    code = re.findall(r"(?s)```python\n(.*?)```", card)[0]
+    latents, captions = run.latents(range(3)), [SENTENCE, run.class_names[7], "a zebra"]
+    np.save(tmp_path / "latents.npy", latents)
+    code = re.sub("latents = .*", 'latents = np.load("latents.npy")', code)
+    code = re.sub("captions = .*", f"captions = {captions}", code)
+    script = WITHOUT_GAXN + code + 'np.save("pixels.npy", pixels)'
+    subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        check=True,
+        timeout=120,
+    )
+    expected = run.sample(range(3), captions=captions)
+    differences = np.abs(np.load(tmp_path / "pixels.npy").astype(int) - expected)
+    assert differences.max() <= 1
+    assert "text.json" in {path.name for path in tmp_path.iterdir()}

@@ -1,7 +1,7 @@
 """Export of a trained run: networks and programs that run without gaxn, and a model card."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,18 +12,31 @@ import numpy as np
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from jax import export
+from jaxtyping import Array, Int
 
 from gaxn.data import Recorded, batch_spec, printable
+from gaxn.data.sentences import Sentences
 from gaxn.evaluation import figures as figure_texts
 from gaxn.evaluation.sampling import SamplingOptions, sampling_variables
 from gaxn.experiment import Experiment
+from gaxn.features.text import Conditioner
+from gaxn.features.text.words import WORD
 from gaxn.io import files, provenance
 from gaxn.nn import spectral
 from gaxn.nn.resampling import TransposedConvolution
 from gaxn.training.cost import parameters
 from gaxn.training.population import member_state
 from gaxn.training.state import TrainState
-from gaxn.types import Images, Labels, Latents, Sampler, Variables, check
+from gaxn.types import (
+    Images,
+    Labels,
+    Latents,
+    PyTree,
+    Sampler,
+    SentenceCondition,
+    Variables,
+    check,
+)
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -40,11 +53,13 @@ class Program(NamedTuple):
 
     Attributes:
         function: of arrays, in eval mode, with the variables inside.
-        inputs: specs of its arguments, with a free batch size.
+        inputs: specs of its arguments by name, with a free batch size.
+        outputs: what it returns, in words.
     """
 
-    function: Callable[..., jax.Array]
-    inputs: tuple[jax.ShapeDtypeStruct, ...]
+    function: Callable[..., Any]
+    inputs: Mapping[str, jax.ShapeDtypeStruct]
+    outputs: str
 
 
 def export_run(
@@ -85,6 +100,8 @@ def export_run(
     contents = write_networks(experiment, variables, facts, options) | {
         f"{name}.stablehlo": write_program(program) for name, program in programs.items()
     }
+    if isinstance(experiment.train, Sentences):
+        contents["text.json"] = write_text_facts(experiment.train.condition)
     counts = parameters(variables["params"])
     # Translations of data that were not read would be those of black images.
     has_picture = _has_latents(experiment.gan) or not isinstance(experiment.test, Recorded)
@@ -131,10 +148,11 @@ def make_programs(experiment: Experiment, variables: Variables) -> dict[str, Pro
 
     Returns:
         Of a GAN with latents, "generator": (latents, labels) -> images, without labels of an
-        unconditional one. Of a CycleGAN, "a2b" and "b2a": images -> images. Of any other GAN,
-        nothing. Images are float32 in [-1, 1], points float32.
+        unconditional one. Of a GAN of sentences it takes their vectors in place of labels, and
+        "text" makes them, if the encoder has a network of its own. Of a CycleGAN, "a2b" and "b2a":
+        images -> images. Of any other GAN, nothing. Images are float32 in [-1, 1], points float32.
     """
-    gan = experiment.gan
+    gan, train = experiment.gan, experiment.train
     (batch,) = export.symbolic_shape("b")
     mutable = nn.DenyList(("params", "intermediates"))
 
@@ -142,27 +160,77 @@ def make_programs(experiment: Experiment, variables: Variables) -> dict[str, Pro
         images, _ = gan.apply(variables, *inputs, method=method, mutable=mutable)
         return images.astype(jnp.float32)
 
-    def generate(latents: Latents, labels: Labels | None = None) -> Images:
-        return apply("generate", latents, labels, False)
-
     if _has_latents(gan):
-        latents = jax.ShapeDtypeStruct((batch, gan.latent_size), jnp.float32)
-        labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
-        inputs = (latents, labels) if experiment.settings.conditional else (latents,)
-        return {"generator": Program(generate, inputs)}
+        inputs = {"latents": jax.ShapeDtypeStruct((batch, gan.latent_size), jnp.float32)}
+        if experiment.settings.conditional:
+            inputs |= _condition_inputs(train.label_spec((batch,)))
+
+        def generate(latents: Latents, *conditions: jax.Array) -> Images:
+            return apply("generate", latents, _as_labels(conditions), False)
+
+        is_points = len(experiment.test.image_shape) == 1
+        kind = "points" if is_points else "images in [-1, 1]"
+        programs = {"generator": Program(generate, inputs, kind)}
+        if isinstance(train, Sentences) and train.condition.encoder.network:
+            programs["text"] = make_text_program(train.condition, batch)
+        return programs
     if _translates(gan):
         shape = experiment.test.image_shape[-3:]
-        images = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+        images = {"images": jax.ShapeDtypeStruct((batch, *shape), jnp.float32)}
         return {
-            "a2b": Program(lambda images: apply("to_b", images), (images,)),
-            "b2a": Program(lambda images: apply("to_a", images), (images,)),
+            "a2b": Program(lambda images: apply("to_b", images), images, "images in [-1, 1]"),
+            "b2a": Program(lambda images: apply("to_a", images), images, "images in [-1, 1]"),
         }
     return {}
 
 
+def make_text_program(conditioner: Conditioner, batch: Any) -> Program:
+    """Returns the program of a text encoder: numbers of words -> what the generator takes.
+
+    Args:
+        conditioner: its encoder has a network of its own.
+        batch: the batch size, free.
+    """
+    network = conditioner.encoder.network
+
+    def encode(tokens: Int[Array, "batch words"]) -> tuple[jax.Array, ...]:
+        sentence, words = network.apply(tokens)
+        conditions = conditioner.standardize(SentenceCondition(sentence, words, tokens > 0))
+        return tuple(jax.tree.leaves(conditions))
+
+    tokens = jax.ShapeDtypeStruct((batch, network.words), jnp.int32)
+    outputs = "vectors of sentences" + ", of their words, and a mask" * conditioner.has_words
+    return Program(encode, {"tokens": tokens}, outputs)
+
+
+def write_text_facts(conditioner: Conditioner) -> bytes:
+    """Returns the content of text.json: how captions become vectors."""
+    network, facts = conditioner.encoder.network, conditioner.record
+    if network:
+        words = {"vocabulary": ["", "<unknown>", *network.vocabulary], "words": network.words}
+        facts = {**facts, **words, "pattern": WORD}
+    return (json.dumps(facts, indent=2) + "\n").encode()
+
+
+def _as_labels(conditions: Sequence[jax.Array]) -> Labels | None:
+    """Returns the arrays of `_condition_inputs` as a network takes them."""
+    if len(conditions) > 1:
+        return SentenceCondition(*conditions)
+    return conditions[0] if conditions else None
+
+
+def _condition_inputs(spec: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the specs of labels, vectors or sentences by name."""
+    if isinstance(spec, SentenceCondition):
+        return {"sentences": spec.sentence, "words": spec.words, "mask": spec.mask}
+    return {"labels" if spec.ndim == 1 else "sentences": spec}
+
+
 def write_program(program: Program) -> bytes:
     """Returns a program as `jax.export` serializes it."""
-    exported = export.export(jax.jit(program.function), platforms=PLATFORMS)(*program.inputs)
+    exported = export.export(jax.jit(program.function), platforms=PLATFORMS)(
+        *program.inputs.values()
+    )
     return bytes(exported.serialize())
 
 
@@ -282,7 +350,7 @@ GENERATOR = """
 `pip install jax flatbuffers`, then:
 
 ```python
-from pathlib import Path
+{imports}from pathlib import Path
 
 import jax
 import numpy as np
@@ -290,10 +358,29 @@ from jax import export
 
 generate = export.deserialize(Path("generator.stablehlo").read_bytes()).call
 latents = jax.random.{draw}
-images = generate({arguments})
+{text}images = generate({arguments})
 {last}
 ```
 """
+
+CAPTIONS = """\
+captions = {captions}
+text = json.loads(Path("text.json").read_text())
+numbers = {{word: number for number, word in enumerate(text["vocabulary"])}}
+tokens = np.zeros((len(captions), text["words"]), np.int32)
+for row, caption in zip(tokens, captions):
+    words = re.findall(text["pattern"], caption.lower())
+    row[: len(words)] = [numbers.get(word, 1) for word in words]
+conditions = export.deserialize(Path("text.stablehlo").read_bytes()).call(tokens)
+"""
+
+VECTORS = """\
+# Float32, with the numbers in text.json: vectors of sentences by the encoder there, as
+# (vector - mean) / deviation{words}.
+conditions = {conditions}
+"""
+
+WORDS = "; vectors of words, divided by word_scale; and true for each word"
 
 TRANSLATORS = """
 ## Translations without gaxn
@@ -367,7 +454,7 @@ def write_card(
         for player, count in sorted(counts.items(), key=lambda item: item[0] != "generator")
     )
     functions = "\n".join(
-        f"| `{name}.stablehlo` | {_describe_program(name, program)} |"
+        f"| `{name}.stablehlo` | {_describe_program(program)} |"
         for name, program in programs.items()
     )
     sections = [
@@ -384,17 +471,16 @@ def write_card(
     return "\n\n".join([HEAD, *(section.strip() for section in sections if section)]) + "\n"
 
 
-def _describe_program(name: str, program: Program) -> str:
-    names = ("latents", "labels") if name == "generator" else ("images",)
-    inputs = ", ".join(
-        f"{argument} {spec.dtype} [{', '.join(map(str, spec.shape))}]"
-        for argument, spec in zip(names, program.inputs, strict=False)
-    )
-    (result,) = jax.tree.leaves(jax.eval_shape(program.function, *program.inputs))
-    shape = ", ".join(map(str, result.shape))
-    kind = "images in [-1, 1]" if len(result.shape) == 4 else "points"
+def _describe_program(program: Program) -> str:
+    inputs = ", ".join(f"{name} {_describe_spec(spec)}" for name, spec in program.inputs.items())
+    results = jax.tree.leaves(jax.eval_shape(program.function, *program.inputs.values()))
+    outputs = ", ".join(map(_describe_spec, results))
     platforms = ", ".join(PLATFORMS)
-    return f"({inputs}) -> {kind}, {result.dtype} [{shape}], for any b; platforms {platforms}"
+    return f"({inputs}) -> {program.outputs}, {outputs}, for any b; platforms {platforms}"
+
+
+def _describe_spec(spec: jax.ShapeDtypeStruct) -> str:
+    return f"{spec.dtype} [{', '.join(map(str, spec.shape))}]"
 
 
 def _describe_use(
@@ -409,18 +495,35 @@ def _describe_use(
         if options.truncation:
             bound = options.truncation
             draw = f"truncated_normal(jax.random.key(0), {-bound}, {bound}, {shape})"
-        labels = ""
-        if experiment.settings.conditional:
+        labels, text = "", ""
+        if isinstance(experiment.train, Sentences):
+            labels, text = ", *conditions", _describe_captions(experiment.train, "text" in programs)
+        elif experiment.settings.conditional:
             labels = f", np.arange(4, dtype=np.int32) % {len(experiment.train.class_names)}"
         last = TO_PIXELS.format(shape=f"[4, {size}, {size}, {channels}]")
         if is_points:
             last = f"# Float32 [4, {channels}]: points."
-        return GENERATOR.format(draw=draw, arguments=f"latents{labels}", last=last)
+        imports = "import json\nimport re\n" if "text" in programs else ""
+        arguments = f"latents{labels}"
+        return GENERATOR.format(
+            imports=imports, draw=draw, text=text, arguments=arguments, last=last
+        )
     if "a2b" in programs:
         last = TO_PIXELS.format(shape=f"[1, {size}, {size}, {channels}]")
         mode = "L" if channels == 1 else "RGB"
         return TRANSLATORS.format(size=size, channels=channels, mode=mode, last=last)
     return ""
+
+
+def _describe_captions(train: Sentences, has_program: bool) -> str:
+    """Returns the lines of code that make the conditions of four captions."""
+    if has_program:
+        captions = [train.captions[place % len(train.captions)] for place in range(4)]
+        return CAPTIONS.format(captions=json.dumps(captions))
+    specs = _condition_inputs(train.label_spec((4,)))
+    conditions = ", ".join(f"np.ones({spec.shape}, np.{spec.dtype})" for spec in specs.values())
+    words = WORDS if len(specs) > 1 else ""
+    return VECTORS.format(words=words, conditions=f"[{conditions}]")
 
 
 def _describe_figures(figures: Mapping[str, Any] | None, step: int) -> str:

@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from gaxn.data import printable
@@ -24,6 +25,21 @@ SMALLEST = 1e-6
 """Deviation below which a feature is taken as constant."""
 
 
+class TokenNetwork(NamedTuple):
+    """The network of a text encoder that numbers words, for programs without gaxn.
+
+    Attributes:
+        apply: numbers of words, int32 [batch, words], 0 after the last -> vectors of the sentences
+            and of their words.
+        vocabulary: the words by number, without 0 (no word) and 1 (an unknown one).
+        words: the most words of a caption.
+    """
+
+    apply: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    vocabulary: tuple[str, ...]
+    words: int
+
+
 class TextEncoder(NamedTuple):
     """A function from captions to vectors.
 
@@ -33,12 +49,14 @@ class TextEncoder(NamedTuple):
         identity: name and SHA-256 of what determines the vectors.
         split: a caption -> the words that it has vectors of, for pictures.
         copies: by name, contents of files with which a run keeps the encoder in its directory.
+        network: of this encoder; None for one of another library or of a file.
     """
 
     encode: Callable[[Sequence[str]], SentenceCondition]
     identity: str
     split: Callable[[str], list[str]] = str.split
     copies: Mapping[str, bytes] = {}
+    network: TokenNetwork | None = None
 
 
 def encode(encoder: TextEncoder, captions: Sequence[str]) -> SentenceCondition:
@@ -99,7 +117,10 @@ class Conditioner:
         Raises:
             InputError: a caption is empty, or the encoder does not take it.
         """
-        vectors = encode(self.encoder, captions)
+        return self.standardize(encode(self.encoder, captions))
+
+    def standardize(self, vectors: SentenceCondition) -> Vectors | SentenceCondition:
+        """Returns the conditions that vectors of the encoder become; can be traced by jit."""
         sentence = ((vectors.sentence - self.mean) / self.deviation).astype(np.float32)
         if not self.has_words:
             return sentence

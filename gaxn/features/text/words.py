@@ -18,7 +18,7 @@ import optax
 
 from gaxn.data import Recorded, Source, make_reader, pixels, printable
 from gaxn.features import networks
-from gaxn.features.text import TextEncoder
+from gaxn.features.text import TextEncoder, TokenNetwork
 from gaxn.models.text import TextMatcher, TextTransformer
 from gaxn.types import PyTree, SentenceCondition, check
 
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 BATCH_SIZE, LEARNING_RATE = 128, 1e-3
 ABSENT, UNKNOWN = 0, 1
+WORD = r"\w+(?:['-]\w+)*"
+"""Pattern of a word in a caption of lower-case letters."""
+
 SPARE = 4
 """Words that a caption may have beyond the longest one of the training split."""
 
@@ -157,7 +160,7 @@ def train_matcher(
 
 def split_words(caption: str) -> list[str]:
     """Returns the words of a caption in lower case, without punctuation."""
-    return re.findall(r"\w+(?:['-]\w+)*", caption.lower())
+    return re.findall(WORD, caption.lower())
 
 
 def tokenize(captions: Sequence[str], vocabulary: Sequence[str], length: int) -> np.ndarray:
@@ -183,7 +186,8 @@ def _network(vocabulary: Sequence[str], width: int) -> TextTransformer:
 def _make_encoder(trained: networks.Trained) -> TextEncoder:
     params, card, content = trained
     vocabulary, length = card["vocabulary"], card["words"]
-    apply = jax.jit(_network(vocabulary, card["width"]).apply)
+    network = _network(vocabulary, card["width"])
+    apply = jax.jit(network.apply)
     known, named = set(vocabulary), set()
 
     def encode(captions: Sequence[str]) -> SentenceCondition:
@@ -199,4 +203,5 @@ def _make_encoder(trained: networks.Trained) -> TextEncoder:
         FILE: content,
         str(Path(FILE).with_suffix(".json")): json.dumps(card, indent=2).encode(),
     }
-    return TextEncoder(encode, f"words {card['sha256']}", split_words, copies)
+    numbered = TokenNetwork(lambda tokens: network.apply(params, tokens), (*vocabulary,), length)
+    return TextEncoder(encode, f"words {card['sha256']}", split_words, copies, numbered)
