@@ -44,13 +44,14 @@ RUNS = {
         ["--batch=2", "--channels=8", "--block=8", "--sides", "4", "8", "--rounds=1", "--calls=1"],
         [rf" +{side} {way} +.*{NUMBER}" for side in (4, 8) for way in ("forward", "gradient")],
     ),
-    "transposed_convolution": (
+    "convolutions": (
         ["--batch=2", "--rounds=1", "--calls=1"],
         [
             rf"{layer} +{shape} +{way}( +{NUMBER}){{3}}"
             for layer, shapes in (
                 ("double", ("4x4x256->8x8x128", "8x8x128->16x16x64", "16x16x64->32x32x32")),
                 ("halve", ("8x8x128->4x4x256", "16x16x64->8x8x128", "32x32x32->16x16x64")),
+                ("convolve", ("38x38x16->32x32x3", "38x38x3->32x32x16", "8x8x32->7x7x64")),
             )
             for shape in shapes
             for way in ("forward", "gradient", "second")

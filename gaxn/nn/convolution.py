@@ -1,17 +1,24 @@
-"""The convolution of stride 2 and its transpose, fast to differentiate any number of times.
+"""Convolutions of stride 1 and 2, fast to differentiate any number of times.
 
-Kernels are 4x4 or 3x3; the full-resolution image is padded by one zero on each side.
+Kernels are square. Of stride 2 they are 4x4 or 3x3, and the full-resolution image is padded by one
+zero on each side.
 
 A convolution y = C(x, w) is bilinear, so <z, C(x, w)> is linear in each of x, w and z, and
 the three partial gradients are the convolution, its transpose and its filter gradient. The
 derivatives of each are the other two, and they are declared so here. XLA derives them with
 dilated operands instead, and on CPU the filter gradient of a dilated operand takes 5 to 15
 times as long; gradient penalties need it at every strided convolution.
+
+The transpose of a convolution of stride 1 is one too, by the kernel reversed.
 """
 
 import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -24,6 +31,140 @@ _NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 MAX_WIDE_OF_TILES = 64
 """Most channels at full resolution with which tiles are the faster way."""
+
+
+MAX_FEW, MIN_WIDE = 4, 5
+"""Most outputs and least side of a kernel that is convolved in tiles on CPUs, where XLA's
+convolutions to few channels are slow (benchmarks/convolutions.py)."""
+
+
+def convolve_as_flax(
+    x: Images, kernel: jax.Array, strides: Sequence[int], padding: Any, **options: Any
+) -> Images:
+    """Convolves as `flax.linen.Conv` asks for it: by `convolve`, unless it is another kind."""
+    side = kernel.shape[0]
+    zeros = {"VALID": 0, "SAME": (side - 1) / 2}.get(padding) if isinstance(padding, str) else None
+    if not isinstance(padding, str) and len({side for pair in padding for side in pair}) == 1:
+        zeros = padding[0][0]
+    is_plain = zeros in range(side) and kernel.ndim == 4 and kernel.shape[1] == side
+    dilated = (*strides, *options["lhs_dilation"], *options["rhs_dilation"])
+    if is_plain and {*dilated} == {1} and options["feature_group_count"] == 1:
+        return convolve(x, kernel, int(zeros))
+    return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: Images, kernel: jax.Array, padding: int) -> Images:
+    """Convolves with stride 1: [batch, h, w, inputs] -> [batch, h', w', outputs].
+
+    Args:
+        x: of any size that leaves a result.
+        kernel: [side, side, inputs, outputs].
+        padding: zeros on each side of x, fewer than `side`.
+    """
+    by_one = functools.partial(_convolve_by_one, padding=padding)
+    by_tiles = functools.partial(_convolve_by_tiles, padding=padding)
+    if kernel.shape[-1] > MAX_FEW or len(kernel) < MIN_WIDE:
+        return by_one(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=by_tiles, default=by_one)
+
+
+def _convolve_by_one(x: Images, kernel: jax.Array, padding: int) -> Images:
+    pads = ((padding, padding),) * 2
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NUMBERS)
+
+
+def _convolve_by_tiles(x: Images, kernel: jax.Array, padding: int) -> Images:
+    """Convolves tiles of 2x2 pixels, as channels, with a kernel whose outputs are tiles too."""
+    batch, *lengths, inputs = x.shape
+    side, _, _, outputs = kernel.shape
+    reach = (side + 2) // 2
+    sizes = [length + 2 * padding - side + 1 for length in lengths]
+    tiles = [(size + 1) // 2 + reach - 1 for size in sizes]
+    ends = [2 * count - length - padding for count, length in zip(tiles, lengths, strict=True)]
+    x = jnp.pad(x, ((0, 0), *((padding, end) for end in ends), (0, 0)))
+    x = x.reshape(batch, tiles[0], 2, tiles[1], 2, inputs).transpose(0, 1, 3, 2, 4, 5)
+    # [row in a tile, column in a tile, row, column, inputs, outputs].
+    shifts = [((shift, 2 * reach - side - shift)) for shift in range(2)]
+    taps = jnp.stack(
+        [
+            jnp.stack([jnp.pad(kernel, (rows, columns, (0, 0), (0, 0))) for columns in shifts])
+            for rows in shifts
+        ]
+    )
+    taps = taps.reshape(2, 2, reach, 2, reach, 2, inputs, outputs)
+    taps = taps.transpose(2, 4, 3, 5, 6, 0, 1, 7).reshape(reach, reach, 4 * inputs, 4 * outputs)
+    y = _convolve_by_one(x.reshape(batch, *tiles, -1), taps, 0)
+    rows, columns = y.shape[1:3]
+    y = y.reshape(batch, rows, columns, 2, 2, outputs).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(batch, 2 * rows, 2 * columns, outputs)[:, : sizes[0], : sizes[1]]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolve_filter_gradient(x: Images, y: Images, side: int, padding: int) -> jax.Array:
+    """Returns the gradient of <y, convolve(x, kernel, padding)> in the kernel."""
+    if 2 * padding > side - 1:
+        # XLA is slow if y is larger than x, so they change places.
+        return _reverse(convolve_filter_gradient(y, x, side, side - 1 - padding))
+
+    def transpose(convolve: Callable[..., Images], x: Images, y: Images) -> jax.Array:
+        shape = jax.ShapeDtypeStruct((side, side, x.shape[-1], y.shape[-1]), x.dtype)
+        return jax.linear_transpose(lambda kernel: convolve(x, kernel, padding), shape)(y)[0]
+
+    by_one = functools.partial(transpose, _convolve_by_one)
+    by_tiles = functools.partial(transpose, _convolve_by_tiles)
+    by_product = functools.partial(_filter_gradient_by_product, side=side, padding=padding)
+    if y.shape[-1] > MAX_FEW:
+        return by_one(x, y)
+    on_cpu = by_tiles if side >= MIN_WIDE else by_product
+    return lax.platform_dependent(x, y, cpu=on_cpu, default=by_one)
+
+
+def _filter_gradient_by_product(x: Images, y: Images, side: int, padding: int) -> jax.Array:
+    """Multiplies x by the patches of y that each of its pixels has a part in."""
+    height, width, inputs = x.shape[1:]
+    edge = side - 1 - padding
+    padded = jnp.pad(y, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    patches = jnp.concatenate(
+        [
+            padded[:, side - 1 - row :, side - 1 - column :][:, :height, :width]
+            for row, column in itertools.product(range(side), repeat=2)
+        ],
+        axis=-1,
+    )
+    kernel = jnp.einsum("bhwi,bhwt->it", x, patches)
+    return kernel.reshape(inputs, side, side, -1).transpose(1, 2, 0, 3)
+
+
+def _convolve_forward(x, kernel, padding):
+    return convolve(x, kernel, padding), (x, kernel)
+
+
+def _convolve_backward(padding, operands, y):
+    x, kernel = operands
+    side = len(kernel)
+    return (
+        convolve(y, _reverse(kernel), side - 1 - padding),
+        convolve_filter_gradient(x, y, side, padding),
+    )
+
+
+def _convolve_filter_forward(x, y, side, padding):
+    return convolve_filter_gradient(x, y, side, padding), (x, y)
+
+
+def _convolve_filter_backward(side, padding, operands, kernel):
+    x, y = operands
+    return convolve(y, _reverse(kernel), side - 1 - padding), convolve(x, kernel, padding)
+
+
+def _reverse(kernel: jax.Array) -> jax.Array:
+    """Returns the kernel of the transposed convolution."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+convolve_filter_gradient.defvjp(_convolve_filter_forward, _convolve_filter_backward)
 
 
 def _convolve(x: Images, kernel: Kernel) -> Images:
@@ -41,7 +182,7 @@ def double(y: Images, kernel: Kernel) -> Images:
     """Applies the transpose of `halve`: [batch, h, w, narrow] -> [batch, 2h, 2w, wide].
 
     On CPUs a narrow result is convolved in tiles, since XLA convolves an image with zeros between
-    its pixels at 0.6 of the speed (benchmarks/transposed_convolution.py).
+    its pixels at 0.6 of the speed (benchmarks/convolutions.py).
     """
     if len(kernel) == 4 and kernel.shape[2] <= MAX_WIDE_OF_TILES:
         return lax.platform_dependent(

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
+from gaxn.nn.convolution import convolve_as_flax
+
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
     """Returns float32, or `dtype` if that is wider."""
@@ -34,5 +36,5 @@ def promote(
 Dense = partial(nn.Dense, promote_dtype=promote)
 """A dense layer with a float32 bias and result, whatever the `dtype` of its products."""
 
-Conv = partial(nn.Conv, promote_dtype=promote)
+Conv = partial(nn.Conv, promote_dtype=promote, conv_general_dilated=convolve_as_flax)
 """A convolution with a float32 bias and result, whatever the `dtype` of its products."""

@@ -1,4 +1,4 @@
-"""Strided and transposed convolutions and their layers, compared with Flax."""
+"""Convolutions and their layers, compared with Flax."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from gaxn.nn import convolution
+from gaxn.nn import convolution, precision
 from gaxn.nn.resampling import (
     ResizedConvolution,
     StridedConvolution,
@@ -61,7 +61,42 @@ def _filter_gradient(x, y):
     return convolution.filter_gradient(x, y, 4)
 
 
+def _plain(padding):
+    """Returns `convolve` with a padding, and Flax's convolution of stride 1 with as much."""
+
+    def of_flax(x, kernel):
+        layer = nn.Conv(kernel.shape[3], kernel.shape[:2], padding=padding, use_bias=False)
+        return layer.apply({"params": {"kernel": kernel}}, x)
+
+    return lambda x, kernel: convolution.convolve(x, kernel, padding), of_flax
+
+
+def _plain_filter_gradient(side, padding):
+    """Returns `convolve_filter_gradient` of a side and a padding, and the same by Flax."""
+    _, of_flax = _plain(padding)
+
+    def gradient(x, y):
+        kernel = jnp.zeros((side, side, x.shape[-1], y.shape[-1]))
+        return jax.grad(lambda kernel: jnp.vdot(y, of_flax(x, kernel)))(kernel)
+
+    return lambda x, y: convolution.convolve_filter_gradient(x, y, side, padding), gradient
+
+
+PLAIN = {
+    "to few by 7x7": (*_plain(0), (BATCH, 13, 10, 6), (7, 7, 6, 3)),
+    "to few by 5x5": (*_plain(2), (BATCH, 6, 7, 6), (5, 5, 6, 1)),
+    "to few by 6x6": (*_plain(3), (BATCH, 6, 7, 2), (6, 6, 2, 4)),
+    "to few by 3x3": (*_plain(1), (BATCH, 5, 4, 6), (3, 3, 6, 3)),
+    "from few by 7x7": (*_plain(0), (BATCH, 9, 10, 3), (7, 7, 3, 6)),
+    "to many by 4x4": (*_plain(1), (BATCH, 6, 5, 6), (4, 4, 6, 5)),
+    "by 1x1": (*_plain(0), (BATCH, 4, 3, 6), (1, 1, 6, 5)),
+    "filter to few": (*_plain_filter_gradient(7, 0), (BATCH, 8, 9, 5), (BATCH, 2, 3, 3)),
+    "filter to few by 3x3": (*_plain_filter_gradient(3, 1), (BATCH, 4, 5, 6), (BATCH, 4, 5, 3)),
+    "filter of larger": (*_plain_filter_gradient(4, 2), (BATCH, 4, 5, 6), (BATCH, 5, 6, 5)),
+}
+
 CASES = {
+    **PLAIN,
     "halve": (convolution.halve, _strided, FULL, KERNEL),
     "double": (convolution.double, _transposed, HALF, KERNEL),
     "filter_gradient": (_filter_gradient, _kernel_gradient, FULL, HALF),
@@ -193,3 +228,30 @@ def test_resolutions_are_halved_and_rounded_up():
     assert resolutions(64, 0) == (64,)
     with pytest.raises(InputError, match=r"at most 6 entries for images of 33 pixels, got 7"):
         resolutions(33, 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_ours"),
+    [
+        ({"kernel_size": (3, 3)}, True),
+        ({"kernel_size": (7, 7), "padding": "VALID"}, True),
+        ({"kernel_size": (4, 4), "padding": 1}, True),
+        ({"kernel_size": (4, 4)}, False),
+        ({"kernel_size": (3, 3), "padding": ((1, 2), (1, 2))}, False),
+        ({"kernel_size": (3, 5), "padding": "VALID"}, False),
+        ({"kernel_size": (3, 3), "strides": 2, "padding": 1}, False),
+        ({"kernel_size": (3, 3), "kernel_dilation": 2}, False),
+        ({"kernel_size": (3, 3), "padding": 4}, False),
+        ({"kernel_size": (3, 3), "feature_group_count": 2}, False),
+    ],
+)
+def test_a_layer_of_any_kind_equals_that_of_flax(options, is_ours, monkeypatch):
+    x = _draw(0, (BATCH, 9, 8, 4))
+    kernel = _draw(1, (*options["kernel_size"], 4 // options.get("feature_group_count", 1), 6))
+    variables = {"params": {"kernel": kernel, "bias": _draw(2, (6,))}}
+    calls, convolve = [], convolution.convolve
+    monkeypatch.setattr(
+        convolution, "convolve", lambda *operands: calls.append(operands) or convolve(*operands)
+    )
+    _assert_close(*(layer(6, **options).apply(variables, x) for layer in (precision.Conv, nn.Conv)))
+    assert len(calls) == is_ours

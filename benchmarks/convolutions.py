@@ -1,10 +1,11 @@
 """Compares the convolutions of gaxn.nn.convolution with those of Flax, on the CPU.
 
-    python -m benchmarks.transposed_convolution [--rounds 7] [--calls 5] [--batch 64]
+    python -m benchmarks.convolutions [--rounds 7] [--calls 5] [--batch 64]
 
 `double` is compared with flax.linen.ConvTranspose and `halve` with flax.linen.Conv, both 4x4 with
-stride 2 and without a bias, in float32. Both sides get the same operands, and the script stops if
-their results differ. They alternate in one process, `--calls` calls per round.
+stride 2, and `convolve`, of stride 1, with flax.linen.Conv; without a bias, in float32. Both sides
+get the same operands, and the script stops if their results differ. They alternate in one process,
+`--calls` calls per round.
 
 A row is one function at one shape, and one pass:
     forward   the result;
@@ -48,6 +49,16 @@ SHAPES = (
     (Map(16, 64), Map(32, 32)),
 )
 
+PLAIN = (
+    (Map(38, 16), Map(32, 3), 7, 0),
+    (Map(38, 3), Map(32, 16), 7, 0),
+    (Map(32, 32), Map(32, 3), 3, 1),
+    (Map(8, 32), Map(7, 64), 4, 1),
+    (Map(16, 64), Map(16, 64), 3, 1),
+)
+"""Of stride 1: maps, side of the kernel, padding. The last and the first layer of a CycleGAN, the
+last of an attention cGAN, one of the CycleGAN's discriminator, and one with many channels."""
+
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -56,11 +67,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch", type=int, default=64, help="images per batch")
     options = parser.parse_args(argv[1:])
     jax.config.update("jax_platforms", "cpu")
-    print(f"{'layer':7} {'shape':18} {'pass':9} {'gaxn ms':>8} {'Flax ms':>8} {'ratio':>6}")
+    print(f"{'layer':8} {'shape':18} {'pass':9} {'gaxn ms':>8} {'Flax ms':>8} {'ratio':>6}")
     for small, large in SHAPES:
-        compare("double", convolution.double, flax_double, small, large, options)
+        compare("double", convolution.double, flax_double, small, large, 4, options)
     for small, large in SHAPES:
-        compare("halve", convolution.halve, flax_halve, large, small, options)
+        compare("halve", convolution.halve, flax_halve, large, small, 4, options)
+    for before, after, side, padding in PLAIN:
+        ours, theirs = plain_layers(padding)
+        compare("convolve", ours, theirs, before, after, side, options)
     return 0
 
 
@@ -76,27 +90,40 @@ def flax_halve(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return layer.apply({"params": {"kernel": kernel}}, images)
 
 
+def plain_layers(padding: int) -> tuple[Layer, Layer]:
+    """Returns the convolutions of stride 1 of gaxn and Flax."""
+
+    def of_flax(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        layer = nn.Conv(kernel.shape[3], kernel.shape[:2], padding=padding, use_bias=False)
+        return layer.apply({"params": {"kernel": kernel}}, images)
+
+    return lambda images, kernel: convolution.convolve(images, kernel, padding), of_flax
+
+
 def compare(
     name: str,
     gaxn_layer: Layer,
     flax_layer: Layer,
     before: Map,
     after: Map,
+    side: int,
     options: argparse.Namespace,
 ) -> None:
     """Prints a row per pass."""
-    operands = make_operands(before, after, options.batch)
+    operands = make_operands(before, after, side, options.batch)
     for label, derive in PASSES.items():
         programs = {"gaxn": jax.jit(derive(gaxn_layer)), "Flax": jax.jit(derive(flax_layer))}
         check_same(programs, operands)
-        sides = {side: make_side(program, operands) for side, program in programs.items()}
+        sides = {name: make_side(program, operands) for name, program in programs.items()}
         times = alternate(sides, options.rounds, options.calls)
         ours, theirs = (statistics.median(values) for values in times.values())
         shape = f"{before}->{after}"
-        print(f"{name:7} {shape:18} {label:9} {ours:8.2f} {theirs:8.2f} {theirs / ours:6.2f}")
+        print(f"{name:8} {shape:18} {label:9} {ours:8.2f} {theirs:8.2f} {theirs / ours:6.2f}")
 
 
-def make_operands(before: Map, after: Map, batch: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def make_operands(
+    before: Map, after: Map, side: int, batch: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns images, a kernel whose outputs are near 1, and a cotangent."""
     random = np.random.default_rng(0)
 
@@ -104,9 +131,10 @@ def make_operands(before: Map, after: Map, batch: int) -> tuple[jax.Array, jax.A
         shape = (batch, size.resolution, size.resolution, size.channels)
         return jnp.asarray(random.standard_normal(shape, np.float32))
 
-    wide, narrow = sorted((before, after), reverse=True)
-    shape = (4, 4, wide.channels, narrow.channels)
-    scale = np.float32((4 * before.channels) ** -0.5)
+    # `double` has the kernel of `halve`, with its outputs before its inputs.
+    first, last = (after, before) if after.resolution > before.resolution else (before, after)
+    shape = (side, side, first.channels, last.channels)
+    scale = np.float32((side**2 * before.channels / 4) ** -0.5)
     kernel = jnp.asarray(random.standard_normal(shape, np.float32) * scale)
     return images(before), kernel, images(after)
 
