@@ -119,8 +119,9 @@ class Discriminator(nn.Module):
         hidden: features of the hidden layer, after the flattened last map; 0 for none.
         projection: whether the condition acts by projection (true; Miyato & Koyama, 2018) or as
             one more channel of the image (false).
-        auxiliary: whether the network predicts the label or the vector (Odena et al., 2017) instead
-            of taking it, as the regularizer `auxiliary` needs.
+        auxiliary: whether the network predicts the label or the vector (Odena et al., 2017), as the
+            regularizer `auxiliary` needs. Its features do not see the label then, so that it acts
+            by projection or not at all.
         spectral_norm: whether every layer is spectrally normalized.
         dtype: of activations and products; parameters, statistics and logits are float32.
     """
@@ -148,9 +149,9 @@ class Discriminator(nn.Module):
         check_resolutions(self.attention_at, sizes)
         wrap = partial(spectral.wrap, self.spectral_norm)
         attention = partial(SelfAttention, self.heads, pool=self.attention_pool, dtype=self.dtype)
-        conditional = self.classes is not None and not self.auxiliary
+        projection = self.projection and self.classes is not None
         x = images
-        if conditional and not self.projection:
+        if self.classes is not None and not self.projection and not self.auxiliary:
             x = LabelMap(self.classes)(x, labels)
         for width, size in zip(self.widths, sizes, strict=True):
             x = nn.leaky_relu(wrap(StridedConvolution(width, dtype=self.dtype))(x, train), 0.2)
@@ -163,7 +164,7 @@ class Discriminator(nn.Module):
             features = nn.leaky_relu(wrap(hidden)(features, train), 0.2)
         features = precision.widen(features)
         logits = wrap(nn.Dense(1))(features, train)[:, 0]
-        if conditional and self.projection:
+        if projection:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
         if self.auxiliary:
             class_logits = ClassHead(self.classes, self.spectral_norm)(features, train)

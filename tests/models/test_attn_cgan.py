@@ -191,6 +191,21 @@ def test_the_logit_depends_on_the_label(projection, hidden):
     assert (np.abs(changed - logits)[1:] > 1e-4).all()
 
 
+def test_with_both_the_logit_depends_on_the_label_and_the_prediction_does_not():
+    discriminator = _discriminator(projection=True, auxiliary=True, hidden=12)
+    images = networks.draw_images()
+    variables = networks.initialize(discriminator, images)
+    output, changed = (
+        networks.apply(discriminator, variables, images, labels, False)
+        for labels in (networks.LABELS, networks.OTHER_LABELS)
+    )
+    assert (np.abs(changed.logits - output.logits)[1:] > 1e-4).all()
+    np.testing.assert_array_equal(changed.class_logits, output.class_logits)
+    params = variables["params"]
+    label_map = [name for name in params if "LabelMap" in name]
+    assert "Projection_0" in params and not label_map
+
+
 def test_the_image_depends_on_the_label():
     generator = _generator()
     variables = networks.initialize(generator, networks.draw_latents())
