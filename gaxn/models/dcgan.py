@@ -57,14 +57,15 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Image and label -> one logit.
 
-    One 4x4 convolution of stride 2 per width, with LeakyReLU 0.2, then a dense layer. A label
-    is added as one more channel of the image.
+    One 4x4 convolution of stride 2 per width, with LeakyReLU 0.2, then a dense layer, or two. A
+    label is added as one more channel of the image.
 
     Attributes:
         classes: number of labels; None for an unconditional discriminator.
         widths: channels after each halving.
         batch_norm: whether BatchNorm follows each convolution but the first, as in the paper. It
             couples the images of a batch, which rules out gradient penalties.
+        hidden: features of a dense layer with LeakyReLU 0.2 before the last; 0 for none.
         auxiliary: whether the network predicts the label or the vector (Odena et al., 2017) instead
             of taking it, as the regularizer `auxiliary` needs.
         dtype: of activations and products; parameters, statistics and logits are float32.
@@ -73,6 +74,7 @@ class Discriminator(nn.Module):
     classes: int | None
     widths: tuple[int, ...] = (32, 64)
     batch_norm: bool = False
+    hidden: int = 0
     auxiliary: bool = False
     dtype: DTypeLike | None = None
 
@@ -93,7 +95,11 @@ class Discriminator(nn.Module):
             if self.batch_norm and index:
                 x = norms.batch_norm(train, self.dtype)(x)
             x = nn.leaky_relu(x, 0.2)
-        features = precision.widen(x).reshape(x.shape[0], -1)
+        features = x.reshape(x.shape[0], -1)
+        if self.hidden:
+            hidden = precision.Dense(self.hidden, kernel_init=KERNEL_INIT, dtype=self.dtype)
+            features = nn.leaky_relu(hidden(features), 0.2)
+        features = precision.widen(features)
         logits = nn.Dense(1, kernel_init=KERNEL_INIT)(features)[:, 0]
         if self.auxiliary:
             return DiscriminatorOutput(logits, ClassHead(self.classes)(features, train))

@@ -28,8 +28,8 @@ def _generator(classes=networks.CLASSES, size=28):
     return Generator(size, 1, classes, (16, 8), embedding=6)
 
 
-def _discriminator(classes=networks.CLASSES, batch_norm=False):
-    return Discriminator(classes, (8, 16), batch_norm)
+def _discriminator(classes=networks.CLASSES, batch_norm=False, hidden=0):
+    return Discriminator(classes, (8, 16), batch_norm, hidden)
 
 
 @pytest.mark.parametrize("classes", [None, networks.CLASSES])
@@ -45,6 +45,11 @@ def test_images_and_logits_have_the_right_shapes_and_ranges(classes):
         (_generator(), networks.draw_latents, GENERATOR + networks.CLASSES * 6 + 6 * 7 * 7 * 16),
         (_discriminator(None), lambda: networks.draw_images(28, 1), DISCRIMINATOR),
         (_discriminator(None, True), lambda: networks.draw_images(28, 1), DISCRIMINATOR + 2 * 16),
+        (
+            _discriminator(None, hidden=12),
+            lambda: networks.draw_images(28, 1),
+            DISCRIMINATOR + (7 * 7 * 16 + 1) * 12 + 12 - 7 * 7 * 16,
+        ),
         (
             _discriminator(),
             lambda: networks.draw_images(28, 1),
