@@ -22,7 +22,7 @@ import optax
 from gaxn.data import pixels
 from gaxn.features import ExtractorOutput, FeatureExtractor
 from gaxn.io import downloads, files
-from gaxn.types import InputError, Pixels, PyTree, check
+from gaxn.types import InputError, Pixels, PRNGKey, PyTree, check
 
 BATCH_SIZE, LEARNING_RATE = 64, 2e-3
 EVALUATION_BATCH = 500
@@ -77,14 +77,41 @@ def train(
     key = jax.random.key(seed)
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, num_steps))
 
-    def loss_fn(params, images, targets):
+    def loss_fn(params: PyTree, images: Pixels, targets: PyTree) -> jax.Array:
         logits, _ = network.apply(params, pixels.decode(images))
         return loss(logits, targets)
+
+    params = network.init(key, jnp.zeros((1, *image_shape)))
+    return fit(params, loss_fn, optimizer, read, examples, BATCH_SIZE, key, num_steps)
+
+
+def fit(
+    params: PyTree,
+    loss_fn: Callable[[PyTree, Pixels, PyTree], jax.Array],
+    optimizer: optax.GradientTransformation,
+    read: Read,
+    examples: int,
+    batch_size: int,
+    key: PRNGKey,
+    num_steps: int,
+) -> PyTree:
+    """Returns parameters after steps of an optimizer on batches that are drawn with replacement.
+
+    Args:
+        params: before the first step.
+        loss_fn: (parameters, images, targets) -> mean loss of a batch.
+        optimizer: of the steps.
+        read: indices -> images and targets.
+        examples: number of examples to draw from.
+        batch_size: examples of a step.
+        key: of the batches.
+        num_steps: gradient steps.
+    """
 
     @jax.jit
     def draw_indices(step):
         step_key = jax.random.fold_in(key, step)
-        return jax.random.randint(step_key, (BATCH_SIZE,), 0, examples)
+        return jax.random.randint(step_key, (batch_size,), 0, examples)
 
     @jax.jit
     def train_step(params, opt_state, images, targets):
@@ -92,7 +119,6 @@ def train(
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    params = network.init(key, jnp.zeros((1, *image_shape)))
     opt_state = optimizer.init(params)
     for step in range(num_steps):
         images, targets = read(np.asarray(draw_indices(step)))

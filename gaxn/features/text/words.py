@@ -137,24 +137,16 @@ def train_matcher(
         losses = optax.softmax_cross_entropy_with_integer_labels
         return (losses(similarity, matches) + losses(similarity.T, matches)).mean() / 2
 
-    @jax.jit
-    def draw_indices(step):
-        step_key = jax.random.fold_in(key, step)
-        return jax.random.randint(step_key, (BATCH_SIZE,), 0, len(source))
+    read = make_reader(source)
 
-    @jax.jit
-    def train_step(params, opt_state, images, tokens):
-        gradients = jax.grad(loss_fn)(params, images, tokens)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+    def read_pairs(indices):
+        return read(indices).images, tokens[indices]
 
     images = jnp.zeros((1, *source.image_shape))
     params = jax.jit(network.init)(key, images, tokens[:1])
-    opt_state = optimizer.init(params)
-    read = make_reader(source)
-    for step in range(num_steps):
-        indices = np.asarray(draw_indices(step))
-        params, opt_state = train_step(params, opt_state, read(indices).images, tokens[indices])
+    params = networks.fit(
+        params, loss_fn, optimizer, read_pairs, len(source), BATCH_SIZE, key, num_steps
+    )
     return vocabulary, length, params
 
 
