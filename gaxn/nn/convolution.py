@@ -171,6 +171,38 @@ def _convolve(x: Images, kernel: Kernel) -> Images:
     return lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=_NUMBERS)
 
 
+def convolve_repeated(x: Images, kernel: jax.Array) -> Images:
+    """Convolves 3x3 what repetition makes of x: [batch, h, w, inputs] -> [batch, 2h, 2w, outputs].
+
+    It is the transposed convolution by the sums of taps that meet one pixel of x, with 4 products
+    an output instead of 9.
+
+    Args:
+        x: before the repetition.
+        kernel: [3, 3, inputs, outputs], of the convolution with a padding of 1 after it.
+    """
+    return double(x, _reverse(_add_shifts(kernel)))
+
+
+def convolve_and_average(x: Images, kernel: jax.Array) -> Images:
+    """Convolves 3x3 and averages tiles of 2x2: [batch, 2h, 2w, inputs] -> [batch, h, w, outputs].
+
+    It is the convolution of stride 2 by the means of shifted kernels, with 16 products an output
+    instead of 36.
+
+    Args:
+        x: of even height and width.
+        kernel: [3, 3, inputs, outputs], of the convolution with a padding of 1.
+    """
+    return halve(x, _add_shifts(kernel) / 4)
+
+
+def _add_shifts(kernel: jax.Array) -> jax.Array:
+    """Returns the sum of a 3x3 kernel at the four places in 4x4."""
+    shifts = itertools.product(((0, 1), (1, 0)), repeat=2)
+    return sum(jnp.pad(kernel, (*shift, (0, 0), (0, 0))) for shift in shifts)
+
+
 @jax.custom_vjp
 def halve(x: Images, kernel: Kernel) -> Images:
     """Convolves with stride 2: [batch, 2h, 2w, wide] -> [batch, h, w, narrow]."""

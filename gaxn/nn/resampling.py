@@ -1,5 +1,8 @@
 """Layers that halve or double the resolution of a feature map."""
 
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
@@ -72,7 +75,7 @@ class TransposedConvolution(nn.Module):
 class ResizedConvolution(nn.Module):
     """Doubles height and width by repetition, then convolves 3x3, without a bias.
 
-    Costs 2.25 times the transposed convolution and leaves no checkerboard (Odena et al., 2016).
+    Leaves no checkerboard (Odena et al., 2016).
 
     Attributes:
         features: channels of the result.
@@ -86,8 +89,16 @@ class ResizedConvolution(nn.Module):
     def __call__(self, x: Images, size: int) -> Images:
         """Returns a map of height and width `size`: twice those of x, or one less."""
         he = nn.initializers.he_normal()
-        layer = nn.Conv(self.features, (3, 3), use_bias=False, kernel_init=he, dtype=self.dtype)
-        return layer(repeat(x)[:, :size, :size])
+        layer = partial(
+            nn.Conv, self.features, (3, 3), use_bias=False, kernel_init=he, dtype=self.dtype
+        )
+        if size == 2 * x.shape[1] == 2 * x.shape[2]:
+            return layer(conv_general_dilated=_convolve_repeated)(x)
+        return layer()(repeat(x)[:, :size, :size])
+
+
+def _convolve_repeated(x: Images, kernel: jnp.ndarray, *_: Any, **options: Any) -> Images:
+    return convolution.convolve_repeated(x, kernel)
 
 
 def repeat(x: Images) -> Images:

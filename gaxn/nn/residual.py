@@ -1,12 +1,15 @@
 """Residual blocks that double or halve the resolution (Miyato et al., 2018, appendix figure 8)."""
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from gaxn.nn import precision, spectral
+from gaxn.nn.convolution import convolve_and_average, convolve_repeated
 from gaxn.nn.norms import Condition, normalize
 from gaxn.nn.resampling import average_pool, repeat
 from gaxn.types import Images
@@ -35,9 +38,10 @@ class UpBlock(nn.Module):
         """
         convolve = partial(convolution, self.spectral_norm, self.features, dtype=self.dtype)
         y = nn.relu(normalize(x, condition, train, self.dtype))
-        y = convolve(3, "first")(repeat(y), train)
+        y = convolve(3, "first", convolve_repeated)(y, train)
         y = nn.relu(normalize(y, condition, train, self.dtype))
-        y = convolve(3, "second")(y, train) + convolve(1, "shortcut")(repeat(x), train)
+        # Repetition and a 1x1 convolution commute; the convolution is cheaper on the smaller map.
+        y = convolve(3, "second")(y, train) + repeat(convolve(1, "shortcut")(x, train))
         return jnp.asarray(y, self.dtype)
 
 
@@ -66,7 +70,10 @@ class DownBlock(nn.Module):
         pool = average_pool if self.halve else lambda y: y
         y = x if self.first else nn.relu(x)
         y = nn.relu(convolve(3, "first")(y, train))
-        y = pool(convolve(3, "second")(y, train))
+        if self.halve and x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0:
+            y = convolve(3, "second", convolve_and_average)(y, train)
+        else:
+            y = pool(convolve(3, "second")(y, train))
         if not self.halve and x.shape[-1] == self.features:
             return jnp.asarray(x + y, self.dtype)
         # A mean and a 1x1 convolution commute; the convolution is cheaper on the smaller map.
@@ -74,8 +81,27 @@ class DownBlock(nn.Module):
 
 
 def convolution(
-    spectral_norm: bool, features: int, size: int, name: str, dtype: DTypeLike | None
+    spectral_norm: bool,
+    features: int,
+    size: int,
+    name: str,
+    product: Callable[[Images, jax.Array], Images] | None = None,
+    *,
+    dtype: DTypeLike | None,
 ) -> spectral.Layer:
-    """Returns a convolution of stride 1 with a bias, spectrally normalized if wanted."""
-    layer = precision.Conv(features, (size, size), kernel_init=KERNEL_INIT, dtype=dtype)
-    return spectral.wrap(spectral_norm, layer, name)
+    """Returns a convolution of stride 1 with a bias, spectrally normalized if wanted.
+
+    Args:
+        spectral_norm: whether the kernel is normalized.
+        features: channels of the result.
+        size: height and width of the kernel.
+        name: of the layer.
+        product: (x, kernel) -> the result without bias, if the map is resampled too.
+        dtype: of the products; None for that of x.
+    """
+    layer = partial(precision.Conv, features, (size, size), kernel_init=KERNEL_INIT, dtype=dtype)
+    if product is not None:
+        layer = partial(
+            layer, conv_general_dilated=lambda x, kernel, *_, **options: product(x, kernel)
+        )
+    return spectral.wrap(spectral_norm, layer(), name)

@@ -83,8 +83,9 @@ FLOAT32_PRODUCTS = {
     # The first and the last layer, which see points.
     "mlp generator": 1,
     "mlp discriminator": 2,
-    # The gains and biases of modulated norms, and two maps of coordinates.
-    "attn_cgan generator": 2 * 3 + 2,
+    # The gains and biases of modulated norms, and two maps of coordinates, in two ways each: one
+    # for CPUs.
+    "attn_cgan generator": 2 * 3 + 2 * 2,
     "sagan generator": 2 * 3,
     "sagan_resnet generator": 2 * 4,
     "transformer_gan generator": 2 * (2 * 2 + 1),

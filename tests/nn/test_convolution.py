@@ -95,8 +95,20 @@ PLAIN = {
     "filter of larger": (*_plain_filter_gradient(4, 2), (BATCH, 4, 5, 6), (BATCH, 5, 6, 5)),
 }
 
+
+def _repeated(x, kernel):
+    large = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    return _plain(1)[1](large, kernel)
+
+
+def _averaged(x, kernel):
+    return nn.avg_pool(_plain(1)[1](x, kernel), (2, 2), (2, 2))
+
+
 CASES = {
     **PLAIN,
+    "repeated": (convolution.convolve_repeated, _repeated, HALF, (3, 3, NARROW, 5)),
+    "averaged": (convolution.convolve_and_average, _averaged, FULL, (3, 3, WIDE, 5)),
     "halve": (convolution.halve, _strided, FULL, KERNEL),
     "double": (convolution.double, _transposed, HALF, KERNEL),
     "filter_gradient": (_filter_gradient, _kernel_gradient, FULL, HALF),
