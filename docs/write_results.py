@@ -42,9 +42,9 @@ UNLABELED = ("dcgan_mnist", "transformer_gan_mnist")
 
 RIVALS = {
     "eager": ("race_cpu", "eager"),
-    "torch.compile": ("race_cpu", "compiled"),
-    "eager, first time": ("race_cpu_first", "eager"),
-    "eager in bfloat16": ("race_cpu_first", "bfloat16"),
+    "eager, before": ("race_cpu_second", "eager"),
+    "torch.compile, before": ("race_cpu_second", "compiled"),
+    "eager in bfloat16, before": ("race_cpu_first", "bfloat16"),
 }
 """Columns of the race by their names: a record, and a side in it."""
 
