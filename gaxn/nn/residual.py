@@ -16,6 +16,10 @@ from gaxn.types import Images
 
 KERNEL_INIT = nn.initializers.glorot_uniform()
 
+MIN_SIDE = 8
+"""Least side of the smaller map at which a convolution is resampled: on fewer pixels the sums of
+kernels take longer than the products that they save."""
+
 
 class UpBlock(nn.Module):
     """Twice the resolution: norm, ReLU, repetition, 3x3, norm, ReLU, 3x3; plus a 1x1 shortcut.
@@ -38,7 +42,10 @@ class UpBlock(nn.Module):
         """
         convolve = partial(convolution, self.spectral_norm, self.features, dtype=self.dtype)
         y = nn.relu(normalize(x, condition, train, self.dtype))
-        y = convolve(3, "first", convolve_repeated)(y, train)
+        if min(x.shape[1:3]) >= MIN_SIDE:
+            y = convolve(3, "first", convolve_repeated)(y, train)
+        else:
+            y = convolve(3, "first")(repeat(y), train)
         y = nn.relu(normalize(y, condition, train, self.dtype))
         # Repetition and a 1x1 convolution commute; the convolution is cheaper on the smaller map.
         y = convolve(3, "second")(y, train) + repeat(convolve(1, "shortcut")(x, train))
@@ -70,7 +77,7 @@ class DownBlock(nn.Module):
         pool = average_pool if self.halve else lambda y: y
         y = x if self.first else nn.relu(x)
         y = nn.relu(convolve(3, "first")(y, train))
-        if self.halve and x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0:
+        if self.halve and all(side % 2 == 0 and side >= 2 * MIN_SIDE for side in x.shape[1:3]):
             y = convolve(3, "second", convolve_and_average)(y, train)
         else:
             y = pool(convolve(3, "second")(y, train))

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from gaxn.nn.resampling import average_pool
 from gaxn.nn.residual import DownBlock, UpBlock
 
-SHAPE = (3, 6, 6, 4)
+SHAPES = [(3, 6, 6, 4), (2, 16, 18, 4)]
+"""With maps that are too small to be resampled within a convolution, and with larger ones."""
 
 
 def _draw_variables(layer, *inputs):
@@ -25,7 +26,7 @@ def _draw_variables(layer, *inputs):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def _images(shape=SHAPE):
+def _images(shape):
     return np.random.default_rng(1).normal(size=shape)
 
 
@@ -43,10 +44,11 @@ def _normalize(params, x):
     return F.batch_norm(x, None, None, weight, bias, training=True, eps=1e-5)
 
 
-def test_the_up_block_equals_that_of_pytorch():
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_up_block_equals_that_of_pytorch(shape):
     layer = UpBlock(5, spectral_norm=False)
     with jax.enable_x64(True):
-        x = _images()
+        x = _images(shape)
         variables = _draw_variables(layer, jnp.asarray(x), None, True)
         y, _ = layer.apply(variables, jnp.asarray(x), None, True, mutable=["batch_stats"])
     params, x = variables["params"], _to_torch(x)
@@ -54,18 +56,19 @@ def test_the_up_block_equals_that_of_pytorch():
     h = F.relu(_normalize(params["BatchNorm_1"], _convolve(params["Conv_0"], h)))
     h = _convolve(params["Conv_1"], h)
     expected = h + _convolve(params["Conv_2"], F.interpolate(x, scale_factor=2))
-    assert y.shape == (3, 12, 12, 5)
+    assert y.shape == (shape[0], 2 * shape[1], 2 * shape[2], 5)
     np.testing.assert_allclose(_to_torch(y), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "features, first, halve, shortcut",
     [(5, True, True, True), (5, False, True, True), (5, False, False, True), (4, False, False, 0)],
 )
-def test_the_down_block_equals_that_of_pytorch(features, first, halve, shortcut):
+def test_the_down_block_equals_that_of_pytorch(features, first, halve, shortcut, shape):
     layer = DownBlock(features, first, halve, spectral_norm=False)
     with jax.enable_x64(True):
-        x = _images()
+        x = _images(shape)
         variables = _draw_variables(layer, jnp.asarray(x), True)
         y = layer.apply(variables, jnp.asarray(x), True)
     params, x = variables["params"], _to_torch(x)
