@@ -1,21 +1,21 @@
 """State dicts from PyTorch and safetensors files, read without PyTorch and without running code.
 
 gaxn has its own reader for PyTorch files because PyTorch is not a dependency and a pickle is a
-program that could do anything. In this reader a pickle can look up only the names that a state dict
-needs; each stands for a record that cannot be modified. Sizes are checked against the size of the
-file before memory is allocated.
+program that could do anything (`restricted_pickle`). Sizes are checked against the size of the file
+before memory is allocated.
 """
 
 import io
 import pickle
-import pickletools
-import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
+
+from gaxn.features import restricted_pickle
+from gaxn.features.restricted_pickle import ERRORS, Function
 
 DTYPES = {
     "DoubleStorage": "<f8",
@@ -31,12 +31,6 @@ DTYPES = {
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """First values of a file in the format of PyTorch before 1.6."""
 ZIP, LEGACY = b"PK\x03\x04", pickle.dumps(MAGIC, 2)
-
-ERRORS = (
-    *(AttributeError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError),
-    *(TypeError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile),
-)
-"""Exceptions besides ValueError that a damaged pickle or zip can raise."""
 
 
 class _Type(NamedTuple):
@@ -56,15 +50,6 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-class _Callable(NamedTuple):
-    """A function that a pickle cannot modify, because a tuple's attributes cannot be set."""
-
-    make: Callable
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.make(*arguments)
-
-
 class _Dict(dict):
     """An OrderedDict that ignores the metadata which `state_dict` attaches to it."""
 
@@ -81,9 +66,9 @@ def _tensor(storage, offset, shape, strides, _requires_gradient=False, _hooks=No
 
 
 KNOWN = {
-    "collections.OrderedDict": _Callable(_Dict),
-    "torch._utils._rebuild_tensor_v2": _Callable(_tensor),
-    "torch._utils._rebuild_parameter": _Callable(lambda tensor, *_: tensor),
+    "collections.OrderedDict": Function(_Dict),
+    "torch._utils._rebuild_tensor_v2": Function(_tensor),
+    "torch._utils._rebuild_parameter": Function(lambda tensor, *_: tensor),
     **{f"torch.{name}": _Type(dtype) for name, dtype in DTYPES.items()},
 }
 
@@ -121,18 +106,12 @@ def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"damaged or cut off ({error})") from None
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(restricted_pickle.Unpickler):
     """An unpickler that creates only the records above; `storages` are those it refers to."""
 
     def __init__(self, stream: io.BytesIO) -> None:
-        super().__init__(stream)
+        super().__init__(stream, KNOWN, "state dict")
         self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        record = KNOWN.get(f"{module}.{name}")
-        if record is None:
-            raise ValueError(f"it asks for {module}.{name}, which no state dict needs")
-        return record
 
     def persistent_load(self, reference: Any) -> _Storage:
         # Only the older format has the last field; it describes a view of a storage.
@@ -149,16 +128,6 @@ class _Unpickler(pickle.Unpickler):
 
 def _unpickle(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
     """Returns the value of the next pickle in a stream, and the storages that it refers to."""
-    start = stream.tell()
-    try:
-        opcodes = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(stream)]
-    except ValueError as error:
-        raise ValueError(f"damaged or cut off ({error})") from None
-    for count, (name, argument) in enumerate(opcodes):
-        # Ten bytes that store a memo entry at index 2**32 would make the unpickler take 64 GiB.
-        if name.endswith("PUT") and argument > count:
-            raise ValueError(f"damaged: its memo has an index {argument} after {count} opcodes")
-    stream.seek(start)
     unpickler = _Unpickler(stream)
     return unpickler.load(), unpickler.storages
 
