@@ -20,7 +20,10 @@ from gaxn.data.emoji import PICTURES
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """`group` takes categories, `text` the names; `tiny` runs in seconds and learns nothing."""
+    """`group` takes categories, `text` the names, `feature_matching` adds that regularizer.
+
+    `tiny` runs in seconds and learns nothing.
+    """
     config = common.gan(num_train_steps=5_000, batch_size=32, latent_size=64, ema_decay=0.998)
     # Flags are stripes, and symbols mostly letters; both would look wrong in a mirror.
     config.data = {"name": "emoji", "size": 32, "categories": PICTURES, "flip": True}
@@ -67,5 +70,11 @@ def get_config(variant: str = "") -> ConfigDict:
     # Names such as "left arrow" would be wrong in a mirror.
     text = {"conditional": True, "text": {"name": "sentences"}, "data": {"flip": False}}
     return common.with_variant(
-        config, variant, group={"conditional": True}, text=text, large=large, tiny=tiny
+        config,
+        variant,
+        group={"conditional": True},
+        text=text,
+        feature_matching={"regularizers": {"feature_matching": {"weight": 1.0}}},
+        large=large,
+        tiny=tiny,
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gaxn import data, gans, labs, metrics, models
+from gaxn import data, features, gans, labs, metrics, models
 from gaxn.config import _FLAX_FIELDS, _definitions, defaults
 from gaxn.evaluation.plan import make_plan
 from gaxn.evaluation.sampling import SamplingOptions
@@ -45,6 +45,7 @@ DERIVED = {
 
 TYPES = {bool: "true or false", dict: "dict", float: "number", int: "whole number", str: "text"}
 TYPES |= {types.NoneType: "None", Sequence[augmentations.Augmentation]: "dict"}
+TYPES |= {regularizers.ImageFeatures: "dict"}
 TYPES |= {schedules.Schedule: "schedule", tuple[float, float]: "number pair"}
 
 OPTIMIZER = [
@@ -127,6 +128,14 @@ Gradient penalties of the discriminator: a dict of fields by each penalty's name
 Further terms of the losses: a dict of fields by each regularizer's name. The names are these
 headings.
 {subsections(functions(regularizers, Callable[[], regularizers.Regularizer]), "regularizers.{}")}
+## Extractors
+
+The `extractor` of the regularizer `perceptual` is a dict; its `name` is one of these headings. Of a
+CycleGAN, that regularizer is a distance of images from their cycle and identity, which with `vgg` is
+LPIPS, beside the mean absolute differences of `gan.cycle` and `gan.identity`, or in their place if
+these are 0. Of any other GAN it compares means and variances of features of generated and of real
+images.
+{subsections(loaders(features), "EXTRACTOR")}
 ## `config.augmentations`
 
 Random changes of all images that the discriminator sees: a dict of fields by each one's name, in
@@ -188,8 +197,9 @@ def classes(folder: ModuleType, ending: str, name: str) -> dict[str, type]:
 
 
 def loaders(folder: ModuleType) -> dict[str, Callable]:
-    """Returns the function `load` of each module of a folder."""
-    return {name: module.load for name, module in modules(folder).items()}
+    """Returns the function `load` of each module of a folder that has one."""
+    parts = modules(folder).items()
+    return {name: module.load for name, module in parts if hasattr(module, "load")}
 
 
 def functions(module: ModuleType, returns: Any) -> dict[str, Callable]:

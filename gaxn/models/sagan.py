@@ -134,6 +134,7 @@ class Discriminator(nn.Module):
             x = block(width, self.spectral_norm, self.dtype, name=f"to_{size}")(x, train)
             x = apply_self_attention(self, x, train)
         features = precision.widen(x).reshape(x.shape[0], -1)
+        self.sow("intermediates", "features", features)
         logits = spectral.wrap(self.spectral_norm, nn.Dense(1), "logit")(features, train)[:, 0]
         if self.classes is not None:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)

@@ -98,6 +98,7 @@ class Discriminator(sagan.Discriminator):
             x = apply_self_attention(self, x, train)
         x = block(self.last, False, False, self.spectral_norm, self.dtype, name="last")(x, train)
         features = jnp.sum(nn.relu(precision.widen(x)), axis=(1, 2))
+        self.sow("intermediates", "features", features)
         dense = nn.Dense(1, kernel_init=KERNEL_INIT)
         logits = spectral.wrap(self.spectral_norm, dense, "logit")(features, train)[:, 0]
         if self.classes is not None:

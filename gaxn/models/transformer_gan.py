@@ -104,6 +104,7 @@ class Discriminator(nn.Module):
         x = norm(x, None, "last", self.dtype)
         hidden = dense(self.hidden, kernel_init=nn.initializers.he_normal(), name="hidden")
         features = nn.leaky_relu(hidden(x.reshape(x.shape[0], -1)), 0.2)
+        self.sow("intermediates", "features", features)
         logits = nn.Dense(1, name="logit")(features)[:, 0]
         if self.classes is not None:
             logits += Projection(self.classes)(features, labels, train)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import flax.errors
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -32,6 +33,8 @@ from gaxn.types import (
     Logits,
     PRNGKey,
     Scalars,
+    Variables,
+    Vectors,
     check,
 )
 
@@ -51,6 +54,8 @@ class LossInputs(NamedTuple):
         examples: indices in the global batch, from which random numbers are drawn.
         key: of the player update.
         step: training steps before this one.
+        pairs: by name, images of the generator and those that they should be like, for
+            regularizers.
     """
 
     real: Images
@@ -61,6 +66,7 @@ class LossInputs(NamedTuple):
     examples: Indices
     key: PRNGKey
     step: jax.Array
+    pairs: Mapping[str, tuple[Images, Images]] = {}
 
 
 class Outputs(NamedTuple):
@@ -177,6 +183,8 @@ class Objective(nn.Module):
                 "penalties and consistency regularizers need a discriminator without batch "
                 "statistics, since each image's logit has to be its own"
             )
+        if any(term.NEEDS_FEATURES for term in self.terms.values()):
+            self._eval_features()(self._pack(images, labels), labels)
         return output.logits
 
     def discriminator_loss(self, inputs: LossInputs) -> tuple[jax.Array, Scalars]:
@@ -263,6 +271,9 @@ class Objective(nn.Module):
             generate=inputs.generate,
             step=inputs.step,
             augment=lambda images: prepare(images, "augment fake"),
+            discriminator_features=self._eval_features(),
+            originals=inputs.real,
+            pairs=inputs.pairs,
         )
         return batch, outputs.gradients
 
@@ -379,6 +390,17 @@ class Objective(nn.Module):
             network.apply(variables, images, labels, train=False)
         )
 
+    def _eval_features(self) -> Callable[[Images, Labels | None], Vectors]:
+        """Returns the discriminator's features in eval mode as a function of images and labels."""
+        network, variables = self.discriminator.unbind()
+
+        def extract(images: Images, labels: Labels | None) -> Vectors:
+            mutable = ["intermediates"]
+            _, sown = network.apply(variables, images, labels, train=False, mutable=mutable)
+            return sown_features(sown)
+
+        return extract
+
     def _penalty_values(
         self, penalty: Penalty, batch: RegularizerInputs, inputs: LossInputs
     ) -> Float[Array, "batch"]:
@@ -417,6 +439,25 @@ class Objective(nn.Module):
 def as_output(output: Logits | DiscriminatorOutput) -> DiscriminatorOutput:
     """Returns a discriminator's output as a `DiscriminatorOutput`, with a class head or without."""
     return output if isinstance(output, DiscriminatorOutput) else DiscriminatorOutput(output)
+
+
+def sown_features(variables: Variables) -> Vectors:
+    """Returns the features among what a discriminator sowed, of several scales one after another.
+
+    Of a map they are the means over its places.
+
+    Raises:
+        InputError: it sowed none.
+    """
+    flat = flax.traverse_util.flatten_dict(variables.get("intermediates", {}))
+    sown = [values[0] for path, values in sorted(flat.items()) if path[-1] == "features"]
+    if not sown:
+        raise InputError(
+            "the regularizer feature_matching needs a discriminator that sows "
+            "intermediates/features, as those of gaxn do"
+        )
+    vectors = [x.mean(axis=tuple(range(1, x.ndim - 1))) for x in sown]
+    return jnp.concatenate(vectors, axis=-1)
 
 
 def per_example(values: Logits) -> Float[Array, "batch"]:

@@ -5,7 +5,7 @@ players, ask for more images, and keep variables from step to step. It returns w
 module anew, since a CycleGAN has one for each discriminator.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -23,8 +23,24 @@ from gaxn.types import (
     Labels,
     Logits,
     SentenceCondition,
+    Vectors,
     check,
 )
+
+CYCLE, IDENTITY = "cycle", "identity"
+"""Names of the pairs of images that a CycleGAN makes alike."""
+
+
+class ImageFeatures(NamedTuple):
+    """A trained network as functions of images in [-1, 1], which gradients go through.
+
+    Attributes:
+        features: images -> their features.
+        distance: (images, images) -> the distance of each pair.
+    """
+
+    features: Callable[[Images], Vectors]
+    distance: Callable[[Images, Images], Float[Array, "batch"]]
 
 
 class RegularizerInputs(NamedTuple):
@@ -40,6 +56,11 @@ class RegularizerInputs(NamedTuple):
         generate: inputs -> generated images.
         step: training steps before this one.
         augment: generated images -> as the discriminator sees them, augmented as `fake` was.
+        discriminator_features: (augmented images, labels) -> features of the discriminator in eval
+            mode.
+        originals: real images, neither augmented nor packed.
+        pairs: by name, images of the generator and those that they should be like; {} of a GAN
+            without such pairs.
     """
 
     real: Images
@@ -53,6 +74,9 @@ class RegularizerInputs(NamedTuple):
     generate: Callable[[jax.Array], Images]
     step: jax.Array
     augment: Callable[[Images], Images]
+    discriminator_features: Callable[[Images, Labels | None], Vectors]
+    originals: Images
+    pairs: Mapping[str, tuple[Images, Images]]
 
 
 class Regularizer(nn.Module):
@@ -62,10 +86,17 @@ class Regularizer(nn.Module):
         NEEDS_EVAL_MODE: whether it calls `discriminate`, so that the discriminator must not have
             batch statistics.
         NEEDS_LATENTS: whether the generator's inputs must be latents.
+        NEEDS_FEATURES: whether it calls `discriminator_features`.
+        pair_names: of the pairs that it uses of a GAN that has them.
     """
 
     NEEDS_EVAL_MODE: ClassVar[bool] = False
     NEEDS_LATENTS: ClassVar[bool] = False
+    NEEDS_FEATURES: ClassVar[bool] = False
+
+    @property
+    def pair_names(self) -> tuple[str, ...]:
+        return ()
 
     def __call__(self, output: DiscriminatorOutput, labels: Labels | None) -> None:
         """Creates the regularizer's variables, and refuses discriminators that do not suit it.
@@ -332,3 +363,92 @@ class ModeSeeking(Regularizer):
             for a, b in (images, (latents, others))
         )
         return self.weight / (of_images / of_latents + 1e-5)
+
+
+def feature_matching(weight: float = 1.0) -> Callable[[], Regularizer]:
+    """Feature matching by the discriminator's features f (Salimans et al., 2016, section 3.1).
+
+    weight |mean f(x) - mean f(G(z))|^2, of the generator, with means over the batch. f is what the
+    discriminator's last linear layer sees; of a map, the mean over its places.
+
+    Args:
+        weight: weight of this term, 0 or more.
+    """
+    check("weight", weight, weight >= 0, "0 or more")
+    return lambda: FeatureMatching(weight)
+
+
+class FeatureMatching(Regularizer):
+    """The module of `feature_matching`."""
+
+    NEEDS_EVAL_MODE = True
+    NEEDS_FEATURES = True
+
+    weight: float
+
+    def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        means = [
+            batch_mean(inputs.discriminator_features(images, inputs.labels))
+            for images in (inputs.real, inputs.fake)
+        ]
+        value = self.weight * jnp.square(means[0] - means[1]).sum()
+        return jnp.full(inputs.real.shape[0], value)
+
+
+def perceptual(
+    extractor: ImageFeatures, weight: float = 1.0, identity: float = 0.5
+) -> Callable[[], Regularizer]:
+    """Perceptual loss by the features f and the distance d of a trained network, of the generator.
+
+    Of a CycleGAN, weight (d(cycle of x, x) + identity d(x as its own domain, x)), in place of or
+    beside the mean absolute differences of `gan.cycle` and `gan.identity` (Johnson et al., 2016;
+    d of the extractor `vgg` is LPIPS; Zhang et al., 2018). Like all of a domain's objective it is
+    multiplied by `gan.adversarial`, which is 1 by default.
+
+    Of any other GAN, weight (|mean f(x) - mean f(G(z))|^2 + |var f(x) - var f(G(z))|^2) with means
+    and variances over the batch (dos Santos et al., 2019).
+
+    Args:
+        extractor: the network, a module of gaxn/features by its name, and the arguments of its
+            `load`.
+        weight: weight of this term, 0 or more.
+        identity: of a CycleGAN, weight of the second distance, 0 or more; 0 does not compute it.
+    """
+    for name, value in (("weight", weight), ("identity", identity)):
+        check(name, value, value >= 0, "0 or more")
+    return lambda: Perceptual(extractor, weight, identity)
+
+
+class Perceptual(Regularizer):
+    """The module of `perceptual`."""
+
+    extractor: ImageFeatures
+    weight: float
+    identity: float
+
+    @property
+    def pair_names(self) -> tuple[str, ...]:
+        return (CYCLE, IDENTITY) if self.identity else (CYCLE,)
+
+    def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
+        if not inputs.pairs:
+            return jnp.full(inputs.originals.shape[0], self.weight * self._moments(inputs))
+        shares = {CYCLE: 1.0, IDENTITY: self.identity}
+        distances = [
+            shares[name] * self.extractor.distance(*inputs.pairs[name]) for name in self.pair_names
+        ]
+        return self.weight * sum(distances)
+
+    def _moments(self, inputs: RegularizerInputs) -> Float[Array, ""]:
+        """Returns the squared difference of means and variances of real and generated images."""
+        features = [self.extractor.features(x) for x in (inputs.originals, inputs.generated)]
+        means = [batch_mean(x) for x in features]
+        variances = [
+            batch_mean(jnp.square(x - mean)) for x, mean in zip(features, means, strict=True)
+        ]
+        return sum(jnp.square(real - fake).sum() for real, fake in (means, variances))
+
+
+def batch_mean(values: Vectors) -> Float[Array, "features"]:
+    """Returns the mean over the global batch, which gradients go through."""
+    return axis.mean_over_devices(values.mean(axis=0))

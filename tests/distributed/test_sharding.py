@@ -78,7 +78,8 @@ def _pairs(a, b):
                 "objective.ada_images=100",
                 "objective.top_share=0.5",
                 "regularizers={'lecam': {}, 'bcr': {'augmentations': {'cutout': {}}}, 'zcr': {}, "
-                "'auxiliary': {}}",
+                "'auxiliary': {}, 'feature_matching': {'weight': 0.1}, "
+                "'perceptual': {'extractor': {'name': 'pixels'}}}",
             ],
             id="many parts",
             marks=pytest.mark.slow,

@@ -192,6 +192,13 @@ def test_clean_resizes_like_clean_fid_and_pil(shape):
         )
 
 
+@pytest.mark.parametrize("resize", resizing.PREPROCESSINGS.values())
+def test_float_images_are_resized_like_the_pixels_that_they_stand_for(resize):
+    pixels = _images((28, 28, 1))
+    images = np.float32(pixels / 127.5 - 1)
+    np.testing.assert_allclose(resize(images), resize(pixels), atol=1e-5)
+
+
 def test_the_three_ways_to_resize_differ():
     images = _images((320, 310, 3))
     resized = [np.asarray(resize(images)) for resize in resizing.PREPROCESSINGS.values()]

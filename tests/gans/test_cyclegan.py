@@ -17,7 +17,7 @@ from gaxn.io.checkpoints import Checkpoints
 from gaxn.models import cyclegan as networks
 from gaxn.objectives.losses import wasserstein
 from gaxn.objectives.objective import make_objective
-from gaxn.objectives.regularizers import Regularizer
+from gaxn.objectives.regularizers import ImageFeatures, Regularizer, perceptual
 from gaxn.objectives.schedules import Clock, linear, start
 from gaxn.training.state import create_state
 from gaxn.training.step import PlayerUpdate, compute_loss, make_train_step, update_player
@@ -239,6 +239,62 @@ def test_a_weight_with_a_schedule_falls_in_a_line(run):
         }
         expected = sums["adversarial"] + 10 * sums["cycle"] + identity * sums["identity"]
         np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def _brightness(images):
+    return images.mean(axis=(1, 2))
+
+
+def _distance(a, b):
+    return jnp.square(_brightness(a) - _brightness(b)).sum(axis=-1)
+
+
+@pytest.mark.slow
+def test_the_perceptual_term_is_a_distance_of_cycle_and_identity(run):
+    """Compares it with the distances of equal pairs of images, those of the L1 terms."""
+    pairs = []
+
+    def distance(a, b):
+        pairs.append((a, b))
+        return _distance(a, b)
+
+    features = ImageFeatures(_brightness, distance)
+    make = perceptual(features, weight=3.0, identity=0.5)
+
+    @jax.jit
+    def terms():
+        pairs.clear()
+        loss, terms = _generator_terms(_gan(regularizers={"perceptual": make}), run)
+        distances = [_distance(a, b).mean() for a, b in pairs]
+        absolute = [jnp.abs(a - b).mean() for a, b in pairs]
+        return loss, terms, distances, absolute
+
+    loss, terms, distances, absolute = terms()
+    names = ("cycle_a", "identity_a", "cycle_b", "identity_b")
+    np.testing.assert_allclose(absolute, [terms[name] for name in names], rtol=1e-6)
+    assert min(distances) > 0
+    for domain, (cycle, identity) in zip("ab", (distances[:2], distances[2:]), strict=True):
+        expected = 3 * (cycle + 0.5 * identity)
+        np.testing.assert_allclose(terms[f"perceptual_{domain}"], expected, rtol=1e-5)
+    total = sum(
+        weight * (terms[f"{name}_a"] + terms[f"{name}_b"])
+        for name, weight in (("adversarial", 1), ("cycle", 10), ("identity", 5))
+    )
+    np.testing.assert_allclose(loss, total, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 4), (0.0, 2)])
+def test_the_perceptual_term_may_take_the_place_of_l1(run, share, count):
+    calls = []
+
+    def distance(a, b):
+        calls.append(a)
+        return _distance(a, b)
+
+    make = perceptual(ImageFeatures(_brightness, distance), identity=share)
+    gan = _gan(regularizers={"perceptual": make}, cycle=0.0, identity=0.0)
+    _, terms = jax.eval_shape(lambda: _generator_terms(gan, run))
+    assert len(calls) == count and not [name for name in terms if name.startswith("identity")]
 
 
 def test_an_identity_term_of_weight_0_is_not_computed(run):

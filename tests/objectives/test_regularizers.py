@@ -1,27 +1,37 @@
 """Regularizers: the contract of all, and each against NumPy in float64."""
 
+import functools
 import inspect
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import networks
 import numpy as np
 import pytest
 import sklearn.metrics
 
-from gaxn.distributed import sharding
+from gaxn.distributed import axis, sharding
 from gaxn.experiment import make_experiment, make_regularizers
+from gaxn.models import attn_cgan, cyclegan, dcgan, mlp, sagan, sagan_resnet, transformer_gan
 from gaxn.objectives import augmentations, regularizers
+from gaxn.objectives.losses import hinge
+from gaxn.objectives.objective import make_objective, sown_features
 from gaxn.objectives.regularizers import (
+    ImageFeatures,
     Regularizer,
     RegularizerInputs,
     auxiliary,
     bcr,
+    feature_matching,
     lecam,
     matching,
     mode_seeking,
+    perceptual,
     zcr,
 )
+from gaxn.training.step import compute_gradients
 from gaxn.types import DiscriminatorOutput, InputError, SentenceCondition
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -38,6 +48,7 @@ RANDOM = np.random.default_rng(0)
 GENERATOR = RANDOM.normal(size=(LATENT, SIDE * SIDE))
 DISCRIMINATOR = RANDOM.normal(size=SIDE * SIDE)
 CLASSIFIER = RANDOM.normal(size=(SIDE * SIDE, CLASSES))
+FEATURES = RANDOM.normal(size=(SIDE * SIDE, 5))
 LATENTS, IMAGES = RANDOM.normal(size=(BATCH, LATENT)), RANDOM.normal(size=(BATCH, SIDE, SIDE, 1))
 
 
@@ -48,6 +59,13 @@ def _generate(latents):
 def _discriminate(images, labels=None):
     flat = images.reshape(len(images), -1)
     return DiscriminatorOutput(flat @ DISCRIMINATOR, flat @ CLASSIFIER)
+
+
+def _features(images, labels=None):
+    return images.reshape(len(images), -1) @ FEATURES
+
+
+EXTRACTOR = ImageFeatures(_features, lambda a, b: jnp.abs(a - b).sum(axis=(1, 2, 3)))
 
 
 def _inputs(step=0):
@@ -64,6 +82,9 @@ def _inputs(step=0):
         generate=_generate,
         step=jnp.int32(step),
         augment=lambda images: 2 * images,
+        discriminator_features=_features,
+        originals=real,
+        pairs={},
     )
 
 
@@ -85,7 +106,8 @@ def _values(make, player):
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_each_adds_one_value_per_example_to_one_side_or_both(make):
-    options = {"augmentations": (_scale,)} if make is bcr else {}
+    parts = {bcr: {"augmentations": (_scale,)}, perceptual: {"extractor": EXTRACTOR}}
+    options = parts.get(make, {})
     sides = [_values(make(**options), side) for side in ("discriminator", "generator")]
     terms = [values for values in sides if values is not None]
     assert terms
@@ -227,6 +249,31 @@ WRONG = {
         "config.regularizers.zcr.deviation must be above 0, got 0.0",
     ),
     "no head": ({"auxiliary": {}}, "config.discriminator.auxiliary=True"),
+    "no extractor": (
+        {"perceptual": {}},
+        "config.regularizers.perceptual.extractor is missing",
+    ),
+    "an extractor without a dict": (
+        {"perceptual": {"extractor": "vgg"}},
+        "config.regularizers.perceptual.extractor must be a dict with a name, such as "
+        "{'name': 'vgg'}, got 'vgg'",
+    ),
+    "no such extractor": (
+        {"perceptual": {"extractor": {"name": "vvg"}}},
+        "config.regularizers.perceptual.extractor.name must be one of vgg, .* got 'vvg'",
+    ),
+    "an option of an extractor": (
+        {"perceptual": {"extractor": {"name": "pixels", "weights": "x"}}},
+        "config.regularizers.perceptual.extractor.weights is unknown",
+    ),
+    "an extractor of other images": (
+        {"perceptual": {"extractor": {"name": "classifier", "weights": "mnist"}}},
+        "the number of channels must be 1 for the extractor .*, got 3",
+    ),
+    "a weight of identity": (
+        {"perceptual": {"extractor": {"name": "pixels"}, "identity": -1.0}},
+        "config.regularizers.perceptual.identity must be 0 or more, got -1.0",
+    ),
 }
 
 
@@ -247,7 +294,7 @@ def test_consistency_refuses_a_discriminator_that_couples_a_batch(tiny):
 
 
 def test_every_discriminator_has_its_own_regularizer():
-    make = make_regularizers({"lecam": {"weight": 0.1}})["lecam"]
+    make = make_regularizers({"lecam": {"weight": 0.1}}, None)["lecam"]
     assert make() is not make() and make().weight == 0.1
 
 
@@ -306,3 +353,131 @@ def test_mode_seeking_is_the_inverse_ratio_of_differences():
     difference = np.abs(_generate(LATENTS) - _generate(others)).reshape(BATCH, -1).mean(axis=1)
     np.testing.assert_allclose(values, 3 / (difference / of_latents + 1e-5), rtol=1e-6)
     assert _values(mode_seeking(), "discriminator") is None
+
+
+def test_feature_matching_is_the_squared_difference_of_mean_features():
+    values = _values(feature_matching(0.3), "generator")
+    real, fake = (_features(x).mean(axis=0) for x in (IMAGES, _generate(LATENTS)))
+    np.testing.assert_allclose(values, [0.3 * ((real - fake) ** 2).sum()] * BATCH, rtol=1e-10)
+    assert _values(feature_matching(), "discriminator") is None
+
+
+def test_perceptual_compares_means_and_variances_of_features():
+    values = _values(perceptual(EXTRACTOR, 0.3), "generator")
+    real, fake = (_features(x) for x in (IMAGES, _generate(LATENTS)))
+    expected = ((real.mean(axis=0) - fake.mean(axis=0)) ** 2).sum()
+    expected += ((real.var(axis=0) - fake.var(axis=0)) ** 2).sum()
+    np.testing.assert_allclose(values, [0.3 * expected] * BATCH, rtol=1e-10)
+    assert _values(perceptual(EXTRACTOR), "discriminator") is None
+
+
+@pytest.mark.parametrize(("identity", "names"), [(0.25, {"cycle", "identity"}), (0.0, {"cycle"})])
+def test_perceptual_is_a_distance_of_pairs_where_there_are_some(identity, names):
+    pairs = {name: RANDOM.normal(size=(2, *IMAGES.shape)) for name in names}
+    inputs = _inputs()._replace(pairs={name: tuple(pair) for name, pair in pairs.items()})
+    values = perceptual(EXTRACTOR, 2.0, identity)().apply({}, inputs, _keys(), method="generator")
+    distances = {name: np.abs(a - b).sum(axis=(1, 2, 3)) for name, (a, b) in pairs.items()}
+    expected = 2 * (distances["cycle"] + identity * distances.get("identity", 0))
+    np.testing.assert_allclose(values, expected, rtol=1e-10)
+
+
+def test_means_over_devices_have_the_gradient_of_the_mean_over_the_batch():
+    images = jnp.asarray(RANDOM.normal(size=(8, SIDE, SIDE, 1)))
+    real = jnp.asarray(RANDOM.normal(size=(8, SIDE, SIDE, 1)))
+
+    def loss(scale, real, images):
+        inputs = _inputs()._replace(originals=real, generated=scale * images)
+        return perceptual(EXTRACTOR)().apply({}, inputs, None, method="generator").mean()
+
+    expected = jax.grad(loss)(2.0, real, images)
+    shares = [x.reshape(4, 2, *x.shape[1:]) for x in (real, images)]
+    gradients = jax.pmap(
+        lambda *inputs: axis.mean_over_devices(jax.grad(loss)(2.0, *inputs)), axis.DATA
+    )(*shares)
+    np.testing.assert_allclose(gradients, [expected] * 4, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        dcgan.Discriminator(None, (4, 4)),
+        attn_cgan.Discriminator(None, (4, 4), (), hidden=8, spectral_norm=False),
+        sagan.Discriminator(None, (4, 4), (), spectral_norm=False),
+        sagan_resnet.Discriminator(None, (4, 4), (), spectral_norm=False, last=4),
+        transformer_gan.Discriminator(None, 8, 8, 1, 2, hidden=6),
+        mlp.Discriminator((6,), 2),
+    ],
+    ids=lambda network: type(network).__module__.rpartition(".")[2],
+)
+def test_logits_are_linear_in_the_features_that_a_discriminator_sows(network):
+    images = RANDOM.uniform(-1, 1, (3, 16, 16, 3))
+    images = images[:, 0, 0] if isinstance(network, mlp.Discriminator) else images
+    variables = networks.draw_variables(network, images, None, True)
+    logits, sown = jax.jit(
+        lambda variables: network.apply(variables, images, None, False, mutable=["intermediates"])
+    )(variables)
+    # Biases are 0. The kernel of the last layer is the only one with one output.
+    leaves = jax.tree.leaves(variables["params"])
+    (kernel,) = (leaf for leaf in leaves if leaf.shape[1:] == (1,))
+    expected = np.asarray(sown_features(sown)) @ kernel[:, 0]
+    np.testing.assert_allclose(logits, expected, rtol=1e-6)
+    assert np.abs(expected).min() > 0
+
+
+def test_features_of_a_map_are_means_and_those_of_scales_stand_side_by_side():
+    images = RANDOM.uniform(-1, 1, (2, 32, 32, 3))
+    for network, length in (
+        (cyclegan.Discriminator(4, 2, attention=False), 16),
+        (sagan.Discriminator(None, (4, 4), (), scales=2), 4 * (8 * 8 + 4 * 4)),
+    ):
+        inputs = {"images": images, "labels": None, "train": True}
+        initialize = functools.partial(network.init, mutable=True, **inputs)
+        shapes = jax.eval_shape(initialize, jax.random.key(0))
+        assert jax.eval_shape(sown_features, shapes).shape == (2, length)
+    sown = {"intermediates": {"features": (IMAGES,)}}
+    np.testing.assert_allclose(sown_features(sown), IMAGES.mean(axis=(1, 2)), rtol=1e-12)
+
+
+def test_a_discriminator_without_features_is_refused():
+    class Silent(nn.Module):
+        @nn.compact
+        def __call__(self, images, labels, train):
+            return nn.Dense(1)(images.reshape(len(images), -1))[:, 0]
+
+    objective = make_objective(hinge(), {}, {"feature_matching": feature_matching()}, ())
+    with pytest.raises(InputError, match="needs a discriminator that sows intermediates/features"):
+        objective(Silent()).init(jax.random.key(0), IMAGES, None)
+
+
+def test_a_run_that_is_only_sampled_loads_no_extractor(monkeypatch):
+    spec = {"perceptual": {"extractor": {"name": "vgg", "weights": "nowhere"}}, "lecam": {}}
+    assert make_regularizers(spec, None).keys() == {"lecam"}
+    with pytest.raises(InputError, match="the weights of a VGG must be package"):
+        make_regularizers(spec, (32, 32, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "extractor", ["{'name': 'pixels'}", "{'name': 'classifier', 'weights': 'shapes'}"]
+)
+def test_the_generator_learns_from_an_extractor(tiny, extractor):
+    """Compares the term with the moments of samples, and finds it in the gradient."""
+    with jax.enable_x64(False):
+        option = f"regularizers={{'perceptual': {{'extractor': {extractor}, 'weight': 100.0}}}}"
+        # Before the first step, gamma keeps attention out of the gradient.
+        common = "generator.attention_at=()"
+        plain, with_term = (_experiment(tiny(common, *more)) for more in ((), (option,)))
+        state = plain.create_state(plain.key)
+        batch = jax.tree.map(lambda leaf: leaf[0], plain.batches(0))
+
+        @functools.partial(jax.jit, static_argnums=0)
+        def gradient(gan):
+            update = plain.updates[1]
+            inputs = gan, update, state, batch, jax.random.key(1)
+            gradients = compute_gradients(*inputs)
+            return gradients.gradient, gradients.scalars
+
+        (before, _), (after, scalars) = gradient(plain.gan), gradient(with_term.gan)
+        assert scalars["g/perceptual"] > 0
+        pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+        assert all(np.abs(a - b).max() > 0 for a, b in pairs if a.ndim > 1)
