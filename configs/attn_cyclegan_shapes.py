@@ -67,5 +67,5 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     # Besides the mean absolute difference. It needs `pip install -e '.[perceptual]'`.
     lpips = {"extractor": {"name": "vgg"}, "weight": 5.0, "identity": 0.0}
-    perceptual = {"regularizers": {"perceptual": lpips}}
+    perceptual = {"regularizers": {"perceptual": lpips}, "evaluation": {"lpips": "package"}}
     return common.with_variant(config, variant, perceptual=perceptual, tiny=tiny)

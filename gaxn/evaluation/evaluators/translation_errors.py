@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -18,18 +19,42 @@ BATCH = 100
 MEAN_IMAGE_COUNT = 10_000
 """Training images of which the mean is taken."""
 
-PROTOCOL = {
-    "mae": "mean absolute difference of pixels in [0, 1]; errors over images",
-    "dtype": "float64",
-    "mean_image": f"of up to {MEAN_IMAGE_COUNT:,} training images",
-}
-
 Differences = Float[np.ndarray, "images"]
+
+
+class Measure(NamedTuple):
+    """A difference of images from others.
+
+    Attributes:
+        name: in the names of figures.
+        differences: (images in [0, 255], uint8 images) -> one value per image.
+        protocol: how it is measured.
+    """
+
+    name: str
+    differences: Callable[[np.ndarray, HostPixels], Differences]
+    protocol: Mapping[str, Any]
+
+
+def mean_absolute_differences(images: np.ndarray, truth: HostPixels) -> Differences:
+    """Returns the mean absolute difference of each image, in [0, 1]."""
+    absolute = np.abs(np.asarray(images, np.float64) - truth) / 255
+    return absolute.mean(axis=(1, 2, 3))
+
+
+MAE = Measure(
+    "mae",
+    mean_absolute_differences,
+    {
+        "mae": "mean absolute difference of pixels in [0, 1]; errors over images",
+        "dtype": "float64",
+    },
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Mean absolute differences of test images, by domain.
+    """Differences of test images by domain, with a measure such as the mean absolute difference.
 
     `cycle_mae_a` is between an image of A and itself by way of B (Zhu et al., 2017, eq. 2),
     `identity_mae_a` between it and what the generator of A makes of it (section 5.2).
@@ -44,42 +69,49 @@ class Evaluator:
         test: the test split.
         samples: images of each domain; all, if there are fewer.
         untrained: index of a member -> its translator before the first step.
+        measure: of the differences; its name takes the place of "mae" in those of figures.
     """
 
     train: Unpaired
     test: Unpaired
     samples: int
     untrained: Callable[[int], Translator]
+    measure: Measure = MAE
 
     @property
     def figures(self) -> set[str]:
         """Names of the figures, without those of errors."""
-        names = {f"{kind}_mae_{domain}" for kind in ("cycle", "identity") for domain in "ab"}
+        measure = self.measure.name
+        names = {f"{kind}_{measure}_{domain}" for kind in ("cycle", "identity") for domain in "ab"}
         kinds = ("", "_identity", "_untrained", "_mean_image") if self.test.paired else ()
-        return names | {f"mae_{way}{kind}" for way in ("a2b", "b2a") for kind in kinds}
+        return names | {f"{measure}_{way}{kind}" for way in ("a2b", "b2a") for kind in kinds}
 
     def __call__(self, translator: Translator) -> Report:
-        images = self._images
+        images, (name, difference, measure_protocol) = self._images, self.measure
         translate = {"a": translator.to_a, "b": translator.to_b}
         differences = {}
         for domain, target in ("ab", "ba"):
             translated = _map_batches(translate[target], images[domain])
             restored = _map_batches(translate[domain], translated)
             same = _map_batches(translate[domain], images[domain])
-            differences[f"cycle_mae_{domain}"] = _difference(restored, images[domain])
-            differences[f"identity_mae_{domain}"] = _difference(same, images[domain])
+            differences[f"cycle_{name}_{domain}"] = difference(restored, images[domain])
+            differences[f"identity_{name}_{domain}"] = difference(same, images[domain])
             if self.test.paired:
-                differences[f"mae_{domain}2{target}"] = _difference(translated, images[target])
+                differences[f"{name}_{domain}2{target}"] = difference(translated, images[target])
         differences |= self._baselines(translator.member)
         values = {}
-        for name, each in differences.items():
-            values[name] = float(each.mean())
-            values[f"{name}{figures.ERROR}"] = standard_error(each)
+        for figure, each in differences.items():
+            values[figure] = float(each.mean())
+            values[f"{figure}{figures.ERROR}"] = standard_error(each)
         counts = {f"samples_{domain}": len(images) for domain, images in images.items()}
         facts = translator.samplers["a2b"].facts
-        facts = {name: value for name, value in facts.items() if name != "direction"}
-        reference = {"reference": f"{self.test.identity}, test split"}
-        return Report({**PROTOCOL, **reference, **counts, **facts}, values, {}, {})
+        facts = {field: value for field, value in facts.items() if field != "direction"}
+        protocol = {
+            **measure_protocol,
+            "mean_image": f"of up to {MEAN_IMAGE_COUNT:,} training images",
+            "reference": f"{self.test.identity}, test split",
+        }
+        return Report({**protocol, **counts, **facts}, values, {}, {})
 
     @functools.cached_property
     def _images(self) -> Mapping[str, HostPixels]:
@@ -95,11 +127,12 @@ class Evaluator:
         translate = {"a": translator.to_a, "b": translator.to_b}
         differences = {}
         for domain, target in ("ab", "ba"):
-            name, truth = f"mae_{domain}2{target}", images[target]
+            name, truth = f"{self.measure.name}_{domain}2{target}", images[target]
             untrained = _map_batches(translate[target], images[domain])
-            differences[f"{name}_identity"] = _difference(images[domain], truth)
-            differences[f"{name}_untrained"] = _difference(untrained, truth)
-            differences[f"{name}_mean_image"] = _difference(self._mean_images[target], truth)
+            difference = self.measure.differences
+            differences[f"{name}_identity"] = difference(images[domain], truth)
+            differences[f"{name}_untrained"] = difference(untrained, truth)
+            differences[f"{name}_mean_image"] = difference(self._mean_images[target], truth)
         return differences
 
     @functools.cached_property
@@ -122,9 +155,3 @@ def _batches(count: int) -> list[np.ndarray]:
 
 def _map_batches(translate: Callable[[HostPixels], HostPixels], images: HostPixels) -> HostPixels:
     return _join_batches(lambda part: translate(images[part]), len(images))
-
-
-def _difference(images: np.ndarray, truth: HostPixels) -> Differences:
-    """Returns the mean absolute difference of each image, in [0, 1]."""
-    absolute = np.abs(np.asarray(images, np.float64) - truth) / 255
-    return absolute.mean(axis=(1, 2, 3))

@@ -49,6 +49,8 @@ class Hooks(NamedTuple):
         has_modes: whether coverage of the classifier's classes is a goal.
         make_evaluators: (samples, a function that `make_sampler` returned, () -> host state at
             step 0) -> further evaluators, by name.
+        make_perceptual_evaluators: (extractor with a distance, then as `make_evaluators`) ->
+            evaluators of perceptual distances, by name.
         headlines: figures of these evaluators that a short table names first.
         commands: further values of --mode: (sampler of the last checkpoint, run directory,
             options by keyword) -> exit status.
@@ -61,5 +63,6 @@ class Hooks(NamedTuple):
     labeled: tuple[Source, Source]
     has_modes: bool = True
     make_evaluators: Callable[..., Mapping[str, Evaluator]] = lambda *_: {}
+    make_perceptual_evaluators: Callable[..., Mapping[str, Evaluator]] = lambda *_: {}
     headlines: tuple[str, ...] = ()
     commands: Mapping[str, Callable[..., int]] = {}

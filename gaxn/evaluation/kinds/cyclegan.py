@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -14,11 +14,13 @@ from gaxn.data import Source, Unpaired, make_reader, pixels
 from gaxn.data.folder import is_image_name, list_images, read_image
 from gaxn.distributed import sharding
 from gaxn.evaluation import diagnostics, sampling
-from gaxn.evaluation.evaluators import translation_errors
+from gaxn.evaluation.evaluators import Evaluator, lpips, translation_errors
+from gaxn.evaluation.evaluators.translation_errors import MAE, Measure
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.picture_sizes import FITS, Fit
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.evaluation.translation import DIRECTIONS, Read, Translator, ordered_reader
+from gaxn.features import FeatureExtractor
 from gaxn.io import files, plots
 from gaxn.io.plots import Picture
 from gaxn.objectives.losses import Loss
@@ -62,11 +64,21 @@ def make_hooks(
         )
     )
 
-    def make_evaluators(samples: int, sampler: Callable, initial_state: Callable) -> Mapping:
-        evaluator = translation_errors.Evaluator(
-            train.at_test_size, test, samples, lambda member: sampler(initial_state(), member)
-        )
-        return {"translation": evaluator}
+    def make_evaluator(
+        measure: Measure, samples: int, sampler: Callable, initial_state: Callable
+    ) -> translation_errors.Evaluator:
+        def untrained(member: int) -> Translator:
+            return sampler(initial_state(), member)
+
+        return translation_errors.Evaluator(train.at_test_size, test, samples, untrained, measure)
+
+    def make_evaluators(*inputs: Any) -> Mapping[str, Evaluator]:
+        return {"translation": make_evaluator(MAE, *inputs)}
+
+    def make_perceptual_evaluators(
+        extractor: FeatureExtractor, *inputs: Any
+    ) -> Mapping[str, Evaluator]:
+        return {"lpips": make_evaluator(lpips.make_measure(extractor), *inputs)}
 
     def translate(
         translator: Translator,
@@ -90,9 +102,10 @@ def make_hooks(
         labeled=(train.labeled, test.labeled),
         has_modes=False,
         make_evaluators=make_evaluators,
+        make_perceptual_evaluators=make_perceptual_evaluators,
         headlines=(
             *("mae_a2b", "mae_b2a", "mae_a2b_mean_image", "mae_b2a_mean_image"),
-            *("cycle_mae_a", "cycle_mae_b"),
+            *("cycle_mae_a", "cycle_mae_b", "lpips_a2b", "lpips_b2a"),
         ),
         commands={"translate": translate},
     )

@@ -14,10 +14,17 @@ from gaxn.data import KnownWords, Source, Unpaired, make_reader, pixels
 from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
 from gaxn.evaluation import diagnostics, interpolation, sampling
-from gaxn.evaluation.evaluators import Evaluator, retrieval, word_attention, words
+from gaxn.evaluation.evaluators import (
+    Evaluator,
+    lpips,
+    path_length,
+    retrieval,
+    word_attention,
+    words,
+)
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.sampling import SamplingOptions
-from gaxn.features import word_reader
+from gaxn.features import FeatureExtractor, word_reader
 from gaxn.features.text.words import load_matcher
 from gaxn.gans.gan import draw_latents
 from gaxn.io import files, plots
@@ -28,8 +35,10 @@ from gaxn.training.population import Member, member_state
 from gaxn.training.state import TrainState
 from gaxn.types import (
     HostPixels,
+    Images,
     InputError,
     Labels,
+    Latents,
     PRNGKey,
     PyTree,
     Report,
@@ -91,6 +100,22 @@ def make_hooks(
             evaluators["retrieval"] = retrieval.Evaluator(sentences, matcher, samples)
         return evaluators
 
+    def make_perceptual_evaluators(
+        extractor: FeatureExtractor, samples: int, *_
+    ) -> dict[str, Evaluator]:
+        def generate(variables: Variables, latents: Latents, labels: Labels | None) -> Images:
+            mutable = nn.DenyList("params")
+            return gan.apply(variables, latents, labels, False, method="generate", mutable=mutable)[
+                0
+            ]
+
+        shared = extractor, classes or 0, samples
+        condition_of = sentences.condition_of if sentences else lambda labels: labels
+        return {
+            "lpips": lpips.Evaluator(train, *shared),
+            "path_length": path_length.Evaluator(*shared, generate, condition_of),
+        }
+
     def interpolate(sampler: Sampler, workdir: Path) -> int:
         check("--mode", "interpolate", not is_points, "another with points, which are no images")
         print(*draw_interpolation(sampler, workdir, classes or 0, columns), sep="\n")
@@ -105,6 +130,7 @@ def make_hooks(
             split.source if isinstance(split, Sentences) else split for split in (train, test)
         ),
         make_evaluators=make_evaluators,
+        make_perceptual_evaluators=make_perceptual_evaluators,
         headlines=WORD_HEADLINES,
         commands={"interpolate": interpolate},
     )

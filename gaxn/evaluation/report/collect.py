@@ -52,7 +52,7 @@ HEADLINES_OF_TRANSLATIONS = (
 
 LOWER = re.compile(
     r"(intra_)?frechet_distance|kid_unbiased|modes_reverse_kl|copied_share|sliced_wasserstein"
-    r"|((cycle|identity)_)?mae_\w+|largest_error"
+    r"|((cycle|identity)_)?(mae|lpips)_[ab]\w*|perceptual_path_length|largest_error"
 )
 HIGHER = re.compile(
     r"conditional_accuracy|class_\w+_worst|precision|recall|density|coverage|inception_score"
