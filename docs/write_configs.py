@@ -131,10 +131,10 @@ headings.
 ## Extractors
 
 The `extractor` of the regularizer `perceptual` is a dict; its `name` is one of these headings. Of a
-CycleGAN, that regularizer is a distance of images from their cycle and identity, which with `vgg` is
-LPIPS, beside the mean absolute differences of `gan.cycle` and `gan.identity`, or in their place if
-these are 0. Of any other GAN it compares means and variances of features of generated and of real
-images.
+CycleGAN, that regularizer is a distance of images from their cycle and identity, beside the mean
+absolute differences of `gan.cycle` and `gan.identity`, or in their place if these are 0; with `vgg`
+it is LPIPS. Of any other GAN it compares means and variances of the features of generated and of
+real images.
 {subsections(loaders(features), "EXTRACTOR")}
 ## `config.augmentations`
 

@@ -64,11 +64,11 @@ class FeatureExtractor:
         """Features and distances as functions of images alone."""
 
         def features(images: Images) -> Float[Array, "batch features"]:
-            return self.apply(self.params, images).features
+            return self.apply(_as_variables(self.params), images).features
 
         def distance(a: Images, b: Images) -> Float[Array, "batch"]:
             if self.distance is not None:
-                return self.distance(self.params, a, b)
+                return self.distance(_as_variables(self.params), a, b)
             return jnp.square(features(a) - features(b)).mean(axis=-1)
 
         return ImageFeatures(features, distance)
@@ -90,3 +90,11 @@ class FeatureExtractor:
         except (TypeError, ZeroDivisionError, flax.errors.ScopeParamShapeError):
             size = "x".join(map(str, image_shape))
             raise InputError(f"the extractor {name} was not made for images of {size}") from None
+
+
+def _as_variables(params: PyTree) -> PyTree:
+    """Returns parameters that XLA does not compute with while it compiles.
+
+    Transposing constants of millions of numbers would take it seconds for each layer.
+    """
+    return jax.lax.optimization_barrier(params) if jax.tree.leaves(params) else params
