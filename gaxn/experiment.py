@@ -39,7 +39,7 @@ from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import ImageFeatures, Regularizer
 from gaxn.training import cost
-from gaxn.training.dispatch import Dispatch, choose_by_penalties, make_dispatch
+from gaxn.training.dispatch import Dispatch, Programs, choose_by_penalties, make_dispatch
 from gaxn.training.optimizers import freeze, with_constraints
 from gaxn.training.population import Member, make_members, root_key
 from gaxn.training.start import DISCRIMINATOR, StartOptions, frozen_layers
@@ -478,8 +478,7 @@ def make_experiment(
         return parallelism.compile_step(step)
 
     dispatch = make_dispatch(
-        choose_by_penalties(penalties, compiled_step, compile_with),
-        train_step,
+        [Programs(0, train_step, choose_by_penalties(penalties, compiled_step, compile_with))],
         batches,
         parallelism,
         has_convolutions,

@@ -15,8 +15,8 @@ from gaxn.training import dispatch, loop, restore
 from gaxn.types import InputError
 
 
-def _split(first, last, steps_per_call, *intervals):
-    calls = dispatch.split_steps(first, last, steps_per_call, intervals)
+def _split(first, last, steps_per_call, *intervals, borders=()):
+    calls = dispatch.split_steps(first, last, steps_per_call, intervals, borders)
     return [(steps.start, steps.stop) for steps in calls]
 
 
@@ -38,6 +38,12 @@ def test_a_call_ends_where_the_state_is_needed():
             # A run that goes on from the end of any call has the same calls.
             for number, (start, _) in enumerate(calls):
                 assert _split(start, 60, steps_per_call, *intervals) == calls[number:]
+
+
+def test_a_call_ends_where_other_programs_begin():
+    calls = _split(0, 16, 4, 100, borders=(0, 6, 12))
+    assert calls == [(0, 4), (4, 5), (5, 6), (6, 7), (7, 8), (8, 12), (12, 16)]
+    assert _split(6, 16, 4, 100, borders=(0, 6, 12)) == calls[3:]
 
 
 @pytest.mark.parametrize(
