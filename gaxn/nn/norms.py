@@ -70,3 +70,13 @@ def instance_norm(x: Images) -> Images:
     mean = wide.mean(axis=(1, 2), keepdims=True)
     variance = jnp.square(wide - mean).mean(axis=(1, 2), keepdims=True)
     return ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
+
+
+def pixel_norm(x: jax.Array) -> jax.Array:
+    """Returns x / sqrt(mean of x^2 over channels + 1e-8) (Karras et al., 2018, section 4.2).
+
+    The mean is float32 or wider; the result has the type of x.
+    """
+    wide = precision.widen(x)
+    square = jnp.square(wide).mean(axis=-1, keepdims=True)
+    return (wide * jax.lax.rsqrt(square + 1e-8)).astype(x.dtype)
