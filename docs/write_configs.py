@@ -27,6 +27,7 @@ from gaxn.features import text as text_encoders
 from gaxn.objectives import augmentations, losses, penalties, regularizers, schedules
 from gaxn.objectives.objective import Objective, make_objective
 from gaxn.training import update_rules
+from gaxn.training.growing import GrowingOptions
 from gaxn.training.optimizers import with_constraints
 from gaxn.training.start import StartOptions
 
@@ -35,8 +36,8 @@ ROOT = Path(__file__).parents[1]
 DERIVED = {
     "gaxn.data": {"split"},
     "gaxn.features.text": {"train", "test"},
-    "gaxn.gans": {"generator", "discriminator", "objective", "conditional", "size"},
-    "gaxn.models": {"size", "channels", "classes", "features", "dtype"},
+    "gaxn.gans": {"generator", "discriminator", "objective", "conditional", "size", "growing"},
+    "gaxn.models": {"size", "channels", "classes", "features", "dtype", "growing"},
     "gaxn.objectives.objective": {"loss", "penalties", "regularizers", "augmentations"},
     "gaxn.evaluation.plan": {"train", "test", "conditional", "hooks", "initial_state"},
     "gaxn.training.optimizers": {"optimizer"},
@@ -83,6 +84,11 @@ Each dict has a section below. {describe(Settings, "")}
 ## `config.run`
 
 {describe(RunOptions, "run")}
+## `config.growing`
+
+Progressive growing of the networks of `sagan` and `sagan_resnet` (Karras et al., 2018): they begin
+at a low resolution, and the layers of each further one fade in. Samples always have the last one.
+{describe(GrowingOptions, "growing")}
 ## `config.start`
 
 Fine-tuning; [python.md](python.md#fine-tuning) has examples.

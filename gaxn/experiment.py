@@ -32,6 +32,7 @@ from gaxn.features import FeatureExtractor
 from gaxn.features.text import make_conditioner, restore_conditioner
 from gaxn.io.plots import Picture
 from gaxn.labs import LabRun
+from gaxn.nn.growing import Growth
 from gaxn.objectives import schedules
 from gaxn.objectives.augmentations import Augmentation
 from gaxn.objectives.losses import Loss
@@ -39,10 +40,24 @@ from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import ImageFeatures, Regularizer
 from gaxn.training import cost
-from gaxn.training.dispatch import Dispatch, Programs, choose_by_penalties, make_dispatch
+from gaxn.training.dispatch import (
+    Dispatch,
+    Programs,
+    TrainStep,
+    choose_by_penalties,
+    make_dispatch,
+)
+from gaxn.training.growing import (
+    GrowingOptions,
+    Stage,
+    find_first_steps,
+    find_stages,
+    make_growth,
+    make_stages,
+)
 from gaxn.training.optimizers import freeze, with_constraints
 from gaxn.training.population import Member, make_members, root_key
-from gaxn.training.start import DISCRIMINATOR, StartOptions, frozen_layers
+from gaxn.training.start import DISCRIMINATOR, GENERATOR, StartOptions, frozen_layers
 from gaxn.training.state import TrainState, create_state
 from gaxn.training.step import PlayerUpdate, make_train_step
 from gaxn.training.update_rules import UpdateRule
@@ -108,6 +123,8 @@ class Settings:
         start: trained networks that the run starts from, and layers that stay as they are.
         text: the encoder of captions, a module of gaxn/features/text; a conditional run then has
             sentences in place of labels. {} for labels.
+        growing: the resolutions with which the networks grow, and when; {} for networks that do
+            not.
     """
 
     seed: int
@@ -140,6 +157,7 @@ class Settings:
     steps_per_call: int = 0
     start: dict = dataclasses.field(default_factory=dict)
     text: dict = dataclasses.field(default_factory=dict)
+    growing: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         check("seed", self.seed, 0 <= self.seed < 2**32, "0 to 2^32 - 1")
@@ -190,6 +208,7 @@ class RunOptions:
 
 SECTIONS = {
     "evaluation": make_plan,
+    "growing": GrowingOptions,
     "objective": make_objective,
     "run": RunOptions,
     "start": StartOptions,
@@ -212,7 +231,8 @@ class Experiment:
         gan: the networks and their losses.
         updates: the player updates of a training step.
         create_state: root key -> the state at step 0, jitted.
-        train_step: (state, batches, key) -> (state, scalars), as written.
+        train_step: (state, batches, key) -> (state, scalars), as written; of networks that grow,
+            with all of their layers.
         compiled_step: the same, compiled for the devices.
         batches: step -> its placed batches.
         dispatch: the calls of compiled programs that make up the run.
@@ -363,6 +383,10 @@ def make_experiment(
 
     # Networks.
     shape = network_arguments(test, settings.conditional)
+    options = bind(GrowingOptions, settings.growing, "config.growing")
+    with error_path("config.growing", ["resolutions"]):
+        growth = make_growth(options, shape.get("size"), settings.num_train_steps)
+    shape = {**shape, "growing": growth}
     dtype = settings.dtype
     check_networks(settings.gan, settings.networks)
     networks = {
@@ -399,8 +423,10 @@ def make_experiment(
         objective=objective,
         conditional=settings.conditional,
         size=shape.get("size"),
+        growing=growth,
         **networks,
     )
+    check_grows(gan, settings.gan["name"], growth)
 
     # Training step.
     rule = instantiate(
@@ -414,20 +440,34 @@ def make_experiment(
         "discriminator": settings.discriminator_steps,
         "generator": settings.generator_steps,
     }
+    objective_path = error_path("config.objective", defaults(make_objective))
+    with error_path("config.growing", ["resolutions"]), objective_path:
+        stages_of = find_stages(gan, *example_spec(train, settings))
     frozen = {DISCRIMINATOR: find_frozen(gan, train, settings)}
-    optimizers = make_optimizers(settings.optimizers, tuple(gan.losses()), clock, counts, frozen)
-    updates = tuple(
-        PlayerUpdate(player, player_loss, optimizers[player], settings.accumulation_steps)
-        for player, player_loss in gan.losses().items()
-        for _ in range(counts[player])
-    )
+
+    def optimizers_from(step: int) -> dict[str, optax.GradientTransformation]:
+        players = tuple(gan.losses())
+        return make_optimizers(settings.optimizers, players, clock, counts, frozen, step)
+
+    stages = make_stages(gan, stages_of, optimizers_from)
+    first_steps = find_first_steps(gan, stages_of, GENERATOR)
     decay = make_ema_decay(settings, clock)
-    train_step = make_train_step(gan, updates, decay, rule.step)
+
+    def make_updates(stage: Stage) -> tuple[PlayerUpdate, ...]:
+        return tuple(
+            PlayerUpdate(player, player_loss, stage.optimizers[player], settings.accumulation_steps)
+            for player, player_loss in gan.losses().items()
+            for _ in range(counts[player])
+        )
+
+    def make_step(stage: Stage) -> TrainStep:
+        return make_train_step(stage.gan, make_updates(stage), decay, rule.step, first_steps)
 
     # State and batches, on the devices.
     members = make_members(settings.seed, settings.population)
     key = root_key(members)
-    create = make_create_state(gan, optimizers, train, settings)
+    create = make_create_state(gan, stages[-1].optimizers, train, settings)
+    updates = make_updates(stages[-1])
     with error_path("config.objective", defaults(make_objective)):
         params = jax.eval_shape(create, key).params
     if parallelism is None:
@@ -470,15 +510,20 @@ def make_experiment(
     # A kernel of a convolution has four axes, of a population's one more.
     kernel_axes = 4 if len(members) == 1 else 5
     has_convolutions = any(leaf.ndim == kernel_axes for leaf in jax.tree.leaves(params))
-    compiled_step = parallelism.compile_step(train_step)
 
-    def compile_with(fixed: Mapping[str, Penalty]) -> Callable:
-        with_fixed = gan.clone(objective=functools.partial(objective, penalties=fixed))
-        step = make_train_step(with_fixed, updates, decay, rule.step)
-        return parallelism.compile_step(step)
+    def make_programs(stage: Stage) -> Programs:
+        def compile_with(fixed: Mapping[str, Penalty]) -> TrainStep:
+            with_fixed = stage.gan.clone(objective=functools.partial(objective, penalties=fixed))
+            return parallelism.compile_step(make_step(stage._replace(gan=with_fixed)))
 
+        train_step = make_step(stage)
+        compiled_step = parallelism.compile_step(train_step)
+        step_at = choose_by_penalties(penalties, compiled_step, compile_with)
+        return Programs(stage.first, train_step, compiled_step, step_at)
+
+    programs = [make_programs(stage) for stage in stages]
     dispatch = make_dispatch(
-        [Programs(0, train_step, choose_by_penalties(penalties, compiled_step, compile_with))],
+        programs,
         batches,
         parallelism,
         has_convolutions,
@@ -498,8 +543,8 @@ def make_experiment(
         gan=gan,
         updates=updates,
         create_state=create,
-        train_step=train_step,
-        compiled_step=compiled_step,
+        train_step=programs[-1].train_step,
+        compiled_step=programs[-1].compiled_step,
         batches=batches,
         dispatch=dispatch,
         parallelism=parallelism,
@@ -576,13 +621,21 @@ def check_networks(gan: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
 
 
 def make_network(
-    spec: Mapping[str, Any], field: str, dtype: str, shape: Mapping[str, int | None]
+    spec: Mapping[str, Any], field: str, dtype: str, shape: Mapping[str, Any]
 ) -> nn.Module:
-    """Returns a network of gaxn/models that computes in a type."""
+    """Returns a network of gaxn/models that computes in a type, and grows if the run does."""
     network = instantiate("models", spec, field, dtype=DTYPES[dtype], **shape)
     valid = dtype == "float32" or hasattr(network, "dtype")
     check("config.dtype", dtype, valid, f"float32 with the network {spec['name']}")
+    check_grows(network, spec["name"], shape["growing"])
     return network
+
+
+def check_grows(module: nn.Module, name: str, growth: Growth | None) -> None:
+    """Raises an InputError if a run grows, and a GAN or a network of it cannot."""
+    resolutions = growth.resolutions if growth else ()
+    grows = growth is None or getattr(module, "growing", None) == growth
+    check("config.growing.resolutions", resolutions, grows, f"() with {name}, which cannot grow")
 
 
 def with_schedules(
@@ -682,6 +735,7 @@ def make_optimizers(
     clock: schedules.Clock,
     counts: Mapping[str, int],
     frozen: Mapping[str, Collection[tuple[str, ...]]] = {},
+    first_step: int = 0,
 ) -> dict[str, optax.GradientTransformation]:
     """Returns the optimizer of each player, by its name in optax.
 
@@ -691,11 +745,12 @@ def make_optimizers(
         clock: of the run.
         counts: updates of each player per training step.
         frozen: by player, paths of the layers that are not moved.
+        first_step: training step from which on they run.
     """
     for player in specs:
         check("a player of config.optimizers", player, player in players, " or ".join(players))
     optimizers = {
-        player: make_optimizer(specs.get(player, {}), player, clock, counts[player])
+        player: make_optimizer(specs.get(player, {}), player, clock, counts[player], first_step)
         for player in players
     }
     return {
@@ -707,17 +762,28 @@ def make_optimizers(
 def find_frozen(gan: nn.Module, train: Source, settings: Settings) -> frozenset[tuple[str, ...]]:
     """Returns the layers of the discriminator that `config.start` freezes, by their paths."""
     start = bind(StartOptions, settings.start, "config.start")
+    return frozen_layers(gan, *example_spec(train, settings), start.freeze_discriminator)
+
+
+def example_spec(train: Source, settings: Settings) -> tuple[Batch, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of a batch and of a key."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    batch = batch_spec(train, (settings.batch_size,))
-    return frozen_layers(gan, batch, key, start.freeze_discriminator)
+    return batch_spec(train, (settings.batch_size,)), key
 
 
 def make_optimizer(
-    spec: Mapping[str, Any], player: str, clock: schedules.Clock, updates_per_step: int = 1
+    spec: Mapping[str, Any],
+    player: str,
+    clock: schedules.Clock,
+    updates_per_step: int = 1,
+    first_step: int = 0,
 ) -> optax.GradientTransformation:
-    """Returns the optimizer of one player; see `Settings.optimizers`."""
+    """Returns the optimizer of one player from a step on; see `Settings.optimizers`."""
     field = f"config.optimizers.{player}"
-    options = with_schedules(spec, field, clock, updates_per_step)
+    options = {
+        name: schedules.skip(value, first_step * updates_per_step)
+        for name, value in with_schedules(spec, field, clock, updates_per_step).items()
+    }
     make = getattr(optax, str(options.pop("name", "")), None)
     check(f"{field}.name", spec.get("name"), callable(make), "the name of an optimizer of optax")
     if "decay" in options:

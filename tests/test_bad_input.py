@@ -129,6 +129,20 @@ OVERRIDES = {
     "evaluation.truncation=-1.0": [
         "config.evaluation.truncation must be above 0, or 0 for none, got -1.0"
     ],
+    "growing={'resolutions': (16, 32), 'steps': (2,)}": [
+        "config.growing.resolutions must be () with attn_cgan.Generator, which cannot grow, got "
+    ],
+    "growing={'resolutions': (8, 16), 'steps': (2,)}": [
+        "config.growing.resolutions must be () with these data, or end with 32, the size of the "
+    ],
+    "growing={'resolutions': (8, 32), 'steps': (2,)}": [
+        "config.growing.resolutions must be each twice the one before, got (8, 32)"
+    ],
+    "growing={'resolutions': (16, 32)}": ["config.growing.steps must be 1 numbers, ", "got ()"],
+    "growing={'resolutions': (16, 32), 'steps': (8,), 'fade_steps': 1}": [
+        "config.num_train_steps must be 9 or more, after which the networks have grown to 32 ",
+        "got 8",
+    ],
     "run.log_every=0": ["config.run.log_every must be 1 or more, got 0"],
     "run.checkpoint_every=0": ["config.run.checkpoint_every must be 1 or more, got 0"],
     "run.keep=0": ["config.run.keep must be 1 or more, got 0"],

@@ -23,6 +23,7 @@ from gaxn.experiment import Experiment
 from gaxn.labs import LabRun
 from gaxn.objectives import schedules
 from gaxn.training import cost
+from gaxn.training.growing import at_last_stage
 from gaxn.training.state import TrainState
 from gaxn.training.step import make_train_step
 from gaxn.training.update_rules import alternating
@@ -108,10 +109,10 @@ def count_flops(experiment: Experiment) -> float | None:
     settings = experiment.settings
     if max(repeats.values()) == 1 or settings.update_rule["name"] != "alternating":
         return experiment.cost()["flops_a_step"]
-    state = experiment.member_spec
+    state, gan = experiment.member_spec, at_last_stage(experiment.gan)
 
     def of_updates(*updates) -> float | None:
-        step = make_train_step(experiment.gan, updates, 0.0, alternating().step)
+        step = make_train_step(gan, updates, 0.0, alternating().step)
         batches = batch_spec(experiment.train, (len(updates), settings.batch_size))
         key = jax.ShapeDtypeStruct((), experiment.key.dtype)
         return cost.flops(jax.jit(step), state, batches, key)
@@ -310,6 +311,8 @@ def _objective_lines(experiment: Experiment) -> Iterable[tuple[str, str]]:
     if settings.objective:
         yield "objective", _spec(settings.objective)
     updates = Counter(update.player for update in experiment.updates)
+    if settings.growing:
+        yield "growing", _spec(settings.growing)
     yield "update rule", _spec(settings.update_rule)
     yield "updates a step", ", ".join(f"{player} {n}" for player, n in updates.items())
     for player in updates:

@@ -19,17 +19,21 @@ class BaseGAN(nn.Module):
 
     A constructor gets, of these arguments, those that it has: `generator` and `discriminator`;
     `objective`, a function from a discriminator to its `Objective`; `conditional`; `size`, the
-    images' height and width; and the networks of `config.networks` by their names, which it
-    annotates with `nn.Module`. Its other parameters are the fields of `config.gan`.
+    images' height and width; `growing`, the resolutions of networks that grow; and the networks of
+    `config.networks` by their names, which it annotates with `nn.Module`. Its other parameters are
+    the fields of `config.gan`.
 
     Attributes:
         HOOKS: its hooks: a module of gaxn/evaluation/kinds, or "module:" and one from elsewhere.
         history: whether its losses keep images from call to call, so that an update rule may
             evaluate each loss only once a step.
+        growing: the resolutions with which its generator and discriminator grow; a GAN whose
+            networks can grow has a field of this name.
     """
 
     HOOKS: ClassVar[str] = "gan"
     history = 0
+    growing = None
 
     def losses(self) -> Mapping[str, Callable[..., Any]]:
         """Returns the loss method of each player, in the order in which they are updated.

@@ -1,5 +1,6 @@
 """One generator and one discriminator, with labels or without."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ from gaxn import keys
 from gaxn.data import pixels
 from gaxn.distributed import axis
 from gaxn.gans import BaseGAN
+from gaxn.nn.growing import Growth
 from gaxn.objectives.objective import LossInputs, Objective
 from gaxn.types import Batch, Images, Indices, Labels, Latents, Logits, PRNGKey, Scalars
 
@@ -25,6 +27,8 @@ class GAN(BaseGAN):
         objective: discriminator -> the objective of both players.
         latent_size: how many numbers a latent has; they are drawn from N(0, I).
         conditional: whether the networks get labels; else they are called with None.
+        growing: the resolutions with which both networks grow, which have the same; None for
+            networks that do not grow.
     """
 
     generator: nn.Module
@@ -32,6 +36,8 @@ class GAN(BaseGAN):
     objective: Callable[[nn.Module], Objective]
     latent_size: int
     conditional: bool
+    # By keyword, since a subclass may have fields without a default.
+    growing: Growth | None = dataclasses.field(default=None, kw_only=True)
 
     def setup(self):
         self.discriminator_objective = self.objective(self.discriminator)
@@ -79,6 +85,8 @@ class GAN(BaseGAN):
             return self.generator(latents, labels, train=True)
 
         real = pixels.decode(batch.images)
+        if self.growing is not None:
+            real = self.growing.reduce(real, step)
         return LossInputs(real, latents, generate(latents), generate, labels, examples, key, step)
 
 

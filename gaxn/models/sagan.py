@@ -9,9 +9,10 @@ from functools import partial
 import flax.linen as nn
 from jax.typing import DTypeLike
 
-from gaxn.nn import precision, spectral
+from gaxn.nn import growing, precision, spectral
 from gaxn.nn.attention import apply_self_attention, check_resolutions
 from gaxn.nn.conditioning import Projection, condition_vectors
+from gaxn.nn.growing import Growth
 from gaxn.nn.norms import normalize
 from gaxn.nn.resampling import StridedConvolution, TransposedConvolution, resolutions
 from gaxn.nn.scales import discriminate_scales
@@ -42,6 +43,8 @@ class Generator(nn.Module):
             (Zhang et al., 2019, section 3.1).
         remat: whether activations within a block are computed again for the gradient instead of
             stored, which saves memory.
+        growing: the resolutions with which the network grows, each with a layer from its map to
+            an image; None for the last alone.
         dtype: of activations and products; parameters, statistics and the image are float32.
     """
 
@@ -56,11 +59,12 @@ class Generator(nn.Module):
     attention_block: int = 0
     spectral_norm: bool = False
     remat: bool = False
+    growing: Growth | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, latents: Latents, labels: Labels | None, train: bool) -> Images:
-        """Returns images in [-1, 1], float32.
+        """Returns images in [-1, 1], float32; of a stage of growth, at its last resolution.
 
         Args:
             latents: float [batch, latent].
@@ -75,13 +79,17 @@ class Generator(nn.Module):
         x = wrap(dense, "dense")(latents, train).reshape(-1, start, start, self.first)
         x = nn.relu(normalize(x, condition, train, self.dtype))
         block = nn.remat(_Doubling, static_argnums=(3,)) if self.remat else _Doubling
-        for width, size in zip(self.widths, sizes, strict=False):
-            layer = block(width, size, self.spectral_norm, self.dtype, name=f"to_{size}")
-            x = layer(x, condition, train)
-            x = apply_self_attention(self, x, train)
-        last = TransposedConvolution(self.channels, dtype=self.dtype)
-        x = precision.widen(wrap(last, "image")(x, train, self.size))
-        return nn.tanh(x + self.param("bias", nn.initializers.zeros, (self.channels,)))
+        growth, step = growing.begin(self, sizes)
+        image = None
+        for width, size in zip((*self.widths, None), sizes, strict=True):
+            if size in growth.active:
+                new = growing.make_image(self, _make_image, x, size, train)
+                image = growth.fade_image(image, new, size, step)
+            if size < growth.active[-1]:
+                layer = block(width, size, self.spectral_norm, self.dtype, name=f"to_{size}")
+                x = layer(x, condition, train)
+                x = apply_self_attention(self, x, train)
+        return image
 
 
 class Discriminator(nn.Module):
@@ -104,6 +112,8 @@ class Discriminator(nn.Module):
             one before (Wang et al., 2018, section 3.2).
         remat: whether activations within a block are computed again for the gradient instead of
             stored, which saves memory.
+        growing: the resolutions with which the network grows, each with a block from an image to
+            its map; None for the last alone.
         dtype: of activations and products; parameters, statistics and logits are float32.
     """
 
@@ -116,23 +126,26 @@ class Discriminator(nn.Module):
     spectral_norm: bool = True
     scales: int = 1
     remat: bool = False
+    growing: Growth | None = None
     dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
         """Returns logits, float [batch], for images in [-1, 1] and labels, int [batch].
 
-        With several scales they are [batch, scales].
+        With several scales they are [batch, scales]. In a stage of growth the images have its last
+        resolution.
         """
-        sizes = resolutions(images.shape[1], len(self.widths))[-2::-1]
-        check_resolutions(self.attention_at, sizes)
+        sizes = resolutions(growing.full_size(self, images), len(self.widths))
+        check_resolutions(self.attention_at, sizes[-2::-1])
         if self.scales > 1:
             return discriminate_scales(self, len(self.widths), images, labels, train)
         block = nn.remat(_Halving, static_argnums=(2,)) if self.remat else _Halving
-        x = images
-        for width, size in zip(self.widths, sizes, strict=True):
-            x = block(width, self.spectral_norm, self.dtype, name=f"to_{size}")(x, train)
-            x = apply_self_attention(self, x, train)
+
+        def make_block(width: int, takes_images: bool, name: str) -> nn.Module:
+            return block(width, self.spectral_norm, self.dtype, name=name)
+
+        x = growing.run_halvings(self, images, make_block, train)
         features = precision.widen(x).reshape(x.shape[0], -1)
         self.sow("intermediates", "features", features)
         logits = spectral.wrap(self.spectral_norm, nn.Dense(1), "logit")(features, train)[:, 0]
@@ -154,6 +167,18 @@ class _Doubling(nn.Module):
         layer = TransposedConvolution(self.width, dtype=self.dtype)
         x = spectral.wrap(self.spectral_norm, layer)(x, train, self.size)
         return nn.relu(normalize(x, condition, train, self.dtype))
+
+
+def _make_image(network: nn.Module, x: Images, size: int, train: bool) -> Images:
+    """Returns an image of height and width `size`, by a transposed convolution and tanh.
+
+    Called within the compact method of a network with the fields `channels`, `spectral_norm` and
+    `dtype`.
+    """
+    layer = TransposedConvolution(network.channels, dtype=network.dtype)
+    layer = spectral.wrap(network.spectral_norm, layer, "image")
+    bias = network.param("bias", nn.initializers.zeros, (network.channels,))
+    return nn.tanh(precision.widen(layer(x, train, size)) + bias)
 
 
 class _Halving(nn.Module):

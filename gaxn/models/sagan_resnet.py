@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.models import sagan
-from gaxn.nn import precision, spectral
+from gaxn.nn import growing, precision, spectral
 from gaxn.nn.attention import apply_self_attention, check_resolutions
 from gaxn.nn.conditioning import Projection, condition_vectors
-from gaxn.nn.norms import normalize
+from gaxn.nn.norms import batch_norm
 from gaxn.nn.resampling import resolutions
 from gaxn.nn.residual import KERNEL_INIT, DownBlock, UpBlock, convolution
 from gaxn.nn.scales import discriminate_scales
@@ -59,13 +59,17 @@ class Generator(sagan.Generator):
         x = spectral.wrap(self.spectral_norm, dense, "dense")(latents, train)
         x = x.reshape(-1, start, start, self.first)
         block = nn.remat(UpBlock, static_argnums=(3,)) if self.remat else UpBlock
-        for width, size in zip(self.widths, sizes, strict=True):
-            layer = block(width, self.spectral_norm, self.dtype, name=f"to_{size}")
-            x = layer(x, condition, train)
-            x = apply_self_attention(self, x, train)
-        x = nn.relu(normalize(x, None, train, self.dtype))
-        last = convolution(self.spectral_norm, self.channels, 3, "image", dtype=self.dtype)
-        return nn.tanh(last(x, train))
+        growth, step = growing.begin(self, (start, *sizes))
+        image = None
+        for width, size in zip((None, *self.widths), (start, *sizes), strict=True):
+            if start < size <= growth.active[-1]:
+                layer = block(width, self.spectral_norm, self.dtype, name=f"to_{size}")
+                x = layer(x, condition, train)
+                x = apply_self_attention(self, x, train)
+            if size in growth.active:
+                new = growing.make_image(self, _make_image, x, size, train)
+                image = growth.fade_image(image, new, size, step)
+        return image
 
 
 class Discriminator(sagan.Discriminator):
@@ -86,16 +90,16 @@ class Discriminator(sagan.Discriminator):
 
     @nn.compact
     def __call__(self, images: Images, labels: Labels | None, train: bool) -> Logits:
-        sizes = _exact_resolutions(images.shape[1], len(self.widths))[-2::-1]
-        check_resolutions(self.attention_at, sizes)
+        sizes = _exact_resolutions(growing.full_size(self, images), len(self.widths))
+        check_resolutions(self.attention_at, sizes[-2::-1])
         if self.scales > 1:
             return discriminate_scales(self, len(self.widths), images, labels, train)
         block = nn.remat(DownBlock, static_argnums=(2,)) if self.remat else DownBlock
-        x = images
-        for index, (width, size) in enumerate(zip(self.widths, sizes, strict=True)):
-            name = f"to_{size}"
-            x = block(width, index == 0, True, self.spectral_norm, self.dtype, name=name)(x, train)
-            x = apply_self_attention(self, x, train)
+
+        def make_block(width: int, takes_images: bool, name: str) -> nn.Module:
+            return block(width, takes_images, True, self.spectral_norm, self.dtype, name=name)
+
+        x = growing.run_halvings(self, images, make_block, train)
         x = block(self.last, False, False, self.spectral_norm, self.dtype, name="last")(x, train)
         features = jnp.sum(nn.relu(precision.widen(x)), axis=(1, 2))
         self.sow("intermediates", "features", features)
@@ -104,6 +108,17 @@ class Discriminator(sagan.Discriminator):
         if self.classes is not None:
             logits += Projection(self.classes, self.spectral_norm)(features, labels, train)
         return logits
+
+
+def _make_image(network: nn.Module, x: Images, size: int, train: bool) -> Images:
+    """Returns an image of the resolution of x, by BatchNorm, ReLU, a 3x3 convolution and tanh.
+
+    Called within the compact method of a network with the fields `channels`, `spectral_norm` and
+    `dtype`.
+    """
+    x = nn.relu(batch_norm(train, network.dtype)(x))
+    spectral_norm, channels = network.spectral_norm, network.channels
+    return nn.tanh(convolution(spectral_norm, channels, 3, "image", dtype=network.dtype)(x, train))
 
 
 def _exact_resolutions(size: int, levels: int) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gaxn.nn.resampling import average_pool, resolutions
-from gaxn.types import Images, Labels, Logits
+from gaxn.types import Images, Labels, Logits, check
 
 
 def discriminate_scales(
@@ -16,13 +16,14 @@ def discriminate_scales(
     before, and has self-attention at those of `attention_at` that are below its input's.
 
     Args:
-        network: with the fields `scales` and `attention_at`.
+        network: with the fields `scales`, `attention_at` and `growing`.
         levels: how often the network halves its input.
         images, labels, train: inputs of the network.
 
     Raises:
-        InputError: an image of the smallest scale cannot be halved so often.
+        InputError: the network grows, or an image of the smallest scale cannot be halved so often.
     """
+    check("scales", network.scales, network.growing is None, "1 in a network that grows")
     logits = []
     for scale in range(network.scales):
         available = resolutions(images.shape[1], levels)[:-1]

@@ -87,6 +87,21 @@ class Transformed(Schedule):
         return self.transform(super().__call__(step))
 
 
+@dataclasses.dataclass(frozen=True)
+class Shifted(Schedule):
+    """A schedule that begins in the middle of another.
+
+    Attributes:
+        steps: of the other that are left out.
+    """
+
+    steps: int
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Returns the value at a step."""
+        return super().__call__(step + self.steps)
+
+
 Weight = float | Schedule
 """A number, or a schedule of it."""
 
@@ -96,6 +111,12 @@ def transform(weight: Weight, function: Callable) -> Weight:
     if isinstance(weight, Schedule):
         return Transformed(weight.segment, weight.points, function)
     return function(weight)
+
+
+def skip(weight: Any, steps: int) -> Any:
+    """Returns a schedule without its first steps; anything else as it is."""
+    is_skipped = steps and isinstance(weight, Schedule)
+    return Shifted(weight.segment, weight.points, steps) if is_skipped else weight
 
 
 def constant(points: Points, unit: str = SHARE) -> Curve:

@@ -33,11 +33,13 @@ class Programs(NamedTuple):
     Attributes:
         first: the first of these steps.
         train_step: the step that suits them all, not compiled.
+        compiled_step: the same, compiled.
         step_at: step -> the compiled program of one step that suits it.
     """
 
     first: int
     train_step: TrainStep
+    compiled_step: TrainStep
     step_at: Callable[[int], TrainStep]
 
 

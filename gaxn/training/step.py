@@ -14,6 +14,7 @@ import optax
 
 from gaxn import keys
 from gaxn.distributed import axis
+from gaxn.nn import growing
 from gaxn.objectives.schedules import Weight, value_at
 from gaxn.training.state import TrainState, owner
 from gaxn.types import Batch, Indices, PRNGKey, PyTree, Scalars
@@ -49,31 +50,68 @@ PREFIXES = {"discriminator": "d", "generator": "g"}
 
 
 def make_train_step(
-    gan: nn.Module, updates: Sequence[PlayerUpdate], ema_decay: Weight, update_step: Callable
+    gan: nn.Module,
+    updates: Sequence[PlayerUpdate],
+    ema_decay: Weight,
+    update_step: Callable,
+    first_steps: PyTree | None = None,
 ) -> Callable[[TrainState, Batch, PRNGKey], tuple[TrainState, Scalars]]:
     """Returns the training step, (state, batches, root key) -> (state, scalars).
 
-    Batches are stacked along a leading axis, one per player update: each sees fresh images. The
-    moving average warms up: its decay is min(ema_decay, (1 + step) / (10 + step)).
+    Batches are stacked along a leading axis, one per player update: each sees fresh images.
 
     Args:
         gan: the networks and their losses.
         updates: the player updates of a step, in order.
         ema_decay: of the moving average of the generator's parameters, or a schedule of it.
         update_step: of an update rule (gaxn/training/update_rules.py).
+        first_steps: of a generator that grows, the step from which on each parameter is there.
     """
 
     def train_step(state: TrainState, batches: Batch, key: PRNGKey) -> tuple[TrainState, Scalars]:
         chex.assert_tree_shape_prefix(batches, (len(updates),))
         step_key = jax.random.fold_in(key, state.step)
-        new_state, scalars = update_step(gan, updates, state, batches, step_key)
-        decay = jnp.minimum(value_at(ema_decay, state.step), (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(new_state.params["generator"], state.ema, 1 - decay)
+        collections = growing.at_step(state.collections, state.step)
+        state_at_step = state.replace(collections=collections)
+        new_state, scalars = update_step(gan, updates, state_at_step, batches, step_key)
+        ema = moving_average(
+            new_state.params["generator"], state.ema, state.step, ema_decay, first_steps
+        )
         new_state = new_state.replace(step=state.step + 1, ema=ema)
         chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
         return new_state, scalars
 
     return train_step
+
+
+def moving_average(
+    params: PyTree,
+    ema: PyTree,
+    step: jax.Array,
+    ema_decay: Weight,
+    first_steps: PyTree | None = None,
+) -> PyTree:
+    """Returns the moving average of parameters after a step.
+
+    It warms up: its decay is min(ema_decay, (1 + n) / (10 + n)) after n steps in which a parameter
+    was there. That of a parameter that is not there yet does not change.
+
+    Args:
+        params: after the step.
+        ema: before the step.
+        step: training steps before this one.
+        ema_decay: number or schedule.
+        first_steps: the step from which on each parameter is there; None for 0.
+    """
+
+    def average(new: PyTree, old: PyTree, first: int) -> PyTree:
+        count = jnp.maximum(step - first, 0)
+        decay = jnp.minimum(value_at(ema_decay, step), (1 + count) / (10 + count))
+        return optax.incremental_update(new, old, jnp.where(step < first, 0, 1 - decay))
+
+    if first_steps is None:
+        return average(params, ema, 0)
+    return jax.tree.map(average, params, ema, first_steps)
 
 
 def update_player(

@@ -159,7 +159,7 @@ def test_the_step_of_a_scalar_that_is_not_finite_is_named(ring, tmp_path):
 def test_examples_that_are_read_ahead_are_one_step_a_call():
     def make(steps_per_call):
         read_ahead = Batches(lambda step: None, resident=None)
-        return dispatch.make_dispatch(None, None, read_ahead, None, True, steps_per_call, 3, [2])
+        return dispatch.make_dispatch([], read_ahead, None, True, steps_per_call, 3, [2])
 
     assert [len(steps) for steps in make(0).calls(0)] == [1, 1, 1]
     with pytest.raises(InputError) as error:
