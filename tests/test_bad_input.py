@@ -138,7 +138,7 @@ OVERRIDES = {
     "growing={'resolutions': (8, 32), 'steps': (2,)}": [
         "config.growing.resolutions must be each twice the one before, got (8, 32)"
     ],
-    "growing={'resolutions': (16, 32)}": ["config.growing.steps must be 1 numbers, ", "got ()"],
+    "growing={'resolutions': (16, 32)}": ["config.growing.steps must be 1 long, ", "got ()"],
     "growing={'resolutions': (16, 32), 'steps': (8,), 'fade_steps': 1}": [
         "config.num_train_steps must be 9 or more, after which the networks have grown to 32 ",
         "got 8",

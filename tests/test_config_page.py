@@ -20,6 +20,7 @@ from gaxn.objectives.losses import hinge
 from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import dragan
 from gaxn.objectives.regularizers import bcr
+from gaxn.training.growing import GrowingOptions
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "docs" / "write_configs.py"
@@ -30,12 +31,13 @@ ROW = re.compile(r"(?m)^\| `([\w.]+)` \| (.+) \| (.+) \| (.+) \|$")
 FIELDS = {field for field, *_ in ROW.findall(PAGE)}
 
 FLAX = {"parent", "name"}
-NETWORK = {*FLAX, "size", "channels", "classes", "dtype"}
+NETWORK = {*FLAX, "size", "channels", "classes", "dtype", "growing"}
 GAN = {*FLAX, "generator", "discriminator", "objective", "conditional", "size"}
 
 SECTIONS = {
     "## `config`": ("", Settings, set()),
     "## `config.run`": ("run.", RunOptions, set()),
+    "## `config.growing`": ("growing.", GrowingOptions, set()),
     "### `folder`": ("data.", folder.Source, {"split"}),
     "### `unpaired`": ("data.", unpaired.Source, {"split"}),
     "### `cyclegan.CycleGAN`": ("gan.", cyclegan.CycleGAN, GAN),

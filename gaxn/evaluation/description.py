@@ -310,9 +310,9 @@ def _objective_lines(experiment: Experiment) -> Iterable[tuple[str, str]]:
         yield kind, "; ".join(parts) or "none"
     if settings.objective:
         yield "objective", _spec(settings.objective)
-    updates = Counter(update.player for update in experiment.updates)
-    if settings.growing:
+    if experiment.gan.growing is not None:
         yield "growing", _spec(settings.growing)
+    updates = Counter(update.player for update in experiment.updates)
     yield "update rule", _spec(settings.update_rule)
     yield "updates a step", ", ".join(f"{player} {n}" for player, n in updates.items())
     for player in updates:

@@ -43,7 +43,7 @@ class GrowingOptions:
     def __post_init__(self):
         count = max(len(self.resolutions) - 1, 0)
         valid = len(self.steps) == count and all(steps >= 1 for steps in self.steps)
-        check("steps", self.steps, valid, f"{count} numbers, one less than resolutions, above 0")
+        check("steps", self.steps, valid, f"{count} long, one less than resolutions, each above 0")
         most = min(self.steps[1:], default=self.fade_steps)
         expected = f"0 or more, and at most the steps of a phase, {most}"
         check("fade_steps", self.fade_steps, 0 <= self.fade_steps <= most, expected)

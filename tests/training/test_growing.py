@@ -299,9 +299,9 @@ def test_a_growth_has_its_phases_one_after_the_other():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        (((8, 16), ()), r"steps must be 1 numbers, one less than resolutions, above 0, got \(\)"),
-        (((8, 16), (0,)), "steps must be 1 numbers"),
-        (((), (1,)), "steps must be 0 numbers"),
+        (((8, 16), ()), r"steps must be 1 long, one less than resolutions, each above 0, got \(\)"),
+        (((8, 16), (0,)), "steps must be 1 long"),
+        (((), (1,)), "steps must be 0 long"),
         (((8, 16, 32), (10, 4), 5), "fade_steps must be 0 or more, and at most .* a phase, 4, got"),
         (((8, 16), (1,), -1), "fade_steps must be 0 or more"),
     ],
