@@ -113,27 +113,9 @@ def convolve_filter_gradient(x: Images, y: Images, side: int, padding: int) -> j
 
     by_one = functools.partial(transpose, _convolve_by_one)
     by_tiles = functools.partial(transpose, _convolve_by_tiles)
-    by_product = functools.partial(_filter_gradient_by_product, side=side, padding=padding)
-    if y.shape[-1] > MAX_FEW:
+    if y.shape[-1] > MAX_FEW or side < MIN_WIDE:
         return by_one(x, y)
-    on_cpu = by_tiles if side >= MIN_WIDE else by_product
-    return lax.platform_dependent(x, y, cpu=on_cpu, default=by_one)
-
-
-def _filter_gradient_by_product(x: Images, y: Images, side: int, padding: int) -> jax.Array:
-    """Multiplies x by the patches of y that each of its pixels has a part in."""
-    height, width, inputs = x.shape[1:]
-    edge = side - 1 - padding
-    padded = jnp.pad(y, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-    patches = jnp.concatenate(
-        [
-            padded[:, side - 1 - row :, side - 1 - column :][:, :height, :width]
-            for row, column in itertools.product(range(side), repeat=2)
-        ],
-        axis=-1,
-    )
-    kernel = jnp.einsum("bhwi,bhwt->it", x, patches)
-    return kernel.reshape(inputs, side, side, -1).transpose(1, 2, 0, 3)
+    return lax.platform_dependent(x, y, cpu=by_tiles, default=by_one)
 
 
 def _convolve_forward(x, kernel, padding):
