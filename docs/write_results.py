@@ -38,7 +38,12 @@ SPECS = {"modes": ".2f", "modes_reverse_kl": ".2f", "modes_quality": ".1%", "cop
 """Formats of figures."""
 
 LABELED = ("attn_cgan_mnist", "cgan_fashion_mnist", "attn_cgan_shapes")
-UNLABELED = ("dcgan_mnist", "transformer_gan_mnist")
+UNLABELED = {
+    "dcgan_mnist": "dcgan_mnist.py",
+    "dcgan_mnist_classic": "dcgan_mnist.py:classic",
+    "transformer_gan_mnist": "transformer_gan_mnist.py",
+}
+"""Runs without labels: their configs, by the names of their records."""
 
 RIVALS = {
     "eager": ("race_cpu", "eager"),
@@ -124,29 +129,29 @@ def labeled(records: Records) -> str:
 
 def unlabeled(records: Records) -> str:
     rows = []
-    for config in UNLABELED:
-        part, time = records[config]["classifier"], records["times"][config]
+    for run, config in UNLABELED.items():
+        part, time = records[run]["classifier"], records["times"][run]
         shares = part["tables"]["mode_shares"]
         names = ("confidence", "frechet_distance", "precision", "recall")
         cells = (
             f"{min(shares):.1%} to {max(shares):.1%}",
             *_format_figures(part["figures"], *names),
         )
-        rows.append((f"`{config}.py`", time["machine"], format_time(time), *cells))
+        rows.append((f"`{config}`", time["machine"], format_time(time), *cells))
     heads = ("run", "machine", "time", "share of each digit", "mean confidence", "Frechet distance")
     return format_table((*heads, "precision", "recall"), rows)
 
 
 def cost(records: Records) -> str:
     rows = []
-    for config in UNLABELED:
-        record, time = records[config], records["times"][config]
+    for run, config in UNLABELED.items():
+        record, time = records[run], records["times"][run]
         parameters = record["cost"]["parameters"]
         sizes = [f"{parameters[player]:,}" for player in ("discriminator", "generator")]
         flops = f"{record['cost']['flops_a_step'] / 1e9:.2f}"
         step = f"{time['seconds_per_step']:.3f} ({time['machine']})"
         rows.append(
-            (f"`{config}.py`", f"{record['step']:,} x {time['batch_size']}", *sizes, flops, step)
+            (f"`{config}`", f"{record['step']:,} x {time['batch_size']}", *sizes, flops, step)
         )
     heads = ("run", "steps x batch", "parameters, discriminator", "parameters, generator")
     return format_table((*heads, "GFLOP per step", "seconds per step"), rows)
