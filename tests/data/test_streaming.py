@@ -329,8 +329,8 @@ def test_workers_outlive_signals_but_not_their_parent(folder_path, tmp_path):
 
 def test_every_data_set_has_the_attributes_of_a_source():
     names = {module.name for module in pkgutil.iter_modules(data.__path__)}
-    parts = {"classes", "decoding", "file_tree", "image_preparation", "layouts", "sentences"}
-    for name in names - parts - {"pipeline", "pixels"}:
+    parts = {"classes", "decoding", "emoji_pictures", "file_tree", "image_preparation", "layouts"}
+    for name in names - parts - {"pipeline", "pixels", "sentences"}:
         source = importlib.import_module(f"gaxn.data.{name}").Source
         assert issubclass(source, data.Source) and not source.__abstractmethods__, name
         assert source.__dataclass_params__.frozen

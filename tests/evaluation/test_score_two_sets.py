@@ -164,7 +164,7 @@ WRONG = {
     "no set": ([], "required: SET"),
     "a missing path": (["{train}", "{root}/nowhere", *SHAPES], "there is no"),
     "an unknown flag": (["{train}", "{test}", "--featurs=x"], "--featurs=x"),
-    "unknown features": (["{train}", "{test}", "--features=vgg"], "inception"),
+    "unknown features": (["{train}", "{test}", "--features=vggg"], "inception"),
     "an unknown metric": (["{train}", "{test}", *SHAPES, "--metrics", "fid"], "frechet"),
     "a metric that does not apply": (
         ["{train}", "{test}", "--features=pixels", "--metrics", "inception_score"],

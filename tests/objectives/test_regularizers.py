@@ -205,8 +205,13 @@ def test_a_discriminator_that_predicts_classes_does_not_see_them(tiny, module):
     with jax.enable_x64(False):
         network = "{'name': 'dcgan.Discriminator', 'widths': (8, 8), 'auxiliary': True}"
         is_dcgan = module == "dcgan"
-        option = f"discriminator={network}" if is_dcgan else "discriminator.auxiliary=True"
-        experiment = _experiment(tiny(option, "generator.widths=(8,)", "generator.attention_at=()"))
+        fields = (
+            [f"discriminator={network}"]
+            if is_dcgan
+            else ["discriminator.auxiliary=True", "discriminator.projection=False"]
+        )
+        fields += ["generator.widths=(8,)", "generator.attention_at=()"]
+        experiment = _experiment(tiny(*fields))
         state = experiment.create_state(experiment.key)
         images = np.random.default_rng(0).uniform(-1, 1, (3, 32, 32, 3)).astype(np.float32)
         variables = {"params": state.params, **state.collections}
