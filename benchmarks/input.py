@@ -99,7 +99,7 @@ class StepTime(NamedTuple):
 
 STEP_TIMES = {
     "attn_cgan_shapes": StepTime(106, "2 CPU cores, docs/results.md"),
-    "dcgan_mnist": StepTime(121, "2 CPU cores, benchmarks/results/times.json"),
+    "dcgan_mnist": StepTime(65, "one CPU core, benchmarks/results/times.json"),
     "attn_cyclegan_shapes": StepTime(296, "2 CPU cores, 27 images of 8 a second, its config"),
     "sagan_folder": StepTime(5, "one H100, 20,000 steps in 100 s, its config"),
 }

@@ -64,7 +64,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Image in [-1, 1] and label [batch] -> logit [batch]."""
 
-    def __init__(self, size: int, channels: int, classes: int | None, widths: tuple[int, ...]):
+    def __init__(
+        self, size: int, channels: int, classes: int | None, widths: tuple[int, ...], hidden: int
+    ):
         super().__init__()
         self.LabelMap_0 = LabelMap(classes, size) if classes else None
         self.convolutions = []
@@ -73,7 +75,9 @@ class Discriminator(nn.Module):
             convolution = StridedConvolution(before, width)
             self.convolutions.append(add(self, f"StridedConvolution_{index}", convolution))
             size, before = -(-size // 2), width
-        self.Dense_0 = Dense(size**2 * before, 1)
+        features = size**2 * before
+        self.Dense_0 = Dense(features, hidden or 1)
+        self.Dense_1 = Dense(hidden, 1) if hidden else None
 
     def forward(self, images: Tensor, labels: Tensor | None, mode: Pass) -> Tensor:
         x = images
@@ -81,4 +85,7 @@ class Discriminator(nn.Module):
             x = self.LabelMap_0(x, labels, mode)
         for convolution in self.convolutions:
             x = leaky_relu(convolution(x, mode), mode)
-        return self.Dense_0(flatten(x), mode)[:, 0]
+        x = self.Dense_0(flatten(x), mode)
+        if self.Dense_1 is not None:
+            x = self.Dense_1(leaky_relu(x, mode), mode)
+        return x[:, 0]
