@@ -42,15 +42,21 @@ def convolve_as_flax(
     x: Images, kernel: jax.Array, strides: Sequence[int], padding: Any, **options: Any
 ) -> Images:
     """Convolves as `flax.linen.Conv` asks for it: by `convolve`, unless it is another kind."""
-    side = kernel.shape[0]
-    zeros = {"VALID": 0, "SAME": (side - 1) / 2}.get(padding) if isinstance(padding, str) else None
-    if not isinstance(padding, str) and len({side for pair in padding for side in pair}) == 1:
-        zeros = padding[0][0]
-    is_plain = zeros in range(side) and kernel.ndim == 4 and kernel.shape[1] == side
-    dilated = (*strides, *options["lhs_dilation"], *options["rhs_dilation"])
-    if is_plain and {*dilated} == {1} and options["feature_group_count"] == 1:
-        return convolve(x, kernel, int(zeros))
+    side, *sides = kernel.shape[:-2]
+    pads = padding
+    if isinstance(padding, str):
+        pads = lax.padtype_to_pads(x.shape[1:-1], kernel.shape[:-2], strides, padding)
+    zeros = {*itertools.chain(*pads)}
+    ones = {*strides, *options["lhs_dilation"], *options["rhs_dilation"]}
+    is_plain = sides == [side] and len(zeros) == 1 and zeros <= {*range(side)} and ones == {1}
+    if is_plain and options["feature_group_count"] == 1:
+        return convolve(x, kernel, zeros.pop())
     return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+
+def as_flax(product: Callable[[Images, jax.Array], Images]) -> Callable[..., Images]:
+    """Returns a function of image and kernel as `flax.linen.Conv` calls what convolves for it."""
+    return lambda x, kernel, *_, **options: product(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -1,7 +1,6 @@
 """Layers that halve or double the resolution of a feature map."""
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
 from gaxn.nn import convolution, precision
+from gaxn.nn.convolution import as_flax
 from gaxn.types import Images, InputError
 
 Initializer = nn.initializers.Initializer
@@ -93,12 +93,8 @@ class ResizedConvolution(nn.Module):
             nn.Conv, self.features, (3, 3), use_bias=False, kernel_init=he, dtype=self.dtype
         )
         if size == 2 * x.shape[1] == 2 * x.shape[2]:
-            return layer(conv_general_dilated=_convolve_repeated)(x)
+            return layer(conv_general_dilated=as_flax(convolution.convolve_repeated))(x)
         return layer()(repeat(x)[:, :size, :size])
-
-
-def _convolve_repeated(x: Images, kernel: jnp.ndarray, *_: Any, **options: Any) -> Images:
-    return convolution.convolve_repeated(x, kernel)
 
 
 def repeat(x: Images) -> Images:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from gaxn.nn import precision, spectral
-from gaxn.nn.convolution import convolve_and_average, convolve_repeated
+from gaxn.nn.convolution import as_flax, convolve_and_average, convolve_repeated
 from gaxn.nn.norms import Condition, normalize
 from gaxn.nn.resampling import average_pool, repeat
 from gaxn.types import Images
@@ -108,7 +108,5 @@ def convolution(
     """
     layer = partial(precision.Conv, features, (size, size), kernel_init=KERNEL_INIT, dtype=dtype)
     if product is not None:
-        layer = partial(
-            layer, conv_general_dilated=lambda x, kernel, *_, **options: product(x, kernel)
-        )
+        layer = partial(layer, conv_general_dilated=as_flax(product))
     return spectral.wrap(spectral_norm, layer(), name)
