@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +17,7 @@ from gaxn import config as configs
 from gaxn.data import Unpaired, pixels
 from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
-from gaxn.evaluation import generation, image_sets, interpolation, reports
+from gaxn.evaluation import generation, image_sets, interpolation, reports, sampling
 from gaxn.evaluation.plan import BEST, LAST
 from gaxn.experiment import Experiment, defaults_of, make_experiment, make_run
 from gaxn.io import compilation_cache, files, run_directory
@@ -251,9 +250,8 @@ class Run:
         """
         self._sampler()
         variables = {**self._variables, "params": {**self.params, **params}}
-        gan, mutable = self._experiment.gan, nn.DenyList("params")
-        images, _ = gan.apply(variables, latents, labels, False, method="generate", mutable=mutable)
-        return images
+        gan = self._experiment.gan
+        return sampling.generate(gan, variables, latents, labels, train=False)[0]
 
     def conditions(self, captions: Sequence[str]) -> Labels:
         """Returns what `generate` takes for sentences, in place of labels.

@@ -7,7 +7,7 @@ import flax.traverse_util
 import numpy as np
 
 from gaxn.training.state import TrainState
-from gaxn.types import HostLabels, PyTree, Variables, check
+from gaxn.types import HostLabels, Images, Labels, Latents, PyTree, Variables, check
 
 
 class SamplingOptions(NamedTuple):
@@ -39,6 +39,21 @@ def sampling_variables(state: TrainState, options: SamplingOptions) -> Variables
     """Returns the variables of all networks, with the chosen parameters of the generator."""
     generator = state.ema if options.weights == "ema" else state.params["generator"]
     return {"params": {**state.params, "generator": generator}, **state.collections}
+
+
+def generate(
+    gan: nn.Module, variables: Variables, latents: Latents, labels: Labels | None, train: bool
+) -> tuple[Images, Variables]:
+    """Returns a generator's images in [-1, 1], and the collections after them.
+
+    Args:
+        gan: with a method `generate`.
+        variables: of all networks.
+        latents, labels: inputs of the generator.
+        train: whether BatchNorm takes the statistics of this batch, and moves its running ones.
+    """
+    mutable = nn.DenyList("params")
+    return gan.apply(variables, latents, labels, train, method="generate", mutable=mutable)
 
 
 def attention_by_player(

@@ -1,6 +1,7 @@
 """Hooks of gans/gan.py: samples from latents."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -104,10 +105,7 @@ def make_hooks(
         extractor: FeatureExtractor, samples: int, *_
     ) -> dict[str, Evaluator]:
         def generate(variables: Variables, latents: Latents, labels: Labels | None) -> Images:
-            mutable = nn.DenyList("params")
-            return gan.apply(variables, latents, labels, False, method="generate", mutable=mutable)[
-                0
-            ]
+            return sampling.generate(gan, variables, latents, labels, train=False)[0]
 
         shared = extractor, classes or 0, samples
         condition_of = sentences.condition_of if sentences else lambda labels: labels
@@ -181,9 +179,7 @@ def make_sampler(
     def draw(key: PRNGKey, indices: jax.Array) -> jax.Array:
         return draw_latents(key, indices, gan.latent_size, options.truncation)
 
-    def generate(variables, latents, labels, train=False):
-        mutable = nn.DenyList("params")
-        return gan.apply(variables, latents, labels, train, method="generate", mutable=mutable)
+    generate = functools.partial(sampling.generate, gan)
 
     def to_pixels(images):
         return pixels.encode(images) if images.ndim == 4 else images
@@ -197,7 +193,7 @@ def make_sampler(
     @jax.jit
     def sample(fixed, indices, labels):
         variables, key = fixed
-        return to_pixels(generate(variables, draw(key, indices), labels)[0])
+        return to_pixels(generate(variables, draw(key, indices), labels, train=False)[0])
 
     @jax.jit
     def latents(fixed, indices):
@@ -205,7 +201,7 @@ def make_sampler(
 
     @jax.jit
     def render(fixed, latents, labels):
-        return to_pixels(generate(fixed[0], latents, labels)[0])
+        return to_pixels(generate(fixed[0], latents, labels, train=False)[0])
 
     @jax.jit
     def generator_attention(fixed, indices, labels):
@@ -293,8 +289,7 @@ def make_diagnostics(
     def measure_images(key, variables, real, labels, indices):
         latents = draw_latents(keys.stream(key, "watch"), indices, gan.latent_size)
         # Running statistics lag behind the weights, so this batch's own are used.
-        mutable = nn.DenyList("params")
-        fake, _ = gan.apply(variables, latents, labels, True, method="generate", mutable=mutable)
+        fake, _ = sampling.generate(gan, variables, latents, labels, train=True)
         real = pixels.decode(real)
         logits = [
             gan.apply(variables, images, labels, method="discriminate") for images in (real, fake)
