@@ -256,18 +256,19 @@ def make_distance(extractor: FeatureExtractor) -> Distance:
     program = sharding.spread(jax.jit(extractor.distance), extractor.params)
 
     def distance(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "pairs"]:
-        size, parts = min(PAIRS, len(a)), []
-        for chosen in batches(len(a)):
-            padded = np.resize(chosen, size)
-            parts.append(program(a[padded], b[padded])[: len(chosen)])
-        return np.concatenate(parts).astype(np.float64)
+        parts = [program(a[indices], b[indices]) for indices in batches(len(a))]
+        return np.concatenate(parts)[: len(a)].astype(np.float64)
 
     return distance
 
 
 def batches(count: int) -> list[np.ndarray]:
-    """Returns the indices of `count` pairs in batches of `PAIRS`."""
-    return np.split(np.arange(count), range(PAIRS, count, PAIRS))
+    """Returns the indices of `count` pairs in batches of one size, of `PAIRS` at most.
+
+    Programs are compiled for one size, so the last batch is filled up with a part of it again.
+    """
+    parts = np.split(np.arange(count), range(PAIRS, count, PAIRS))
+    return [np.resize(part, min(PAIRS, count)) for part in parts]
 
 
 def collect(

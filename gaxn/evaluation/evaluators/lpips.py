@@ -46,13 +46,11 @@ class Evaluator:
         count = self.samples // 2
 
         def sample(place: int) -> HostPixels:
-            parts = []
-            for chosen in scoring.batches(count):
-                # Programs are compiled for one size.
-                padded = np.resize(chosen, min(scoring.PAIRS, count))
-                labels = balanced_labels(padded, self.conditions)
-                parts.append(sampler.sample(2 * padded + place, labels)[: len(chosen)])
-            return np.concatenate(parts)
+            parts = [
+                sampler.sample(2 * indices + place, balanced_labels(indices, self.conditions))
+                for indices in scoring.batches(count)
+            ]
+            return np.concatenate(parts)[:count]
 
         distances = self._distance(sample(0), sample(1))
         protocol = {
@@ -82,10 +80,10 @@ class Evaluator:
             return {}
         images = scoring.from_source(self.train, self.samples)
         batches = [images.read(indices) for indices in scoring.batches(images.count)]
-        pixels = np.concatenate([batch[0] for batch in batches])
+        pixels = np.concatenate([batch[0] for batch in batches])[: images.count]
         labels = np.zeros(images.count, int)
         if self.conditions:
-            labels = np.concatenate([batch[1] for batch in batches])
+            labels = np.concatenate([batch[1] for batch in batches])[: images.count]
         pairs = pair_within(labels)
         distances = self._distance(pixels[pairs[:, 0]], pixels[pairs[:, 1]])
         return {FIGURE: float(distances.mean())}

@@ -68,14 +68,12 @@ class Evaluator:
         steps = sharding.spread(self._program, (sampler.variables, self.extractor.params))
         places = np.random.RandomState(SEED).uniform(size=self.samples)
         parts = []
-        for chosen in tqdm(scoring.batches(self.samples), "paths", leave=False, disable=None):
-            # Programs are compiled for one size.
-            padded = np.resize(chosen, min(scoring.PAIRS, self.samples))
-            latents = (sampler.latents(2 * padded + place) for place in (0, 1))
-            start, end = path_steps(*latents, places[padded])
-            labels = self.condition_of(balanced_labels(padded, self.conditions))
-            parts.append(steps(start, end, labels)[: len(chosen)])
-        values = np.concatenate(parts).astype(np.float64) / EPSILON**2
+        for indices in tqdm(scoring.batches(self.samples), "paths", leave=False, disable=None):
+            latents = (sampler.latents(2 * indices + place) for place in (0, 1))
+            start, end = path_steps(*latents, places[indices])
+            labels = self.condition_of(balanced_labels(indices, self.conditions))
+            parts.append(steps(start, end, labels))
+        values = np.concatenate(parts)[: self.samples].astype(np.float64) / EPSILON**2
         mean, error = trimmed_mean(values, TRIMMED)
         protocol = {
             **self.extractor.card,
