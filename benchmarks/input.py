@@ -62,7 +62,8 @@ from benchmarks.timing import alternate
 from gaxn import config as configs
 from gaxn.data import Source, Unpaired, idx
 from gaxn.distributed import sharding
-from gaxn.experiment import Experiment, defaults_of, make_experiment
+from gaxn.experiment import Experiment, make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.io import compilation_cache
 from gaxn.types import Batch
 

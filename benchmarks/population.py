@@ -20,7 +20,8 @@ from ml_collections import ConfigDict
 from benchmarks.timing import Side, alternate, report
 from gaxn import config as configs
 from gaxn.distributed import sharding
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "ring.py:gan+short"
 

@@ -45,7 +45,8 @@ from ml_collections import ConfigDict
 from benchmarks import record
 from gaxn import config as configs
 from gaxn.data import batch_spec
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.nn import history
 from gaxn.training import cost
 

@@ -22,7 +22,7 @@ from gaxn import data, features, gans, labs, metrics, models
 from gaxn.config import _FLAX_FIELDS, _definitions, defaults
 from gaxn.evaluation.plan import make_plan
 from gaxn.evaluation.sampling import SamplingOptions
-from gaxn.experiment import RunOptions, Settings
+from gaxn.experiment.settings import RunOptions, Settings
 from gaxn.features import text as text_encoders
 from gaxn.objectives import augmentations, losses, penalties, regularizers, schedules
 from gaxn.objectives.objective import Objective, make_objective
@@ -58,7 +58,7 @@ OPTIMIZER = [
         "its learning rate, above 0; the last value of a schedule may be 0.",
     ),
 ]
-"""Fields that `make_optimizer` in gaxn/experiment.py takes for any optimizer."""
+"""Fields that `make_optimizer` in gaxn/experiment/optimizers.py takes for any optimizer."""
 
 
 def make_page() -> str:

@@ -19,7 +19,8 @@ from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
 from gaxn.evaluation import generation, image_sets, interpolation, reports, sampling
 from gaxn.evaluation.plan import BEST, LAST
-from gaxn.experiment import Experiment, defaults_of, make_experiment, make_run
+from gaxn.experiment import Experiment, make_experiment, make_run
+from gaxn.experiment.settings import defaults_of
 from gaxn.io import compilation_cache, files, run_directory
 from gaxn.labs import LabRun
 from gaxn.training import restore

@@ -20,7 +20,8 @@ from gaxn.evaluation.description import describe
 from gaxn.evaluation.export import export_run
 from gaxn.evaluation.plan import ALL, BEST, LAST
 from gaxn.evaluation.report import DONE, State, write_report
-from gaxn.experiment import Experiment, complete
+from gaxn.experiment import Experiment
+from gaxn.experiment.settings import complete
 from gaxn.features import classifier
 from gaxn.io import files, provenance, run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints

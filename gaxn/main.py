@@ -18,7 +18,8 @@ from gaxn.distributed import multihost, sharding, watchdog
 from gaxn.evaluation import __main__ as evaluation
 from gaxn.evaluation.comparison import compare
 from gaxn.evaluation.report import report_run
-from gaxn.experiment import defaults_of, make_run
+from gaxn.experiment import make_run
+from gaxn.experiment.settings import defaults_of
 from gaxn.io import compilation_cache, errors
 from gaxn.types import InputError
 

@@ -17,7 +17,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 from pathlib import Path  # noqa: E402
 
 from gaxn import config as configs  # noqa: E402
-from gaxn.experiment import defaults_of  # noqa: E402
+from gaxn.experiment.settings import defaults_of  # noqa: E402
 from gaxn.io import compilation_cache  # noqa: E402
 
 # Many tests compile the same programs; once is enough, for all of pytest's workers and for the

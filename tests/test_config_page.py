@@ -12,7 +12,7 @@ import pytest
 from gaxn import config as configs
 from gaxn.data import folder, unpaired
 from gaxn.evaluation.plan import make_plan
-from gaxn.experiment import RunOptions, Settings, defaults_of
+from gaxn.experiment.settings import RunOptions, Settings, defaults_of
 from gaxn.gans import cyclegan
 from gaxn.labs import attention
 from gaxn.models import sagan_resnet

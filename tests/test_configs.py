@@ -18,7 +18,8 @@ from PIL import Image
 from gaxn import config as configs
 from gaxn.data import batch_spec
 from gaxn.distributed import sharding
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.main import main
 from gaxn.training.loop import Signals
 from gaxn.types import InputError

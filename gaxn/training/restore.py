@@ -9,7 +9,8 @@ import numpy as np
 from gaxn import config as configs
 from gaxn.distributed import multihost, sharding
 from gaxn.evaluation.plan import ALL, BEST, LAST
-from gaxn.experiment import Experiment, complete, make_experiment
+from gaxn.experiment import Experiment, make_experiment
+from gaxn.experiment.settings import complete
 from gaxn.io import run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.objectives import schedules

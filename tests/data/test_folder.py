@@ -16,7 +16,8 @@ from PIL import Image
 from gaxn import config
 from gaxn.data import describe_counts, folder, image_preparation
 from gaxn.distributed import sharding
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.main import main
 from gaxn.types import InputError
 

@@ -7,7 +7,8 @@ import pytest
 from gaxn import data, keys
 from gaxn.data import mixture, npz, pipeline, shapes, unpaired
 from gaxn.distributed import sharding
-from gaxn.experiment import make_experiment, network_arguments
+from gaxn.experiment import make_experiment
+from gaxn.experiment.networks import network_arguments
 from gaxn.types import InputError
 
 SIZE, UPDATES, BATCH = 50, 2, 6

@@ -20,7 +20,8 @@ import sys
 import jax, numpy as np
 from gaxn import config
 from gaxn.distributed import multihost, sharding
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.io import compilation_cache
 out, *argv = sys.argv[1:]
 sharding.MIN_SPLIT_SIZE = 2**9

@@ -18,7 +18,8 @@ from gaxn.evaluation import plan
 from gaxn.evaluation.diagnostics import DIVERSITY, SATURATION
 from gaxn.evaluation.picture_sizes import FITS
 from gaxn.evaluation.translation import ordered_reader
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.features import pixels
 from gaxn.io import run_directory
 from gaxn.io.checkpoints import Checkpoints

@@ -16,7 +16,8 @@ from gaxn.data import npz
 from gaxn.data.folder import Source as Folder
 from gaxn.evaluation import description
 from gaxn.evaluation.description import describe
-from gaxn.experiment import defaults_of, make_experiment, make_run
+from gaxn.experiment import make_experiment, make_run
+from gaxn.experiment.settings import defaults_of
 from gaxn.gans.gan import GAN
 from gaxn.objectives.losses import hinge
 from gaxn.objectives.objective import make_objective

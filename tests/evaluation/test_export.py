@@ -25,7 +25,8 @@ from gaxn.distributed import sharding
 from gaxn.evaluation.export import export_run, network_arrays, write_card
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.evaluation.translation import ordered_reader
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.nn import spectral
 from gaxn.types import InputError
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 import gaxn
 from gaxn import config as configs
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.io import run_directory
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.main import main

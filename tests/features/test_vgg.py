@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from perceptual_weights import NARROW, package_content, write_package
 
-from gaxn.experiment import make_image_features
+from gaxn.experiment.objective import make_image_features
 from gaxn.features import torch_weights, vgg
 from gaxn.models.vgg import CONVOLUTIONS, VGG, WIDTHS, from_flax, from_torch, lpips
 from gaxn.types import InputError

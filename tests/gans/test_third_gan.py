@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from gaxn import config as configs
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.main import main
 from gaxn.training.step import update_player
 from gaxn.types import InputError

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from gaxn import config
-from gaxn.experiment import defaults_of
+from gaxn.experiment.settings import defaults_of
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 VERSION = "1.31"

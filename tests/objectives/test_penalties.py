@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gaxn.experiment import make_parts
+from gaxn.experiment.objective import make_parts
 from gaxn.models import attn_cgan
 from gaxn.objectives import penalties
 from gaxn.objectives.penalties import Penalty

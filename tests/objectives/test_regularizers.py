@@ -13,7 +13,8 @@ import pytest
 import sklearn.metrics
 
 from gaxn.distributed import axis, sharding
-from gaxn.experiment import make_experiment, make_regularizers
+from gaxn.experiment import make_experiment
+from gaxn.experiment.objective import make_regularizers
 from gaxn.models import attn_cgan, cyclegan, dcgan, mlp, sagan, sagan_resnet, transformer_gan
 from gaxn.objectives import augmentations, regularizers
 from gaxn.objectives.losses import hinge

@@ -11,7 +11,9 @@ import pytest
 
 from gaxn import commands
 from gaxn.distributed import sharding
-from gaxn.experiment import make_ema_decay, make_experiment, make_optimizer
+from gaxn.experiment import make_experiment
+from gaxn.experiment.optimizers import make_optimizer
+from gaxn.experiment.schedules import make_ema_decay
 from gaxn.main import main
 from gaxn.objectives import schedules
 from gaxn.objectives.schedules import Clock, constant, cosine, linear, start

@@ -12,7 +12,8 @@ from flax.traverse_util import flatten_dict
 
 from gaxn import commands
 from gaxn.distributed import sharding
-from gaxn.experiment import make_experiment, make_optimizer
+from gaxn.experiment import make_experiment
+from gaxn.experiment.optimizers import make_optimizer
 from gaxn.objectives.schedules import Clock
 from gaxn.training import growing, loop, restore
 from gaxn.training.growing import GrowingOptions, at_stage, make_growth

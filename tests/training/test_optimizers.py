@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from gaxn.experiment import make_optimizer
+from gaxn.experiment.optimizers import make_optimizer
 from gaxn.nn.resampling import TransposedConvolution
 from gaxn.objectives.schedules import Clock
 from gaxn.training.optimizers import freeze, with_constraints

@@ -17,7 +17,8 @@ from gaxn.data import batch_spec
 from gaxn.distributed import sharding
 from gaxn.evaluation.export import write_networks
 from gaxn.evaluation.sampling import SamplingOptions
-from gaxn.experiment import defaults_of, make_experiment
+from gaxn.experiment import make_experiment
+from gaxn.experiment.settings import defaults_of
 from gaxn.gans.cyclegan import CycleGAN
 from gaxn.io import files, run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from gaxn.experiment import make_experiment, make_optimizer
+from gaxn.experiment import make_experiment
+from gaxn.experiment.optimizers import make_optimizer
 from gaxn.gans.gan import GAN
 from gaxn.objectives import losses, penalties
 from gaxn.objectives.augmentations import instance_noise

@@ -29,7 +29,9 @@ from benchmarks.race.pytorch.gan_trainer import Trainer
 from benchmarks.race.pytorch.losses import LOSSES
 from benchmarks.race.pytorch.population_trainer import PopulationTrainer
 from gaxn.config import bind
-from gaxn.experiment import Experiment, complete, with_schedules
+from gaxn.experiment import Experiment
+from gaxn.experiment.schedules import with_schedules
+from gaxn.experiment.settings import complete
 from gaxn.gans.cyclegan import Pair
 from gaxn.objectives import schedules
 from gaxn.training.state import TrainState

@@ -1,0 +1,456 @@
+"""From a config to an `Experiment`: the recipe of a run, read from top to bottom."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from gaxn.config import bind, defaults, error_path, instantiate, resolve
+from gaxn.data import (
+    Captioned,
+    Counted,
+    Source,
+    Unpaired,
+    batch_spec,
+    describe_counts,
+    make_recorded,
+)
+from gaxn.data.pipeline import Batches, make_batches
+from gaxn.data.sentences import Sentences
+from gaxn.distributed.sharding import Parallelism, make_parallelism
+from gaxn.evaluation.plan import EvaluationPlan, make_plan
+from gaxn.evaluation.sampling import SamplingOptions
+from gaxn.experiment.networks import check_grows, check_networks, make_network, network_arguments
+from gaxn.experiment.objective import make_parts, make_regularizers
+from gaxn.experiment.optimizers import make_optimizers
+from gaxn.experiment.schedules import make_ema_decay, with_schedules
+from gaxn.experiment.settings import RunOptions, Settings, complete
+from gaxn.features.text import make_conditioner, restore_conditioner
+from gaxn.io.plots import Picture
+from gaxn.labs import LabRun
+from gaxn.objectives import schedules
+from gaxn.objectives.augmentations import Augmentation
+from gaxn.objectives.losses import Loss
+from gaxn.objectives.objective import make_objective
+from gaxn.objectives.penalties import Penalty
+from gaxn.training import cost
+from gaxn.training.dispatch import Dispatch, Programs, TrainStep, choose_by_penalties, make_dispatch
+from gaxn.training.growing import (
+    GrowingOptions,
+    Stage,
+    find_first_steps,
+    find_stages,
+    make_growth,
+    make_stages,
+)
+from gaxn.training.population import Member, make_members, root_key
+from gaxn.training.start import DISCRIMINATOR, GENERATOR, StartOptions, frozen_layers
+from gaxn.training.state import TrainState, create_state
+from gaxn.training.step import PlayerUpdate, make_train_step
+from gaxn.training.update_rules import UpdateRule
+from gaxn.types import Batch, PRNGKey, check
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run: all that training and evaluation need.
+
+    Attributes:
+        name: of the config file.
+        config: complete, ready for JSON.
+        settings: the same, checked.
+        run: intervals of the run.
+        key: the root key; one per member of several.
+        members: the runs that are trained at once; one, but for a population.
+        train, test: the splits of the data.
+        gan: the networks and their losses.
+        updates: the player updates of a training step.
+        create_state: root key -> the state at step 0, jitted.
+        train_step: (state, batches, key) -> (state, scalars), as written; of networks that grow,
+            with all of their layers.
+        compiled_step: the same, compiled for the devices.
+        batches: step -> its placed batches.
+        dispatch: the calls of compiled programs that make up the run.
+        parallelism: how the step runs on the devices.
+        make_sampler: options -> (host state, member=0, chosen_by="") -> a sampler.
+        sampler: the same by the moving average, for pictures.
+        draw_samples: (sampler, host state) -> the picture of a state.
+        diagnostics: host state -> early signs of a collapse.
+        evaluation: what is evaluated, when, and of which checkpoint.
+        commands: further values of --mode, of this kind of GAN.
+        origin: how the config came about, ready for JSON, see `gaxn.io.provenance.origin`.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    settings: Settings
+    run: RunOptions
+    key: PRNGKey
+    members: tuple[Member, ...]
+    train: Source
+    test: Source
+    gan: nn.Module
+    updates: tuple[PlayerUpdate, ...]
+    create_state: Callable[[PRNGKey], TrainState]
+    train_step: Callable[[TrainState, Batch, PRNGKey], tuple]
+    compiled_step: Callable[[TrainState, Batch, PRNGKey], tuple]
+    batches: Batches
+    dispatch: Dispatch
+    parallelism: Parallelism
+    make_sampler: Callable[[SamplingOptions], Callable[..., Any]]
+    sampler: Callable[..., Any]
+    draw_samples: Callable[..., Picture]
+    diagnostics: Callable[[TrainState], dict[str, float]]
+    evaluation: EvaluationPlan
+    commands: Mapping[str, Callable[..., int]]
+    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def data_record(self) -> dict[str, Any]:
+        """Describes the data of the run, ready for JSON."""
+        return {
+            "identity": self.train.identity,
+            "image_shape": list(self.train.image_shape),
+            "classes": list(self.train.class_names),
+            "examples": [len(self.train), len(self.test)],
+            **({"domains": self._domains_record} if isinstance(self.train, Unpaired) else {}),
+            **({"text": self._text_record} if isinstance(self.train, Sentences) else {}),
+        }
+
+    @property
+    def _domains_record(self) -> dict[str, Any]:
+        """Describes unpaired data: the sizes of domains by split, and the shape of test images."""
+        sizes = [list(source.sizes) for source in (self.train, self.test)]
+        return {"sizes": sizes, "test_shape": list(self.test.image_shape)}
+
+    @property
+    def _text_record(self) -> dict[str, Any]:
+        """Describes how captions become conditions, with the different captions of the tests."""
+        return {**self.train.condition.record, "captions": list(self.test.captions)}
+
+    @property
+    def state_spec(self) -> TrainState:
+        """Shapes and dtypes of the state of all members."""
+        return jax.eval_shape(self.create_state, self.key)
+
+    @property
+    def member_spec(self) -> TrainState:
+        """Shapes and dtypes of the state of one member."""
+        if len(self.members) == 1:
+            return self.state_spec
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.state_spec)
+
+    def cost(self) -> dict[str, Any]:
+        """Returns parameters by player, and floating-point operations per training step.
+
+        Operations are those on the batches of all devices; of a population, of one member.
+        """
+        state = self.member_spec
+        batches = batch_spec(self.train, (len(self.updates), self.settings.batch_size))
+        program = jax.jit(self.train_step)
+        specs = state, batches, jax.ShapeDtypeStruct((), self.key.dtype)
+        if self.parallelism.step_specs and jax.default_backend() == "cpu":
+            # Lowered already, if it was trained.
+            program, specs = self.compiled_step, self.parallelism.step_specs(*specs)
+        return {
+            "parameters": cost.parameters(state.params),
+            "flops_a_step": cost.flops(program, *specs),
+        }
+
+
+def make_run(
+    config: ConfigDict,
+    name: str,
+    data_record: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] = {},
+) -> Experiment | LabRun:
+    """Returns the run of a config: of a lab if it has a field `lab`, else of a GAN.
+
+    Args:
+        config: of the run.
+        name: of the run.
+        data_record: description of the data, if they need not be read.
+        origin: how the config came about.
+    """
+    fields = config.to_dict()
+    if "lab" not in fields:
+        experiment = make_experiment(config, name, data_record=data_record)
+        return dataclasses.replace(experiment, origin=origin)
+    lab = resolve("labs", fields["lab"], "config.lab", "Lab")
+    options = {field: value for field, value in fields.items() if field != "lab"}
+    return LabRun(name, fields, bind(lab, options, "config"))
+
+
+@error_path("config", [field.name for field in dataclasses.fields(Settings)])
+def make_experiment(
+    config: ConfigDict,
+    name: str,
+    parallelism: Parallelism | None = None,
+    data_record: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """Makes every part of a run from its config.
+
+    Args:
+        config: the fields of `Settings`.
+        name: of the run, by default that of the config's file.
+        parallelism: how the step runs, instead of `config.parallel` over all devices.
+        data_record: `Experiment.data_record`, if the data need not be read.
+
+    Raises:
+        InputError: a field is unknown, missing, of the wrong type or out of range.
+    """
+    settings = bind(Settings, config.to_dict(), "config")
+    run = bind(RunOptions, settings.run, "config.run")
+    clock = schedules.Clock(settings.num_train_steps, settings.batch_size)
+
+    # Data.
+    train, test = (
+        instantiate("data", settings.data, "config.data", "Source", split=split)
+        if data_record is None
+        else make_recorded(split, data_record)
+        for split in ("train", "test")
+    )
+    if isinstance(train, Counted) and isinstance(test, Counted):
+        print(f"{name}: {describe_counts(train, test)}", flush=True)
+
+    if settings.text:
+        train, test = with_sentences(train, test, settings, data_record)
+
+    # Networks.
+    shape = network_arguments(test, settings.conditional)
+    options = bind(GrowingOptions, settings.growing, "config.growing")
+    with error_path("config.growing", ["resolutions"]):
+        growth = make_growth(options, shape.get("size"), settings.num_train_steps)
+    shape = {**shape, "growing": growth}
+    dtype = settings.dtype
+    check_networks(settings.gan, settings.networks)
+    networks = {
+        "generator": make_network(settings.generator, "config.generator", dtype, shape),
+        "discriminator": make_network(settings.discriminator, "config.discriminator", dtype, shape),
+        **{
+            network: make_network(spec, f"config.networks.{network}", dtype, shape)
+            for network, spec in settings.networks.items()
+        },
+    }
+
+    # Objective.
+    loss = instantiate("objectives.losses", settings.loss, "config.loss", returns=Loss)
+    penalties = make_parts(
+        "penalties", with_schedules(settings.penalties, "config.penalties", clock), Penalty
+    )
+    objective = bind(
+        make_objective,
+        with_schedules(settings.objective, "config.objective", clock),
+        "config.objective",
+        loss=loss,
+        penalties=penalties,
+        regularizers=make_regularizers(
+            settings.regularizers, None if data_record else test.image_shape[-3:]
+        ),
+        augmentations=tuple(
+            make_parts("augmentations", settings.augmentations, Augmentation).values()
+        ),
+    )
+    gan = instantiate(
+        "gans",
+        with_schedules(settings.gan, "config.gan", clock),
+        "config.gan",
+        objective=objective,
+        conditional=settings.conditional,
+        size=shape.get("size"),
+        growing=growth,
+        **networks,
+    )
+    check_grows(gan, settings.gan["name"], growth)
+
+    # Training step.
+    rule = instantiate(
+        "training.update_rules", settings.update_rule, "config.update_rule", returns=UpdateRule
+    )
+    expected = "alternating or simultaneous with a history of images"
+    valid = rule.evaluates_once or not gan.history
+    check("config.update_rule.name", settings.update_rule["name"], valid, expected)
+    counts = {
+        **dict.fromkeys(gan.losses(), 1),
+        "discriminator": settings.discriminator_steps,
+        "generator": settings.generator_steps,
+    }
+    objective_path = error_path("config.objective", defaults(make_objective))
+    with error_path("config.growing", ["resolutions"]), objective_path:
+        stages_of = find_stages(gan, *example_spec(train, settings))
+    frozen = {DISCRIMINATOR: find_frozen(gan, train, settings)}
+
+    def optimizers_from(step: int) -> dict[str, optax.GradientTransformation]:
+        players = tuple(gan.losses())
+        return make_optimizers(settings.optimizers, players, clock, counts, frozen, step)
+
+    stages = make_stages(gan, stages_of, optimizers_from)
+    first_steps = find_first_steps(gan, stages_of, GENERATOR)
+    decay = make_ema_decay(settings, clock)
+
+    def make_updates(stage: Stage) -> tuple[PlayerUpdate, ...]:
+        return tuple(
+            PlayerUpdate(player, player_loss, stage.optimizers[player], settings.accumulation_steps)
+            for player, player_loss in gan.losses().items()
+            for _ in range(counts[player])
+        )
+
+    def make_step(stage: Stage) -> TrainStep:
+        return make_train_step(stage.gan, make_updates(stage), decay, rule.step, first_steps)
+
+    # State and batches, on the devices.
+    members = make_members(settings.seed, settings.population)
+    key = root_key(members)
+    create = make_create_state(gan, stages[-1].optimizers, train, settings)
+    updates = make_updates(stages[-1])
+    with error_path("config.objective", defaults(make_objective)):
+        params = jax.eval_shape(create, key).params
+    if parallelism is None:
+        parallelism = make_parallelism(
+            settings.parallel,
+            settings.batch_size,
+            settings.population,
+            settings.accumulation_steps,
+            settings.shards,
+        )
+    root_keys = [member.key for member in members]
+    batches = make_batches(train, root_keys, len(updates), settings.batch_size, parallelism)
+
+    # Samples and evaluation.
+    make_hooks = resolve("evaluation.kinds", gan.HOOKS, "the GAN's HOOKS", "make_hooks")
+    hooks = make_hooks(
+        gan=gan,
+        loss=loss,
+        members=members,
+        train=train,
+        test=test,
+        classes=test.num_conditions if settings.conditional else None,
+        columns=run.sample_columns,
+    )
+    # Samples and evaluations share compiled programs.
+    hooks = hooks._replace(make_sampler=functools.cache(hooks.make_sampler))
+    evaluation = bind(
+        make_plan,
+        settings.evaluation,
+        "config.evaluation",
+        train=train,
+        test=test,
+        conditional=settings.conditional,
+        hooks=hooks,
+        initial_state=lambda: jax.device_get(create(key)),
+    )
+
+    # Calls of programs.
+    intervals = [run.sample_every, run.checkpoint_every, evaluation.every]
+    # A kernel of a convolution has four axes, of a population's one more.
+    kernel_axes = 4 if len(members) == 1 else 5
+    has_convolutions = any(leaf.ndim == kernel_axes for leaf in jax.tree.leaves(params))
+
+    def make_programs(stage: Stage) -> Programs:
+        def compile_with(fixed: Mapping[str, Penalty]) -> TrainStep:
+            with_fixed = stage.gan.clone(objective=functools.partial(objective, penalties=fixed))
+            return parallelism.compile_step(make_step(stage._replace(gan=with_fixed)))
+
+        train_step = make_step(stage)
+        compiled_step = parallelism.compile_step(train_step)
+        step_at = choose_by_penalties(penalties, compiled_step, compile_with)
+        return Programs(stage.first, train_step, compiled_step, step_at)
+
+    programs = [make_programs(stage) for stage in stages]
+    dispatch = make_dispatch(
+        programs,
+        batches,
+        parallelism,
+        has_convolutions,
+        settings.steps_per_call,
+        settings.num_train_steps,
+        [every for every in intervals if every],
+    )
+    return Experiment(
+        name=name,
+        config=complete(config.to_dict()),
+        settings=settings,
+        run=run,
+        key=key,
+        members=members,
+        train=train,
+        test=test,
+        gan=gan,
+        updates=updates,
+        create_state=create,
+        train_step=programs[-1].train_step,
+        compiled_step=programs[-1].compiled_step,
+        batches=batches,
+        dispatch=dispatch,
+        parallelism=parallelism,
+        make_sampler=hooks.make_sampler,
+        sampler=hooks.make_sampler(SamplingOptions()),
+        draw_samples=hooks.draw_samples,
+        diagnostics=hooks.diagnostics,
+        evaluation=evaluation,
+        commands=hooks.commands,
+    )
+
+
+def with_sentences(
+    train: Source, test: Source, settings: Settings, data_record: Mapping[str, Any] | None
+) -> tuple[Sentences, Sentences]:
+    """Returns both splits with the vectors of their captions as conditions.
+
+    Raises:
+        InputError: the data have no captions, or the run is not conditional.
+    """
+    check("config.conditional", settings.conditional, settings.conditional, "True with config.text")
+    for split in (train, test):
+        expected = f"{{}} with these data, as {split.identity} has no captions"
+        valid = isinstance(split, Captioned) and any(split.captions)
+        check("config.text", settings.text, valid, expected)
+    encoder = instantiate(
+        "features.text", settings.text, "config.text", "load", train=train, test=test
+    )
+    has_words = bool(settings.generator.get("words_at"))
+    if data_record is None:
+        conditioner = make_conditioner(encoder, sorted(set(train.captions)), has_words)
+    else:
+        conditioner = restore_conditioner(encoder, data_record["text"], has_words)
+    return tuple(
+        Sentences(split.split, flip=split.flip, source=split, condition=conditioner)
+        for split in (train, test)
+    )
+
+
+def find_frozen(gan: nn.Module, train: Source, settings: Settings) -> frozenset[tuple[str, ...]]:
+    """Returns the layers of the discriminator that `config.start` freezes, by their paths."""
+    start = bind(StartOptions, settings.start, "config.start")
+    return frozen_layers(gan, *example_spec(train, settings), start.freeze_discriminator)
+
+
+def example_spec(train: Source, settings: Settings) -> tuple[Batch, jax.ShapeDtypeStruct]:
+    """Returns shapes and dtypes of a batch and of a key."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return batch_spec(train, (settings.batch_size,)), key
+
+
+def make_create_state(
+    gan: nn.Module,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    train: Source,
+    settings: Settings,
+) -> Callable[[PRNGKey], TrainState]:
+    """Returns the jitted function from the root key to the state at step 0."""
+    spec = batch_spec(train, (settings.batch_size,))
+
+    def create(key: PRNGKey) -> TrainState:
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), spec)
+        return create_state(gan, optimizers, zeros, key)
+
+    # On a CPU the random draws of each weight shape compile for a second; for a fifth this way.
+    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+    function = create if settings.population == 1 else jax.vmap(create)
+    return jax.jit(function, compiler_options=options)
