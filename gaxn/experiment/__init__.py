@@ -287,8 +287,9 @@ def make_experiment(
     frozen = {DISCRIMINATOR: find_frozen(gan, train, settings)}
 
     def optimizers_from(step: int) -> dict[str, optax.GradientTransformation]:
+        updates = {player: count * rule.optimizer_updates for player, count in counts.items()}
         players = tuple(gan.losses())
-        return make_optimizers(settings.optimizers, players, clock, counts, frozen, step)
+        return make_optimizers(settings.optimizers, players, clock, updates, frozen, step)
 
     stages = make_stages(gan, stages_of, optimizers_from)
     first_steps = find_first_steps(gan, stages_of, GENERATOR)

@@ -26,7 +26,7 @@ def make_optimizers(
         specs: the fields of each.
         players: all players.
         clock: of the run.
-        counts: updates of each player per training step.
+        counts: updates of each player's optimizer per training step.
         frozen: by player, paths of the layers that are not moved.
         first_step: training step from which on they run.
     """

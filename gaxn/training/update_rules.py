@@ -28,10 +28,13 @@ class UpdateRule(NamedTuple):
         step: (gan, updates, state, batches, key) -> the state after all updates, and scalars;
             batches are stacked along a leading axis, one per update.
         evaluates_once: whether each loss is evaluated once a step, as an image history needs.
+        optimizer_updates: how often an update of a player updates the state of its optimizer, by
+            which schedules count.
     """
 
     step: Callable[..., tuple[TrainState, Scalars]]
     evaluates_once: bool
+    optimizer_updates: int = 1
 
 
 def alternating() -> UpdateRule:
@@ -73,7 +76,7 @@ def extragradient() -> UpdateRule:
         gradients = _all_gradients(gan, updates, ahead, batches, key)
         return _apply_all(updates, state.replace(opt_state=ahead.opt_state), gradients)
 
-    return UpdateRule(step, evaluates_once=False)
+    return UpdateRule(step, evaluates_once=False, optimizer_updates=2)
 
 
 def consensus(weight: float = 10.0) -> UpdateRule:

@@ -115,6 +115,22 @@ def test_learning_rate_and_betas_follow_their_schedules():
         np.testing.assert_allclose(updates["w"], expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("rule, updates", [("alternating", 1), ("extragradient", 2)])
+def test_a_learning_rate_follows_the_steps_of_the_run(ring, rule, updates):
+    rate = {"name": "constant", "points": ((0.0, 1.0), (0.5, 0.0))}
+    optimizers = {
+        player: {"name": "sgd", "learning_rate": rate} for player in ("generator", "discriminator")
+    }
+    flags = f"optimizers={optimizers}", f"update_rule.name={rule}", "num_train_steps=4"
+    config = ring("population=1", *flags, variant="gan+tiny")
+    for update in make_experiment(config, "ring").updates:
+        state, moves = update.optimizer.init(jnp.ones(())), []
+        for _ in range(4 * updates):
+            move, state = update.optimizer.update(jnp.ones(()), state)
+            moves.append(float(move))
+        assert moves == [-1.0] * 2 * updates + [0.0] * 2 * updates
+
+
 def _step(config, steps):
     """Returns the scalars of some training steps, and the states before and after each."""
     experiment = make_experiment(config, "ring", sharding.jitted(jax.devices()[:1]))

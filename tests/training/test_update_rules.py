@@ -240,6 +240,14 @@ def test_every_rule_moves_both_players_once(make_rule):
     assert (point_after(jnp.ones(2)) != 1).all()
 
 
+@pytest.mark.parametrize("make_rule", MAKERS)
+def test_every_rule_says_how_often_it_updates_an_optimizer(make_rule):
+    rule = make_rule()
+    _, state_after, start = _step(_gan(), rule, optax.sgd(lambda count: RATE))
+    counts = jax.tree.leaves(state_after(start).opt_state)
+    assert counts == [rule.optimizer_updates] * len(PLAYERS)
+
+
 @pytest.mark.parametrize("make_rule", [simultaneous, extragradient, consensus, unrolled])
 def test_simultaneous_rules_refuse_several_discriminator_steps(make_rule):
     _, state_after, start = _step(_gan(), make_rule(), discriminator_steps=2)
