@@ -22,11 +22,14 @@ class Loss(NamedTuple):
         discriminator, generator: its two sides, each (real logits, fake logits) -> values.
         of_differences: whether only differences of logits matter, so that their signs mean
             nothing.
+        undecided: the logit halfway between those of real and of generated images; logits above it
+            are of images that the discriminator takes for real.
     """
 
     discriminator: Callable[[Logits, Logits], Logits]
     generator: Callable[[Logits, Logits], Logits]
     of_differences: bool = False
+    undecided: float = 0.0
 
 
 def check_loss(loss: Loss) -> None:
@@ -82,6 +85,7 @@ def least_squares() -> Loss:
     return Loss(
         discriminator=lambda real, fake: (jnp.square(real - 1) + jnp.square(fake)) / 2,
         generator=lambda real, fake: jnp.square(fake - 1) / 2,
+        undecided=0.5,
     )
 
 

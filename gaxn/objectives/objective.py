@@ -106,6 +106,9 @@ def make_objective(
     name, probability = "augmentation_probability", augmentation_probability
     check_weight(name, probability, lambda value: 0 <= value <= 1, "0 to 1")
     check(name, probability, not ada_target or probability == 1.0, "1 with ada_target")
+    if not augmentations:
+        check("ada_target", ada_target, ada_target == 0, "0 without augmentations")
+        check(name, probability, probability == 1, "1 without augmentations")
     return functools.partial(
         Objective,
         loss=loss,
@@ -136,9 +139,10 @@ class Objective(nn.Module):
         top_share: final share of generated examples, the most real ones, from which the
             generator learns (top-k training; Sinha et al., 2020); 1 for all.
         top_until: the step at which the share, falling linearly from 1, reaches `top_share`.
-        ada_target: target of the mean sign of real logits, or of their differences from generated
-            ones if the loss is of differences; each augmentation is applied with a probability
-            that adapts to it (ADA; Karras et al., 2020a). 0 applies them always.
+        ada_target: target of the share of real images that the discriminator takes for real, less
+            the others, or of pairs in which it takes the right one for real if the loss is of
+            differences; each augmentation is applied with a probability that adapts to it (ADA;
+            Karras et al., 2020a). 0 applies them always.
         ada_images: real images in which that probability can rise from 0 to 1.
         augmentation_probability: probability of each augmentation at each image, or a schedule of
             it; 1 applies them always.
@@ -205,7 +209,8 @@ class Objective(nn.Module):
             "fake": fake_logits.mean(),
         }
         for name, penalty in self.penalties.items():
-            if penalty.at in gradients:
+            # An undue penalty may be of the same images as one that is due.
+            if penalty.at in gradients and penalty.is_due(inputs.step) is True:
                 penalty_values = penalty.of_gradient(gradients[penalty.at])
             else:
                 penalty_values = self._penalty_values(penalty, batch, inputs)
@@ -215,9 +220,9 @@ class Objective(nn.Module):
         terms = self._regularize("discriminator", batch, inputs)
         if self.ada_target:
             scalars["ada_probability"] = self.ada()
-            margins = per_example(real_logits)
-            if self.loss.of_differences:
-                margins -= per_example(fake_logits)
+            is_relative = self.loss.of_differences
+            undecided = per_example(fake_logits) if is_relative else self.loss.undecided
+            margins = per_example(real_logits) - undecided
             self.ada.adjust(margins, axis.gather(margins).size * self.packing)
         return values.mean() + sum(terms.values()), scalars | terms
 
@@ -233,7 +238,12 @@ class Objective(nn.Module):
         return values.mean() + sum(terms.values()), terms
 
     def discriminate(self, images: Images, labels: Labels | None) -> Logits:
-        """Returns the discriminator's logits in eval mode, without augmentation; one per pack."""
+        """Returns the discriminator's logits in eval mode, without augmentation.
+
+        They are one per pack; images after the last complete pack are left out.
+        """
+        complete = max(len(images) // self.packing, 1) * self.packing
+        images, labels = jax.tree.map(lambda leaf: leaf[:complete], (images, labels))
         return self._output(self._pack(images, labels), labels, train=False).logits
 
     def discriminate_single(self, images: Images, labels: Labels | None) -> Logits:

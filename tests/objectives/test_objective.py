@@ -11,8 +11,15 @@ from gaxn.data import pixels
 from gaxn.distributed import axis, sharding
 from gaxn.experiment import make_experiment
 from gaxn.nn.adaptive import INTERVAL, AdaptiveProbability
-from gaxn.objectives.losses import hinge, relativistic, relativistic_average, wasserstein
+from gaxn.objectives.losses import (
+    hinge,
+    least_squares,
+    relativistic,
+    relativistic_average,
+    wasserstein,
+)
 from gaxn.objectives.objective import LossInputs, Objective, top_weights
+from gaxn.objectives.penalties import r1
 from gaxn.types import InputError
 
 
@@ -65,6 +72,18 @@ def test_a_pack_has_neighbors_side_by_side():
     images = np.arange(6 * 2 * 2 * 2).reshape(6, 2, 2, 2)
     expected = [np.concatenate(images[k : k + 3], axis=-1) for k in (0, 3)]
     np.testing.assert_array_equal(objective._pack(jnp.asarray(images), None), expected)
+
+
+def test_images_after_the_last_pack_have_no_logit():
+    class Sum(nn.Module):
+        def __call__(self, points, labels, train):
+            return points.sum(axis=-1)
+
+    points = jnp.asarray(np.random.default_rng(0).normal(size=(60, 2)), jnp.float32)
+    objective = Objective(Sum(), hinge(), {}, {}, (), packing=7)
+    logits = objective.apply({}, points, None, method="discriminate")
+    expected = np.asarray(points[:56]).reshape(8, 14).sum(axis=1)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -145,7 +164,9 @@ class Shifted(nn.Module):
         return points[:, 0] + self.shift
 
 
-@pytest.mark.parametrize("make_loss", [relativistic, relativistic_average, wasserstein, hinge])
+@pytest.mark.parametrize(
+    "make_loss", [relativistic, relativistic_average, wasserstein, hinge, least_squares]
+)
 def test_the_probability_does_not_depend_on_what_a_loss_leaves_undetermined(make_loss):
     """Adds a constant to all logits: losses of differences do not notice, others do."""
     loss = make_loss()
@@ -164,9 +185,37 @@ def test_the_probability_does_not_depend_on_what_a_loss_leaves_undetermined(make
         _, updated = objective.apply(variables, inputs, method=method, mutable=["ada"])
         return float(updated["ada"]["ada"]["signs"])
 
-    expected = np.sign(real - fake if loss.of_differences else real).mean()
+    # Where real and generated images lie, least squares is undecided between its targets.
+    undecided = 0.5 if make_loss is least_squares else 0.0
+    expected = np.sign(real - (fake if loss.of_differences else undecided)).mean()
     np.testing.assert_allclose(signs(0.0), expected, atol=1e-6)
     assert signs(-9.0) == (signs(0.0) if loss.of_differences else -1.0)
+
+
+def test_a_penalty_that_is_not_due_adds_nothing_beside_one_of_the_same_images():
+    class Square(nn.Module):
+        def __call__(self, points, labels, train):
+            return jnp.square(points).sum(axis=-1)
+
+    points = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2)), jnp.float32)
+    inputs = LossInputs(
+        points, points, points, None, None, jnp.arange(8), jax.random.key(0), jnp.int32(1)
+    )
+
+    def loss(**penalties):
+        objective = Objective(Square(), wasserstein(), penalties, {}, ())
+        variables = objective.init(jax.random.key(0), points, None)
+        method, mutable = "discriminator_loss", list(variables)
+        return objective.apply(variables, inputs, method=method, mutable=mutable)[0][0]
+
+    # The gradient of a logit is twice the point.
+    expected = 3.0 / 2 * np.square(2 * np.asarray(points)).sum(axis=1).mean()
+    lazy = r1(5.0, interval=4)
+    np.testing.assert_allclose(loss(r1=r1(3.0)), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(r1=r1(3.0), lazy=lazy._replace(due=False)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        loss(r1=r1(3.0), lazy=lazy._replace(due=True)), expected * (3 + 4 * 5) / 3, rtol=1e-5
+    )
 
 
 @pytest.mark.slow
@@ -221,6 +270,16 @@ def test_options_out_of_range_are_refused(tiny, field, value):
     config = tiny(f"objective.{field}={value}")
     with pytest.raises(InputError, match=f"config.objective.{field} must be .*, got {value}$"):
         make_experiment(config, "tiny")
+
+
+@pytest.mark.parametrize(
+    "field, value, without",
+    [("ada_target", 0.6, "0"), ("augmentation_probability", 0.5, "1")],
+)
+def test_probabilities_of_no_augmentation_are_refused(tiny, field, value, without):
+    message = f"config.objective.{field} must be {without} without augmentations, got {value}$"
+    with pytest.raises(InputError, match=message):
+        make_experiment(tiny(f"objective.{field}={value}", "augmentations={}"), "tiny")
 
 
 @pytest.mark.slow
