@@ -10,9 +10,10 @@ from test_translation_errors import _keep, _sources, _translator
 
 from gaxn.data import Recorded
 from gaxn.distributed import sharding
-from gaxn.evaluation import plan, scoring
+from gaxn.evaluation import plan
 from gaxn.evaluation.evaluators import lpips, path_length, translation_errors
 from gaxn.evaluation.evaluators.lpips import pair_within
+from gaxn.evaluation.kinds.gan import with_float32_activations
 from gaxn.experiment import make_experiment
 from gaxn.features import FeatureExtractor, array_pickles, vgg
 from gaxn.metrics.statistics.standard_errors import trimmed_mean
@@ -78,19 +79,36 @@ def test_diversity_is_the_mean_distance_of_pairs_of_one_condition():
     assert evaluator.figures == {"lpips_diversity"}
 
 
-def test_real_pairs_are_of_one_class_and_share_no_image():
-    source = _grays(3)
-    real = lpips.Evaluator(source, EXTRACTOR, 3, SAMPLES)._real["lpips_diversity"]
-    images = scoring.from_source(source, SAMPLES)
-    pixels, labels = images.read(np.arange(images.count))
-    pairs = pair_within(labels)
-    assert len(np.unique(pairs)) == pairs.size == 60
-    assert (labels[pairs[:, 0]] == labels[pairs[:, 1]]).all()
-    levels = pixels[..., 0, 0, 0].astype(int)
-    assert real == pytest.approx(np.abs(levels[pairs[:, 0]] - levels[pairs[:, 1]]).mean(), rel=1e-6)
-    # Without conditions any two images are a pair; of captions there is one image each.
-    assert lpips.Evaluator(source, EXTRACTOR, 0, SAMPLES)._real["lpips_diversity"] != real
+def test_real_images_have_the_mean_distance_of_random_pairs_of_each_class():
+    """In class c images differ by c + 1 times the difference of two random numbers below 20."""
+
+    class Spread(Grays):
+        def read(self, indices):
+            labels = np.where(indices < 200, indices // 20 % 2, 2)
+            levels = (indices % 20 * (1 + labels)).astype(np.uint8)
+            pixels = np.broadcast_to(levels[:, None, None, None], (len(indices), 2, 2, 1))
+            return Batch(pixels, labels.astype(np.int32))
+
+    source = Spread("train", record={**_grays(3).record, "examples": [2_000, 0]})
+    real = lpips.Evaluator(source, EXTRACTOR, 3, 2_000)._real["lpips_diversity"]
+    # The mean distance of two of n equally likely numbers is (n^2 - 1) / 3n.
+    expected = (20**2 - 1) / 60 * np.mean([1, 2, 3])
+    assert real == pytest.approx(expected, rel=0.1)
+    # Most images are of the last class.
+    drawn = np.concatenate([np.full(100, 1), np.full(100, 2), np.full(1_800, 3)])
+    assert abs((20**2 - 1) / 60 * drawn.mean() / expected - 1) > 0.3
+
+
+def test_neighbors_in_a_folder_are_no_pairs():
+    """Two neighbors differ by 1, two random ones of 60 by 20 in the mean."""
+    real = lpips.Evaluator(_grays(0), EXTRACTOR, 0, SAMPLES)._real["lpips_diversity"]
+    assert real == pytest.approx((60**2 - 1) / 180, rel=0.3)
+
+
+def test_without_two_real_images_of_one_condition_there_is_no_figure_of_them():
+    # Of captions there is one image each.
     assert lpips.Evaluator(_grays(0), EXTRACTOR, 7, SAMPLES)._real == {}
+    assert lpips.Evaluator(_grays(3, count=1), EXTRACTOR, 3, SAMPLES)._real == {}
 
 
 def test_an_odd_image_of_a_class_is_in_no_pair():
@@ -131,6 +149,15 @@ def test_the_path_length_is_the_mean_squared_speed_along_the_arc():
     assert report.figures[name] == pytest.approx(expected.mean(), rel=3e-3)
     assert report.figures[f"{name}_error"] == pytest.approx(trimmed_mean(speeds, 0.01)[1], rel=1e-2)
     assert report.protocol["paths"] == SAMPLES and report.protocol["step"] == 3
+
+
+def test_paths_are_of_images_with_float32_activations(tiny):
+    """In bfloat16 a step of 1e-4 would be lost in rounding."""
+    half, full = (
+        make_experiment(tiny(f"dtype={dtype}"), "tiny").gan for dtype in ("bfloat16", "float32")
+    )
+    assert half.generator != full.generator
+    assert with_float32_activations(half).generator == full.generator
 
 
 @pytest.mark.parametrize("count", [2, 99, 100, 101, 1_000])

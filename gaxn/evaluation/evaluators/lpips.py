@@ -19,13 +19,15 @@ from gaxn.types import HostPixels, Report, Sampler
 
 FIGURE = "lpips_diversity"
 
+SEED = 2020
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
     """The mean distance between two samples of one condition, as of BicycleGAN (Zhu et al., 2017b).
 
-    No image is in two pairs. The mean over pairs of training images of one class stands beside it,
-    but not with captions, which have one image each.
+    No image is in two pairs. The same of training images stands beside it: random pairs of one
+    class, with every class of equal weight; but not with captions, which have one image each.
 
     Attributes:
         train: the training split.
@@ -75,7 +77,7 @@ class Evaluator:
 
     @functools.cached_property
     def _real(self) -> Mapping[str, float]:
-        """The figure of training images; none if their conditions are captions."""
+        """The figure of training images; none without two of one condition."""
         if self.conditions and not self.train.class_names:
             return {}
         images = scoring.from_source(self.train, self.samples)
@@ -84,9 +86,16 @@ class Evaluator:
         labels = np.zeros(images.count, int)
         if self.conditions:
             labels = np.concatenate([batch[1] for batch in batches])[: images.count]
-        pairs = pair_within(labels)
+        # Neighbors in a folder may be alike, as the frames of a video are.
+        order = np.random.RandomState(SEED).permutation(images.count)
+        pairs = order[pair_within(labels[order])]
+        if len(pairs) == 0:
+            return {}
         distances = self._distance(pixels[pairs[:, 0]], pixels[pairs[:, 1]])
-        return {FIGURE: float(distances.mean())}
+        of_pairs = labels[pairs[:, 0]]
+        return {
+            FIGURE: float(np.mean([distances[of_pairs == k].mean() for k in np.unique(of_pairs)]))
+        }
 
 
 def pair_within(labels: np.ndarray) -> np.ndarray:

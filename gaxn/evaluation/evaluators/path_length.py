@@ -33,6 +33,7 @@ PROTOCOL = {
     "path": f"by slerp between two latents, at a random place, epsilon {EPSILON:g}, seed {SEED}",
     "crop": "none",
     "quantized": "no",
+    "dtype": "float32 activations",
     "mean": f"without the smallest and the largest {TRIMMED:.0%}",
     "error": "over paths",
 }
@@ -51,7 +52,8 @@ class Evaluator:
         extractor: with LPIPS as its distance.
         conditions: number of classes or captions; 0 without.
         samples: paths.
-        generate: (variables, latents, conditions) -> images in [-1, 1], in eval mode.
+        generate: (variables, latents, conditions) -> images in [-1, 1], in eval mode; with
+            float32 activations, as a difference of `EPSILON` is lost in bfloat16.
         condition_of: labels -> conditions.
     """
 
@@ -92,7 +94,7 @@ class Evaluator:
         @jax.jit
         def program(fixed, start, end, labels):
             variables, params = fixed
-            # A difference of 1e-4 is lost in products of TensorFloat-32 or bfloat16.
+            # A difference of 1e-4 is lost in products of TensorFloat-32.
             with jax.default_matmul_precision("highest"):
                 a, b = (self.generate(variables, latents, labels) for latents in (start, end))
                 return self.extractor.distance(params, a, b)

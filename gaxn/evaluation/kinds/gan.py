@@ -104,8 +104,10 @@ def make_hooks(
     def make_perceptual_evaluators(
         extractor: FeatureExtractor, samples: int, *_
     ) -> dict[str, Evaluator]:
+        exact = with_float32_activations(gan)
+
         def generate(variables: Variables, latents: Latents, labels: Labels | None) -> Images:
-            return sampling.generate(gan, variables, latents, labels, train=False)[0]
+            return sampling.generate(exact, variables, latents, labels, train=False)[0]
 
         shared = extractor, classes or 0, samples
         condition_of = sentences.condition_of if sentences else lambda labels: labels
@@ -270,6 +272,12 @@ def make_sampler(
 
 def _has_statistics(variables: Variables) -> bool:
     return "generator" in variables.get(norms.COLLECTION, {})
+
+
+def with_float32_activations(gan: nn.Module) -> nn.Module:
+    """Returns a GAN whose generator computes in the type of its parameters, whatever its dtype."""
+    has_dtype = hasattr(gan.generator, "dtype")
+    return gan.clone(generator=gan.generator.clone(dtype=None)) if has_dtype else gan
 
 
 def _with_statistics(variables: Variables, statistics: PyTree) -> Variables:
