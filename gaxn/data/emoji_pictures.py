@@ -36,6 +36,9 @@ PACKAGES = {
 }
 """Packages of the extra `emoji`, by the modules that they install."""
 
+INNER = {"200D", *(f"1F3F{tone}" for tone in "BCDEF")}
+"""Code points within an emoji: the joiner, and skin tones."""
+
 _PICTURE_SELECTOR = "FE0F"
 
 
@@ -186,18 +189,24 @@ def read_files(root: Path, names: tuple[str, ...], size: int) -> HostPixels:
 def _find_code_points(name: str, known: Mapping[str, str]) -> str | None:
     """Returns the code points with which a file name ends; None if they are of no known emoji.
 
-    "1f468-200d-1f373.png", "emoji_u1f468_200d_1f373.png", "man-cook_1f468-200d-1f373.png".
+    "1f468-200d-1f373.png", "emoji_u1f468_200d_1f373.png", "man-cook_1f468-200d-1f373.png". A part
+    of a longer emoji is none: the cook of a light skin tone does not end with a fried egg.
     """
-    parts = re.split("[-_ ]+", PurePosixPath(name).stem.upper())
+    points = [
+        re.sub(r"^U\+?", "", part) for part in re.split("[-_ ]+", PurePosixPath(name).stem.upper())
+    ]
     # Words before it may look like code points, such as "face".
-    for first in range(len(parts)):
-        code = known.get(_key(parts[first:]))
+    for first, point in enumerate(points):
+        code = known.get(_key(points[first:]))
         if code is not None:
-            return code
+            before = points[:first]
+            follows_emoji = before and re.fullmatch(r"\d[0-9A-F]{3,5}", before[-1])
+            is_part = not INNER.isdisjoint(before) or (follows_emoji and point in INNER)
+            return None if is_part else code
     return None
 
 
 def _key(points: Sequence[str]) -> str:
     """Returns code points as they are compared: vendors differ in prefixes and in leading zeros."""
-    stripped = (re.sub(r"^(U\+?)?0*", "", point) for point in points)
+    stripped = (point.lstrip("0") for point in points)
     return without_selector("-".join(stripped))

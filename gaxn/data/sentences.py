@@ -14,6 +14,17 @@ NAMED = 3
 """Images without a caption that an error names."""
 
 
+def check_captions(source: data.Source) -> None:
+    """Raises an InputError, which names some images, unless all of a source have captions."""
+    missing = [place for place, text in enumerate(source.captions) if not text.strip()]
+    if missing:
+        places = ", ".join(map(str, missing[:NAMED])) + ", ..." * (len(missing) > NAMED)
+        raise InputError(
+            f"config.text needs a caption for each image; {len(missing):,} of "
+            f"{len(source):,} {source.split} images have none (images {places})"
+        )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sentences(data.Source):
     """The images of a source, with a condition for each caption.
@@ -28,16 +39,6 @@ class Sentences(data.Source):
 
     source: data.Source = None
     condition: Callable[[Sequence[str]], Labels] = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        missing = [place for place, text in enumerate(self.source.captions) if not text.strip()]
-        if missing:
-            places = ", ".join(map(str, missing[:NAMED])) + ", ..." * (len(missing) > NAMED)
-            raise InputError(
-                f"config.text needs a caption for each image; {len(missing):,} of "
-                f"{len(self.source):,} {self.split} images have none (images {places})"
-            )
 
     @property
     def image_shape(self) -> tuple[int, ...]:

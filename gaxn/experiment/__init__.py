@@ -22,7 +22,7 @@ from gaxn.data import (
     make_recorded,
 )
 from gaxn.data.pipeline import Batches, make_batches
-from gaxn.data.sentences import Sentences
+from gaxn.data.sentences import Sentences, check_captions
 from gaxn.distributed.sharding import Parallelism, make_parallelism
 from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
@@ -405,13 +405,14 @@ def with_sentences(
     """Returns both splits with the vectors of their captions as conditions.
 
     Raises:
-        InputError: the data have no captions, or the run is not conditional.
+        InputError: images have no caption, or the run is not conditional.
     """
     check("config.conditional", settings.conditional, settings.conditional, "True with config.text")
     for split in (train, test):
         expected = f"{{}} with these data, as {split.identity} has no captions"
         valid = isinstance(split, Captioned) and any(split.captions)
         check("config.text", settings.text, valid, expected)
+        check_captions(split)
     encoder = instantiate(
         "features.text", settings.text, "config.text", "load", train=train, test=test
     )

@@ -9,7 +9,7 @@ import pytest
 
 from gaxn import data
 from gaxn.data import Source, make_reader
-from gaxn.data.sentences import Sentences
+from gaxn.data.sentences import Sentences, check_captions
 from gaxn.types import Batch, InputError, SentenceCondition
 
 TEXTS = ("blue disc", "a red disc", "blue disc", "green box", "a red disc")
@@ -89,5 +89,6 @@ def test_a_worker_process_needs_no_encoder():
 
 
 def test_images_without_captions_are_named():
+    source = _source(texts=("a", "", "b", "c", " ")).source
     with pytest.raises(InputError, match=r"2 of 5 train images have none \(images 1, 4\)"):
-        _source(texts=("a", "", "b", "c", " "))
+        check_captions(source)

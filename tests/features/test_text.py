@@ -154,10 +154,11 @@ def test_vectors_are_cached_by_encoder_and_captions(encoder, monkeypatch):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         assert calls == [3, 3, 2]
     (path,) = set(folder.glob("*.npz")) - before
-    path.write_bytes(b"no vectors")
-    text.encode(counting, captions)
+    for damaged in (b"no vectors", path.read_bytes()[:-30]):
+        path.write_bytes(damaged)
+        text.encode(counting, captions)
     text.encode(counting._replace(identity="another"), captions)
-    assert calls == 3 * [3, 3, 2]
+    assert calls == 4 * [3, 3, 2]
     with pytest.raises(InputError, match="caption 1 must be a sentence, not empty, got ' '"):
         text.encode(counting, ["a red square", " "])
 
@@ -215,6 +216,10 @@ WRONG = {
     "no captions": ({"captions": None}, "captions in .* must be an array with 1 axis, got None"),
     "one vector": ({"sentences": np.ones(2)}, "sentences in .* must be an array with 2 axes"),
     "other count": ({"sentences": np.ones((3, 2))}, "rows of sentences in .* must be 2, .* got 3"),
+    "bytes": (
+        {"captions": np.array([b"a", b"b"])},
+        "type of captions in .* must be str, .* got '.S1'",
+    ),
     "nan": ({"sentences": np.full((2, 2), np.nan)}, "embeddings in .* must be finite numbers"),
     "no word": (
         {"words": np.ones((2, 3, 4)), "mask": np.zeros((2, 3), bool)},
@@ -232,8 +237,10 @@ def test_files_that_are_no_embeddings_are_one_line(tmp_path, name):
 
 def test_a_file_that_is_none_is_one_line(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"text")
-    with pytest.raises(InputError, match=r"config.text.path must be a \.npz file"):
-        file.load(TRAIN, TEST, str(tmp_path / "a.npz"))
+    np.save(tmp_path / "a.npy", np.ones(3))
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(InputError, match=r"config.text.path must be a \.npz file"):
+            file.load(TRAIN, TEST, str(tmp_path / name))
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch):

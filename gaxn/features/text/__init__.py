@@ -8,6 +8,7 @@ cached in `GAXN_CACHE` by the SHA-256 of encoder and captions.
 import dataclasses
 import hashlib
 import io
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ def encode(encoder: TextEncoder, captions: Sequence[str]) -> SentenceCondition:
         try:
             with np.load(path) as arrays:
                 return SentenceCondition(*(arrays[field] for field in SentenceCondition._fields))
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             # A damaged file is written anew.
             pass
     parts = [

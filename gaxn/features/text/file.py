@@ -3,6 +3,7 @@
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,16 +27,21 @@ def load(train: Source, test: Source, path: str) -> TextEncoder:
         InputError: it is no such file; or, later, a caption is not in it.
     """
     content = find_path(path).read_bytes()
+    check("config.text.path", path, zipfile.is_zipfile(io.BytesIO(content)), "a .npz file")
     try:
         with np.load(io.BytesIO(content)) as file:
             arrays = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error):
         raise InputError(f"config.text.path must be a .npz file, got {path!r}") from None
     for name, axes in (("captions", 1), ("sentences", 2)):
         shape = arrays[name].shape if name in arrays else None
         expected = f"an array with {axes} {'axis' if axes == 1 else 'axes'}"
         check(f"{name} in {path}", shape, shape is not None and len(shape) == axes, expected)
     captions, sentences = (arrays[name] for name in ("captions", "sentences"))
+    expected = "str, as of np.array(['a caption'])"
+    check(
+        f"the type of captions in {path}", str(captions.dtype), captions.dtype.kind == "U", expected
+    )
     words = arrays.get("words", sentences[:, None])
     mask = arrays.get("mask", np.ones(words.shape[:2], bool)).astype(bool)
     for name, array in (("sentences", sentences), ("words", words), ("mask", mask)):
