@@ -1,8 +1,13 @@
 """From a config to optimizers."""
 
+import functools
+import inspect
+import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from gaxn.config import bind
@@ -55,9 +60,14 @@ def make_optimizer(
         name: schedules.skip(value, first_step * updates_per_step)
         for name, value in with_schedules(spec, field, clock, updates_per_step).items()
     }
-    make = getattr(optax, str(options.pop("name", "")), None)
-    check(f"{field}.name", spec.get("name"), callable(make), "the name of an optimizer of optax")
-    if "decay" in options:
+    name = str(options.pop("name", ""))
+    make = getattr(optax, name, None)
+    is_function = isinstance(make, types.FunctionType | functools.partial)
+    parameters = inspect.signature(make).parameters if is_function else {}
+    # A part of an optimizer, such as scale_by_adam, would move up the gradient.
+    valid = "learning_rate" in parameters and not name.startswith("scale_by")
+    check(f"{field}.name", spec.get("name"), valid, "the name of an optimizer of optax")
+    if "decay" in options and "decay" not in parameters:
         raise InputError(
             f"{field}.decay is a part of {field}.learning_rate since gaxn 0.3: a schedule, such as "
             "{'name': 'linear', 'points': ((0.5, 1e-3), (1.0, 0.0))}"
@@ -76,7 +86,19 @@ def make_optimizer(
         optimizer = optax.inject_hyperparams(make)(learning_rate=rate, **options)
     else:
         optimizer = bind(make, options, field, learning_rate=rate)
+    expected = "an optimizer of optax that needs the gradient and nothing else"
+    check(f"{field}.name", name, _needs_gradient_alone(optimizer), expected)
     return bind(with_constraints, constraints, field, optimizer=optimizer)
+
+
+def _needs_gradient_alone(optimizer: Any) -> bool:
+    """Returns whether an optimizer makes an update of gradient, state and parameters."""
+    matrix = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    try:
+        jax.eval_shape(lambda x: optimizer.update(x, optimizer.init(x), x), matrix)
+    except (AttributeError, TypeError):
+        return False
+    return True
 
 
 def _check_numbers(field: str, value: Any, valid: Callable[[float], bool], expected: str) -> None:

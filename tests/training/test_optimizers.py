@@ -51,6 +51,29 @@ def test_orthogonal_regularization_is_the_gradient_of_the_overlap(layer):
         np.testing.assert_array_equal(updated["bias"], 1)
 
 
+# Parts of optimizers, which move up; one that needs the loss; other names of the module.
+@pytest.mark.parametrize(
+    "name",
+    ["scale_by_adam", "scale_by_rprop", "lbfgs", "polyak_sgd", "chain", "losses", "Schedule"],
+)
+def test_what_is_no_optimizer_of_gradients_alone_is_refused(name):
+    message = f"config.optimizers.generator.name must be .* optimizer of optax.*, got '{name}'"
+    with pytest.raises(InputError, match=message):
+        _update({"name": name}, {"w": jnp.ones(2)}, {"w": jnp.ones(2)})
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "lion", "adabelief", "radam"])
+def test_optimizers_move_down(name):
+    updated = _update({"name": name}, {"w": jnp.ones(2)}, {"w": jnp.array([1.0, -1.0])})["w"]
+    assert updated[0] < 1 < updated[1]
+
+
+def test_rmsprop_has_its_decay():
+    spec, ones = {"name": "rmsprop", "decay": 0.75}, {"w": jnp.ones(2)}
+    updated = _update(spec, ones, {"w": jnp.array([3.0, -2.0])})["w"]
+    np.testing.assert_allclose(updated, 1 - 0.5 / np.sqrt(0.25) * np.array([1, -1]), rtol=1e-5)
+
+
 FROZEN = [("a", "first"), ("b", "first")]
 
 
