@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 
 DERIVED = {
     "gaxn.data": {"split"},
-    "gaxn.features.text": {"train", "test"},
+    "gaxn.features.text": {"train", "test", "folder"},
     "gaxn.gans": {"generator", "discriminator", "objective", "conditional", "size", "growing"},
     "gaxn.models": {"size", "channels", "classes", "features", "dtype", "growing"},
     "gaxn.objectives.objective": {"loss", "penalties", "regularizers", "augmentations"},

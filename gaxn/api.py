@@ -74,10 +74,11 @@ def train(config: str | Path | ConfigDict, workdir: str | Path = "", **fields: A
     compilation_cache.enable()
     sharding.use_cores_for(config.to_dict())
     origin = {} if isinstance(given, ConfigDict) else configs.origin_of(str(given), before, config)
-    experiment = make_run(config, name, origin=origin)
+    workdir = Path(workdir or f"runs/{name}")
+    text_record = restore.read_text_record(workdir)
+    experiment = make_run(config, name, origin=origin, text_record=text_record)
     expected = "of a GAN; a lab runs by `gaxn --config` alone"
     check("config", name, not isinstance(experiment, LabRun), expected)
-    workdir = Path(workdir or f"runs/{name}")
     status = commands.train(experiment, workdir)
     if status == commands.STATUS[signal.SIGINT]:
         raise KeyboardInterrupt(f"{workdir} is saved; the same call goes on")
@@ -111,7 +112,7 @@ def load(
     workdir = Path(run)
     compilation_cache.enable()
     name, config = configs.read_config(workdir)
-    record = restore.recorded_data(workdir)
+    record = restore.read_data_record(workdir)
     if weights:
         config.evaluation.weights = weights
     valid = step in (LAST, BEST) or (isinstance(step, int) and step >= 0)
@@ -368,7 +369,9 @@ class Run:
         config = ConfigDict(configs.as_tuples(self.config))
         for name, value in fields.items():
             configs.set_field(config, f"evaluation.{name}", value, defaults_of)
-        experiment = make_experiment(config, self.name, self._experiment.parallelism)
+        text_record = restore.read_text_record(self.workdir)
+        parallelism = self._experiment.parallelism
+        experiment = make_experiment(config, self.name, parallelism, text_record=text_record)
         run_directory.check_same_data(self.workdir, experiment.data_record)
         document, _ = reports.measure(experiment, experiment.evaluation.evaluators(), self._state)
         return document

@@ -337,7 +337,7 @@ def data_record(mode: str, workdir: Path, options: Mapping[str, str] = {}) -> di
     check("--workdir", str(workdir), valid, f"the directory of a run with --mode {mode}")
     if mode not in NEED_NO_DATA or "real" in options:
         return None
-    return restore.recorded_data(workdir)
+    return restore.read_data_record(workdir)
 
 
 def parse_options(command: Callable, mode: str, options: Mapping[str, str]) -> dict[str, Any]:

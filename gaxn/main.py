@@ -21,6 +21,7 @@ from gaxn.evaluation.report import report_run
 from gaxn.experiment import make_run
 from gaxn.experiment.settings import defaults_of
 from gaxn.io import compilation_cache, errors
+from gaxn.training import restore
 from gaxn.types import InputError
 
 LOST_PEER_STATUSES = {
@@ -54,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
             compilation_cache.enable()
         use_devices(arguments)
         record = commands.data_record(arguments.mode, arguments.workdir, arguments.options)
-        run = make_run(arguments.config, arguments.name, record, arguments.origin)
+        text_record = restore.read_text_record(arguments.workdir)
+        run = make_run(arguments.config, arguments.name, record, arguments.origin, text_record)
         return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:
         return fail(2, str(error))

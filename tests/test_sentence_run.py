@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ import pytest
 import gaxn
 from gaxn import commands
 from gaxn.experiment import make_experiment
+from gaxn.features.text import words
 from gaxn.io import files
 from gaxn.main import main
 from gaxn.types import InputError
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 SENTENCE = "a large blue square at the top"
 
 
@@ -40,6 +44,21 @@ def run(workdir, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAXN_CACHE", str(tmp_path_factory.mktemp("empty")))
         yield gaxn.load(workdir)
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_where_no_cache_has_its_encoder(
+    workdir, ring, tmp_path, monkeypatch, capsys
+):
+    """As on another machine, to which the directory of the run was copied."""
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    monkeypatch.setenv("GAXN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(words, "train_matcher", pytest.fail)
+    saved = files.read_json(workdir / "config.json")["config"]
+    fields = [f"--config.{name}={saved[name]}" for name in ("generator", "evaluation", "run")]
+    command = ["gaxn", f"--config={CONFIGS / 'text_shapes.py'}:tiny", *fields, f"--workdir={copy}"]
+    assert main([*command, f"--config.num_train_steps={saved['num_train_steps']}"]) == 0
+    assert "is done: 4 steps, evaluated" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -169,6 +169,7 @@ def make_run(
     name: str,
     data_record: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] = {},
+    text_record: Mapping[str, Any] | None = None,
 ) -> Experiment | LabRun:
     """Returns the run of a config: of a lab if it has a field `lab`, else of a GAN.
 
@@ -177,10 +178,12 @@ def make_run(
         name: of the run.
         data_record: description of the data, if they need not be read.
         origin: how the config came about.
+        text_record: of the run that goes on, see `make_experiment`.
     """
     fields = config.to_dict()
     if "lab" not in fields:
-        experiment = make_experiment(config, name, data_record=data_record)
+        records = {"data_record": data_record, "text_record": text_record}
+        experiment = make_experiment(config, name, **records)
         return dataclasses.replace(experiment, origin=origin)
     lab = resolve("labs", fields["lab"], "config.lab", "Lab")
     options = {field: value for field, value in fields.items() if field != "lab"}
@@ -193,6 +196,7 @@ def make_experiment(
     name: str,
     parallelism: Parallelism | None = None,
     data_record: Mapping[str, Any] | None = None,
+    text_record: Mapping[str, Any] | None = None,
 ) -> Experiment:
     """Makes every part of a run from its config.
 
@@ -201,6 +205,8 @@ def make_experiment(
         name: of the run, by default that of the config's file.
         parallelism: how the step runs, instead of `config.parallel` over all devices.
         data_record: `Experiment.data_record`, if the data need not be read.
+        text_record: `restore.read_text_record` of a run that goes on, whose captions become the
+            conditions that they were; None to make conditions anew, or for that of `data_record`.
 
     Raises:
         InputError: a field is unknown, missing, of the wrong type or out of range.
@@ -220,7 +226,8 @@ def make_experiment(
         print(f"{name}: {describe_counts(train, test)}", flush=True)
 
     if settings.text:
-        train, test = with_sentences(train, test, settings, data_record)
+        text_record = text_record or (data_record or {}).get("text")
+        train, test = with_sentences(train, test, settings, text_record)
 
     # Networks.
     shape = network_arguments(test, settings.conditional)
@@ -400,9 +407,14 @@ def make_experiment(
 
 
 def with_sentences(
-    train: Source, test: Source, settings: Settings, data_record: Mapping[str, Any] | None
+    train: Source, test: Source, settings: Settings, record: Mapping[str, Any] | None
 ) -> tuple[Sentences, Sentences]:
     """Returns both splits with the vectors of their captions as conditions.
+
+    Args:
+        train, test: the splits.
+        settings: of the run.
+        record: how captions became conditions, of a run that was begun before; None for a new one.
 
     Raises:
         InputError: images have no caption, or the run is not conditional.
@@ -413,14 +425,21 @@ def with_sentences(
         valid = isinstance(split, Captioned) and any(split.captions)
         check("config.text", settings.text, valid, expected)
         check_captions(split)
+    folder = (record or {}).get("folder", "")
     encoder = instantiate(
-        "features.text", settings.text, "config.text", "load", train=train, test=test
+        "features.text",
+        settings.text,
+        "config.text",
+        "load",
+        train=train,
+        test=test,
+        folder=folder,
     )
     has_words = bool(settings.generator.get("words_at"))
-    if data_record is None:
+    if record is None:
         conditioner = make_conditioner(encoder, sorted(set(train.captions)), has_words)
     else:
-        conditioner = restore_conditioner(encoder, data_record["text"], has_words)
+        conditioner = restore_conditioner(encoder, record, has_words)
     return tuple(
         Sentences(split.split, flip=split.flip, source=split, condition=conditioner)
         for split in (train, test)

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 SHAPE_FIELDS = {"image_shape", "classes"}
 """Parts of a description of data on which the shapes of networks depend."""
 
+MOST_SHOWN = 200
+"""Characters of a value in a message."""
+
 FORMAT = 3
 """Version of what a run directory holds: a change that older code cannot read raises it."""
 
@@ -157,12 +160,20 @@ def check_same_data(
     has_same_shapes = not changed.keys() & SHAPE_FIELDS
     if not changed or (has_same_shapes and accepts_new_data):
         return
-    texts = (f"{name} was {was}, is {new}" for name, (was, new) in changed.items())
+    texts = (
+        f"{name} was {_shorten(was)}, is {_shorten(new)}" for name, (was, new) in changed.items()
+    )
     remedy = "; --config.run.accept_new_data=True goes on with them" if has_same_shapes else ""
     raise InputError(
         f"--workdir {workdir} was trained on other data: {'; '.join(texts)}; name another "
         f"directory{remedy}"
     )
+
+
+def _shorten(value: Any) -> str:
+    """Returns the start of a value's text; the captions of a test split are thousands."""
+    text = str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
 
 
 def check_same_config(

@@ -43,17 +43,29 @@ START_FIELDS = {"start.run", "start.step", "start.weights"}
 CHECKPOINTS = "checkpoints"
 
 
-def recorded_data(workdir: Path) -> dict[str, Any] | None:
+def read_data_record(workdir: Path) -> dict[str, Any] | None:
     """Returns the description of a run's data, if its networks can be made from it alone."""
+    record = _read_data_record(workdir)
+    # Points are drawn from their index alone; a run without a record of domains is of an older day.
+    is_enough = record is not None and (len(record["image_shape"]) == 3 or "domains" in record)
+    return record if is_enough else None
+
+
+def read_text_record(workdir: Path) -> dict[str, Any] | None:
+    """Returns how the captions of a run became conditions; None without a run, or without captions.
+
+    Its "folder" is the directory, which may have a copy of the encoder.
+    """
+    return (_read_data_record(workdir) or {}).get("text")
+
+
+def _read_data_record(workdir: Path) -> dict[str, Any] | None:
     if not (workdir / "config.json").exists() and not shipped.is_shipped(workdir):
         return None
     record = run_directory.read_run_record(workdir).get("data")
-    # Points are drawn from their index alone; a run without a record of domains is of an older day.
-    is_enough = record is not None and (len(record["image_shape"]) == 3 or "domains" in record)
-    if is_enough and "text" in record:
-        # Its encoder may be there.
-        record = {**record, "text": {**record["text"], "folder": str(workdir)}}
-    return record if is_enough else None
+    if record and "text" in record:
+        return {**record, "text": {**record["text"], "folder": str(workdir)}}
+    return record
 
 
 def free_fields(experiment: Experiment, workdir: Path) -> set[str]:
@@ -215,7 +227,7 @@ def _read_run_networks(path: Path, options: starting.StartOptions) -> starting.N
     name, config = configs.read_config(path)
     check("config.start.run", str(path), "lab" not in config, "a run of a GAN, not of a lab")
     one_device = sharding.jitted(jax.local_devices()[:1])
-    source = make_experiment(config, name, one_device, recorded_data(path))
+    source = make_experiment(config, name, one_device, read_data_record(path))
     which = str(options.step)
     if which == BEST and not (path / BEST).is_dir():
         check("config.start.step", which, False, f"last or a step, as {path} has no best one")

@@ -55,7 +55,7 @@ def encoder(tmp_path_factory):
     """An encoder that was trained for a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAXN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield words.load(TRAIN, TEST, **NUMBERS)
+        yield words.load(TRAIN, TEST, "", **NUMBERS)
 
 
 def test_words_are_split_and_numbered():
@@ -113,7 +113,7 @@ def test_an_encoder_matches_images_and_is_trained_once(encoder, capsys, monkeypa
     captions = [f"a {color} square" for color in COLORS]
     similarity = words.load_matcher(TRAIN, **NUMBERS).similarity(images, captions)
     np.testing.assert_array_equal(similarity.argmax(axis=1), range(len(COLORS)))
-    again = words.load(TRAIN, TEST, **NUMBERS)
+    again = words.load(TRAIN, TEST, "", **NUMBERS)
     assert again.identity == encoder.identity and card["sha256"] in again.identity
     for a, b in zip(
         again.encode(TEST.captions[:5]), encoder.encode(TEST.captions[:5]), strict=True
@@ -124,7 +124,7 @@ def test_an_encoder_matches_images_and_is_trained_once(encoder, capsys, monkeypa
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + b"x")
     with pytest.raises(InputError, match="does not match the SHA-256 in its card"):
-        words.load(TRAIN, TEST, **NUMBERS)
+        words.load(TRAIN, TEST, "", **NUMBERS)
     weights.write_bytes(content)
 
 

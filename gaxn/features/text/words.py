@@ -51,14 +51,15 @@ class Matcher(NamedTuple):
     card: Mapping[str, Any]
 
 
-def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -> TextEncoder:
-    """Loads the encoder of a data set, shipped or cached; else trains one and caches it.
-
-    A run has a copy in its directory, which is read where the data are not.
+def load(
+    train: Source, test: Source, folder: str, width: int = 64, num_steps: int = 4_000
+) -> TextEncoder:
+    """Loads the encoder of a run; else that of a data set, shipped or cached; else trains one.
 
     Args:
         train: captioned images to train on.
         test: not used, as tests must not have a part in it.
+        folder: the directory of a run, which has a copy of its encoder; "" for a new run.
         width: length of the vectors.
         num_steps: gradient steps, if it is trained.
 
@@ -73,12 +74,11 @@ def load(train: Source, test: Source, width: int = 64, num_steps: int = 4_000) -
         return {"params": params["params"]["text"]}, facts
 
     identity = _identity(train, width, num_steps)
-    if not isinstance(train, Recorded):
-        return _make_encoder(networks.read_or_train(ENCODER, identity, make))
-    path = Path(train.record["text"].get("folder", "")) / FILE
-    if path.is_file():
+    path = Path(folder) / FILE
+    if folder and path.is_file():
         return _make_encoder(networks.read_named(ENCODER, str(path)))
-    return _make_encoder(networks.read_or_train(ENCODER, identity, None))
+    has_data = not isinstance(train, Recorded)
+    return _make_encoder(networks.read_or_train(ENCODER, identity, make if has_data else None))
 
 
 def load_matcher(train: Source, width: int = 64, num_steps: int = 4_000) -> Matcher:
