@@ -75,8 +75,10 @@ the file leaves out. Tuples and dicts are in quotes: `--config.generator.widths=
 `--config.penalties="{{'r1': {{'weight': 0.5}}}}"`; a dict replaces that of the file. A dict with a
 `name` stands for a part of gaxn, whose options are its other fields; a name with a colon, such as
 `"my_networks:Generator"`, is "module:attribute", a part from elsewhere
-([extending.md](extending.md)). A *required* field has no default. `config.json` of a run has all of
-its fields. `python docs/write_configs.py` makes this page from signatures and docstrings.
+([extending.md](extending.md)). A *required* field has no default. `config.json` of a run has
+the fields that were given, and the defaults of `config` itself, `config.evaluation`,
+`config.growing`, `config.objective`, `config.run` and `config.start`; the defaults of parts are
+those of the version that it names. `python docs/write_configs.py` makes this page from signatures and docstrings.
 
 ## `config`
 
@@ -153,19 +155,24 @@ Packing, top-k training and adaptive augmentation.
 {describe(make_objective, "objective", Objective)}
 ## `config.update_rule`
 
-The order of the players' updates; its `name` is one of these headings.
+The order of the players' updates; its `name` is one of these headings. All but `alternating` need
+one update per player (`discriminator_steps` and `generator_steps` of 1). `extragradient`,
+`consensus` and `unrolled` evaluate losses several times, so a CycleGAN needs `gan.history=0` there;
+`unrolled` needs two players and `accumulation_steps=1`.
 {subsections(functions(update_rules, update_rules.UpdateRule), "update_rule")}
 ## `config.optimizers`
 
-A dict of fields by player: PLAYER is `generator` or `discriminator`. Its `name` is an optimizer of
+A dict of fields by player: PLAYER is `generator`, `discriminator` or a further player of the GAN.
+Its `name` is an optimizer of
 [optax](https://optax.readthedocs.io/en/latest/api/optimizers.html), whose parameters are fields
 too, such as `b1` and `b2` of `adam`; each number may be a schedule.
 
 {format_table(OPTIMIZER + make_rows(with_constraints, "optimizers.PLAYER"))}
 ## Schedules
 
-A learning rate, Adam's `b1` and `b2`, the weight of a penalty or of a term of a CycleGAN,
-`ema_decay` and `objective.augmentation_probability` may be a dict in place of a number, such as
+Each number of an optimizer (its learning rate, Adam's `b1`, ...), the weight of a penalty or of a
+term of a CycleGAN, `ema_decay`, `ema_halflife_kimg` and `objective.augmentation_probability` may be
+a dict in place of a number, such as
 `{{"name": "linear", "points": ((0.25, 2e-3), (1.0, 1e-4))}}`: 0.002 for the first quarter of the
 run, then a line to 0.0001 at its end. A value does not change before the first point and after the
 last one. A schedule in shares of the run fixes its length: `num_train_steps` may then not be

@@ -189,8 +189,8 @@ def read_files(root: Path, names: tuple[str, ...], size: int) -> HostPixels:
 def _find_code_points(name: str, known: Mapping[str, str]) -> str | None:
     """Returns the code points with which a file name ends; None if they are of no known emoji.
 
-    "1f468-200d-1f373.png", "emoji_u1f468_200d_1f373.png", "man-cook_1f468-200d-1f373.png". A part
-    of a longer emoji is none: the cook of a light skin tone does not end with a fried egg.
+    "1f468-200d-1f373.png", "emoji_u1f468_200d_1f373.png", "man-cook_1f468-200d-1f373.png". The
+    last code point alone does not count: a cook of a light skin tone is no fried egg.
     """
     points = [
         re.sub(r"^U\+?", "", part) for part in re.split("[-_ ]+", PurePosixPath(name).stem.upper())

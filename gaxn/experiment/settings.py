@@ -34,8 +34,8 @@ class Settings:
         num_train_steps: training steps of the run.
         batch_size: real examples per update of a player, over all devices.
         ema_decay: decay of the moving average of the generator's parameters, at least 0 and
-            below 1; smaller in the first steps.
-        ema_halflife_kimg: the same as a half-life, in thousands of images of a batch; above 0 it
+            below 1; at most (1 + n) / (10 + n) after n steps.
+        ema_halflife_kimg: half-life of the moving average, in thousands of real images; above 0 it
             takes the place of `ema_decay`.
         data: the data set, a module of gaxn/data.
         gan: the kind of GAN, a class of gaxn/gans.
