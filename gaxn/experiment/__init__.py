@@ -43,7 +43,7 @@ from gaxn.training import cost
 from gaxn.training.dispatch import Dispatch, Programs, TrainStep, choose_by_penalties, make_dispatch
 from gaxn.training.growing import (
     GrowingOptions,
-    Stage,
+    RunStage,
     find_first_steps,
     find_stages,
     make_growth,
@@ -302,14 +302,14 @@ def make_experiment(
     first_steps = find_first_steps(gan, stages_of, GENERATOR)
     decay = make_ema_decay(settings, clock)
 
-    def make_updates(stage: Stage) -> tuple[PlayerUpdate, ...]:
+    def make_updates(stage: RunStage) -> tuple[PlayerUpdate, ...]:
         return tuple(
             PlayerUpdate(player, player_loss, stage.optimizers[player], settings.accumulation_steps)
             for player, player_loss in gan.losses().items()
             for _ in range(counts[player])
         )
 
-    def make_step(stage: Stage) -> TrainStep:
+    def make_step(stage: RunStage) -> TrainStep:
         return make_train_step(stage.gan, make_updates(stage), decay, rule.step, first_steps)
 
     # State and batches, on the devices.
@@ -360,7 +360,7 @@ def make_experiment(
     kernel_axes = 4 if len(members) == 1 else 5
     has_convolutions = any(leaf.ndim == kernel_axes for leaf in jax.tree.leaves(params))
 
-    def make_programs(stage: Stage) -> Programs:
+    def make_programs(stage: RunStage) -> Programs:
         def compile_with(fixed: Mapping[str, Penalty]) -> TrainStep:
             with_fixed = stage.gan.clone(objective=functools.partial(objective, penalties=fixed))
             return parallelism.compile_step(make_step(stage._replace(gan=with_fixed)))

@@ -45,7 +45,7 @@ def read(content: bytes) -> dict[str, Any]:
     """Returns the arrays of a pickle in the nested dicts that it has; they are read-only.
 
     Args:
-        content: of a file that `pickle.dump` wrote.
+        content: of a file that `pickle.dump` wrote with protocol 2 to 4.
 
     Raises:
         ValueError: it is no such file, is damaged, or holds anything but dicts and arrays.

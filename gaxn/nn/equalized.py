@@ -1,4 +1,7 @@
-"""Equalized learning rate (Karras et al., 2018, section 4.1)."""
+"""Equalized learning rate (Karras et al., 2018, section 4.1), for networks of your own.
+
+None of gaxn/models has it: their recipes were tuned without.
+"""
 
 import math
 

@@ -20,7 +20,7 @@ from gaxn.nn.resampling import average_pool, repeat, resolutions
 from gaxn.types import Images, check
 
 COLLECTION = "growing"
-"""The collection of the step by which each network knows what is there."""
+"""The collection of the training step, from which a network computes how far layers faded in."""
 
 
 class Stage(NamedTuple):
@@ -115,7 +115,7 @@ class Growth:
 
 
 def begin(network: nn.Module, available: Sequence[int]) -> tuple[Growth, jax.Array | None]:
-    """Returns the growth of a network, and the step by which it knows what is there.
+    """Returns the growth of a network, and the training step by which its layers fade in.
 
     Without growth these are one resolution and None. Called once within the compact method of a
     network with the field `growing`.

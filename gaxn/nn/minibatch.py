@@ -1,4 +1,7 @@
-"""Statistics over the examples of a batch, by which a discriminator sees how varied they are."""
+"""Statistics over the examples of a batch, by which a discriminator sees how varied they are.
+
+For networks of your own; none of gaxn/models has them.
+"""
 
 import flax.linen as nn
 import jax

@@ -1,8 +1,8 @@
 """Other terms of the players' losses: one function per regularizer.
 
 Its parameters are its options in a config. Unlike a penalty, a regularizer may concern both
-players, ask for more images, and keep variables from step to step. It returns what makes its Flax
-module anew, since a CycleGAN has one for each discriminator.
+players, ask for more images, and keep variables from step to step. Each function returns a factory,
+() -> Regularizer, a Flax module; a CycleGAN calls it twice, once for each discriminator.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ class RegularizerInputs(NamedTuple):
         labels: of the examples; None if there are none.
         discriminate: (augmented images, labels) -> outputs of the discriminator in eval mode.
         inputs: of the generator, [batch, ...].
-        generated: images that it made of them, neither augmented nor packed.
+        generated: images that the generator made of `inputs`, neither augmented nor packed.
         generate: inputs -> generated images.
         step: training steps before this one.
         augment: generated images -> as the discriminator sees them, augmented as `fake` was.

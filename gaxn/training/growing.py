@@ -1,7 +1,8 @@
 """Training of a GAN that grows: its stages, and which layers move in each.
 
-A stage is steps with the same layers, and has a program of its own. The optimizer of a player has
-one state for all layers that are there in the same stages; in others that state does not change.
+A stage is steps with the same layers, and has a program of its own. Layers that exist in the same
+stages form a group. Each group has an optimizer state of its own, which does not change in the
+stages that lack these layers.
 """
 
 import collections
@@ -72,8 +73,8 @@ def make_growth(options: GrowingOptions, size: int | None, num_train_steps: int)
     return Growth(options.resolutions, starts, options.fade_steps)
 
 
-class Stage(NamedTuple):
-    """Steps of a run with the same layers; all steps of a run that does not grow.
+class RunStage(NamedTuple):
+    """A stage with what trains in it; all steps of a run that does not grow.
 
     Attributes:
         first: the first of these steps.
@@ -88,7 +89,7 @@ class Stage(NamedTuple):
 
 def make_stages(
     gan: nn.Module, stages_of: StagesOf, make_optimizers: Callable[[int], Optimizers]
-) -> list[Stage]:
+) -> list[RunStage]:
     """Returns the stages of a run, whose optimizers all have a state of the same form.
 
     Args:
@@ -97,7 +98,7 @@ def make_stages(
         make_optimizers: a step -> the optimizers of layers that are there from this step on.
     """
     if gan.growing is None:
-        return [Stage(0, gan, make_optimizers(0))]
+        return [RunStage(0, gan, make_optimizers(0))]
     firsts = [stage.first for stage in gan.growing.stages]
     of_group = {group: make_optimizers(firsts[group[0]]) for group in set(stages_of.values())}
 
@@ -110,7 +111,7 @@ def make_stages(
         return by_group(parts, groups)
 
     return [
-        Stage(
+        RunStage(
             first,
             at_stage(gan, stage),
             {player: make_optimizer(player, stage) for player in gan.losses()},
