@@ -47,7 +47,8 @@ class Generator(nn.Module):
         embedding: features of the label's embedding.
         transposed: whether resolution is doubled by a 4x4 transposed convolution (true) or by
             repetition and a 3x3 convolution (false).
-        spectral_attention: whether the convolutions of attention are spectrally normalized.
+        spectral_attention: whether the linear maps of attention are spectrally normalized, also
+            those of attention to words.
         modulated: whether BatchNorm's gain and bias depend on latent and label.
         coordinates: whether the doubling convolutions get two more channels, the coordinates y
             and x of each position.
@@ -96,8 +97,8 @@ class Generator(nn.Module):
                 name = f"attention_{size}"
                 x = attention(spectral_norm=self.spectral_attention, name=name)(x, train)
             if size in self.words_at:
-                attend = WordAttention(self.heads, dtype=self.dtype, name=f"words_{size}")
-                x = attend(x, labels, train)
+                options = {"spectral_norm": self.spectral_attention, "dtype": self.dtype}
+                x = WordAttention(self.heads, **options, name=f"words_{size}")(x, labels, train)
         return nn.tanh(precision.Conv(self.channels, (3, 3), dtype=self.dtype)(x))
 
 

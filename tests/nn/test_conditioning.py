@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gaxn.models import attn_cgan
 from gaxn.nn.attention import WordAttention
 from gaxn.nn.conditioning import LabelMap, Projection, append_embedding
 from gaxn.types import InputError, SentenceCondition
@@ -97,6 +98,22 @@ def test_what_fills_up_a_sentence_changes_nothing():
     _, same, _ = _word_attention(2, SENTENCES._replace(words=filled))
     np.testing.assert_array_equal(output, same)
     assert not weights[~np.broadcast_to(SENTENCES.mask[:, None, None], weights.shape)].any()
+
+
+def test_a_generator_normalizes_its_attention_to_words_as_its_attention():
+    generator = attn_cgan.Generator(
+        *(16, 3, VECTORS.shape[1]),
+        widths=(8, 8),
+        attention_at=(8,),
+        words_at=(8,),
+        spectral_attention=True,
+    )
+    latents = jnp.ones((BATCH, 4))
+    variables = generator.init(jax.random.key(0), latents, SENTENCES, False)
+    layers = {"attention_8", "words_8"}
+    assert variables["spectral"].keys() == layers
+    for layer in layers:
+        assert len(variables["spectral"][layer]) == 4
 
 
 def test_heads_must_divide_the_channels():
