@@ -46,7 +46,12 @@ class Gradients(NamedTuple):
 
 
 PREFIXES = {"discriminator": "d", "generator": "g"}
-"""Prefixes of the names of players' scalars; that of any further player is its name."""
+"""Prefixes of the names of players' scalars; of any further player, its name."""
+
+
+def prefix_of(player: str) -> str:
+    """Returns the prefix of the names of a player's scalars."""
+    return PREFIXES.get(player, player)
 
 
 def make_train_step(
@@ -197,7 +202,7 @@ def compute_gradients(
     gradient, scalars = jax.tree.map(lambda leaf: leaf / count, total)
     gradient = axis.mean_over_devices(gradient)
     scalars = axis.mean_over_devices({**scalars, "gradient_norm": optax.tree.norm(gradient)})
-    prefix = PREFIXES.get(update.player, update.player)
+    prefix = prefix_of(update.player)
     named = {f"{prefix}/{name}": value for name, value in scalars.items()}
     return Gradients(gradient, state.collections, named)
 

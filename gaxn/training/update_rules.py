@@ -16,6 +16,7 @@ from gaxn.training.step import (
     apply_gradients,
     compute_gradients,
     compute_loss,
+    prefix_of,
     update_player,
 )
 from gaxn.types import Batch, PRNGKey, PyTree, Scalars, check
@@ -73,7 +74,9 @@ def extragradient() -> UpdateRule:
 
     def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:
         ahead, _ = simultaneous().step(gan, updates, state, batches, key)
-        gradients = _all_gradients(gan, updates, ahead, batches, key)
+        # Statistics, too, are those of one pass over the batch.
+        at_params = state.replace(params=ahead.params)
+        gradients = _all_gradients(gan, updates, at_params, batches, key)
         return _apply_all(updates, state.replace(opt_state=ahead.opt_state), gradients)
 
     return UpdateRule(step, evaluates_once=False, optimizer_updates=2)
@@ -97,10 +100,12 @@ def consensus(weight: float = 10.0) -> UpdateRule:
 
         pull, (value, gradients) = jax.grad(half_square_norm, has_aux=True)(state.params)
         pull = axis.mean_over_devices(pull)
-        regularized = [
-            g._replace(gradient=optax.tree.add_scale(g.gradient, weight, pull[update.player]))
-            for update, g in zip(updates, gradients, strict=True)
-        ]
+        regularized = []
+        for update, g in zip(updates, gradients, strict=True):
+            gradient = optax.tree.add_scale(g.gradient, weight, pull[update.player])
+            # A loop that saves only finite states has to see the sum.
+            norm = {f"{prefix_of(update.player)}/gradient_norm": optax.tree.norm(gradient)}
+            regularized.append(g._replace(gradient=gradient, scalars={**g.scalars, **norm}))
         state, scalars = _apply_all(updates, state, regularized)
         return state, {"g/disagreement": value, **scalars}
 

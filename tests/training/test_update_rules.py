@@ -19,6 +19,7 @@ from gaxn.gans.gan import GAN
 from gaxn.objectives import losses, penalties
 from gaxn.objectives.augmentations import instance_noise
 from gaxn.objectives.objective import make_objective
+from gaxn.objectives.regularizers import lecam
 from gaxn.objectives.schedules import Clock
 from gaxn.training import update_rules
 from gaxn.training.state import create_state
@@ -238,6 +239,30 @@ def test_every_rule_moves_both_players_once(make_rule):
     for player in PLAYERS:
         assert after.params[player]["value"] != start.params[player]["value"]
     assert (point_after(jnp.ones(2)) != 1).all()
+
+
+def test_extragradient_counts_a_batch_once_in_statistics():
+    """The anchors of LeCam move halfway from 0 to the logits after the step that looks ahead."""
+    objective = make_objective(losses.wasserstein(), {}, {"lecam": lecam(0.0, 0.5)}, ())
+    gan = GAN(Point(), Slope(), objective, latent_size=1, conditional=False)
+    _, state_after, start = _step(gan, extragradient())
+    (anchors,) = jax.tree.leaves(state_after(start).collections["lecam"])
+    # From (1, 1): the discriminator goes down by theta, the generator up by psi.
+    np.testing.assert_allclose(anchors, [0, 0.5 * (1 - RATE) * (1 + RATE)], rtol=1e-6)
+
+
+def test_consensus_logs_the_gradient_that_moves_the_players():
+    gan = _gan("wasserstein")
+    rule = consensus(3.0)
+    _, _, start = _step(gan, rule)
+    updates = tuple(
+        PlayerUpdate(player, loss, optax.sgd(RATE)) for player, loss in gan.losses().items()
+    )
+    batches = Batch(jnp.zeros((2, 1, 1)), None)
+    after, scalars = rule.step(gan, updates, start, batches, jax.random.key(0))
+    for player, name in (("discriminator", "d"), ("generator", "g")):
+        move = after.params[player]["value"] - start.params[player]["value"]
+        np.testing.assert_allclose(RATE * scalars[f"{name}/gradient_norm"], abs(move), rtol=1e-9)
 
 
 @pytest.mark.parametrize("make_rule", MAKERS)
