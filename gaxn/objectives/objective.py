@@ -213,7 +213,7 @@ class Objective(nn.Module):
             if penalty.at in gradients and penalty.is_due(inputs.step) is True:
                 penalty_values = penalty.of_gradient(gradients[penalty.at])
             else:
-                penalty_values = self._penalty_values(penalty, batch, inputs)
+                penalty_values = self._penalty_values(name, penalty, batch, inputs)
             weight = value_at(penalty.weight, inputs.step)
             values += weight * penalty.interval * penalty_values
             scalars[name] = self._last_mean(name, penalty_values, inputs.step)
@@ -268,6 +268,8 @@ class Objective(nn.Module):
 
         real = prepare(inputs.real, "augment real")
         fake = prepare(inputs.generated, "augment fake")
+        # Before the pass of the loss, which stores a power iteration: all have the same weights.
+        eval_discriminator, eval_features = self._eval_discriminator(), self._eval_features()
         outputs = discriminate(real, fake, inputs.labels)
         batch = RegularizerInputs(
             real=real,
@@ -275,13 +277,13 @@ class Objective(nn.Module):
             real_output=outputs.real,
             fake_output=outputs.fake,
             labels=inputs.labels,
-            discriminate=self._eval_discriminator(),
+            discriminate=eval_discriminator,
             inputs=inputs.inputs,
             generated=inputs.generated,
             generate=inputs.generate,
             step=inputs.step,
             augment=lambda images: prepare(images, "augment fake"),
-            discriminator_features=self._eval_features(),
+            discriminator_features=eval_features,
             originals=inputs.real,
             pairs=inputs.pairs,
         )
@@ -334,7 +336,7 @@ class Objective(nn.Module):
             output = discriminate(images, labels)
             return per_example(output.logits).sum(), output
 
-        # In training mode, which stores one power iteration; nothing else differs.
+        # In training mode, which stores the power iteration that both have; nothing else differs.
         fake_output = self._output(fake, labels, train=True)
         passes = {side: jax.grad(total, has_aux=True)(images[side]) for side in sorted(sides)}
         return Outputs(
@@ -394,15 +396,20 @@ class Objective(nn.Module):
         return images
 
     def _eval_discriminator(self) -> Callable[[Images, Labels | None], DiscriminatorOutput]:
-        """Returns the discriminator in eval mode as a pure function of images and labels."""
-        network, variables = self.discriminator.unbind()
+        """Returns the discriminator as it is, in eval mode, as a function of images and labels."""
+        network, variables = self._unbind_discriminator()
         return lambda images, labels: as_output(
             network.apply(variables, images, labels, train=False)
         )
 
+    def _unbind_discriminator(self) -> tuple[nn.Module, Variables]:
+        """Returns the discriminator and its variables, which later passes do not change."""
+        network, variables = self.discriminator.unbind()
+        return network, jax.tree.map(lambda leaf: leaf, variables)
+
     def _eval_features(self) -> Callable[[Images, Labels | None], Vectors]:
         """Returns the discriminator's features in eval mode as a function of images and labels."""
-        network, variables = self.discriminator.unbind()
+        network, variables = self._unbind_discriminator()
 
         def extract(images: Images, labels: Labels | None) -> Vectors:
             mutable = ["intermediates"]
@@ -412,17 +419,18 @@ class Objective(nn.Module):
         return extract
 
     def _penalty_values(
-        self, penalty: Penalty, batch: RegularizerInputs, inputs: LossInputs
+        self, name: str, penalty: Penalty, batch: RegularizerInputs, inputs: LossInputs
     ) -> Float[Array, "batch"]:
         """Computes a penalty per example or pack; 0 in steps between its intervals."""
-        discriminate, count = self._eval_discriminator(), batch.real.shape[0]
+        count = batch.real.shape[0]
         # A pack has the key of its first example.
         firsts = inputs.examples[:: inputs.examples.shape[0] // count]
-        example_keys = keys.per_example(keys.stream(inputs.key, "penalty"), firsts)
+        stream = "penalty" if len(self.penalties) == 1 else f"penalty {name}"
+        example_keys = keys.per_example(keys.stream(inputs.key, stream), firsts)
 
         def compute() -> Float[Array, "batch"]:
             return penalty.values(
-                lambda images: per_example(discriminate(images, batch.labels).logits),
+                lambda images: per_example(batch.discriminate(images, batch.labels).logits),
                 batch.real,
                 batch.fake,
                 example_keys,

@@ -19,7 +19,7 @@ from gaxn.objectives.losses import (
     wasserstein,
 )
 from gaxn.objectives.objective import LossInputs, Objective, top_weights
-from gaxn.objectives.penalties import r1
+from gaxn.objectives.penalties import Penalty, r1
 from gaxn.types import InputError
 
 
@@ -216,6 +216,20 @@ def test_a_penalty_that_is_not_due_adds_nothing_beside_one_of_the_same_images():
     np.testing.assert_allclose(
         loss(r1=r1(3.0), lazy=lazy._replace(due=True)), expected * (3 + 4 * 5) / 3, rtol=1e-5
     )
+
+
+def test_two_penalties_draw_different_numbers():
+    def draw(discriminator, real, fake, keys):
+        return jax.vmap(jax.random.uniform)(keys)
+
+    drawn = Penalty(draw, 1.0)
+    objective = Objective(Shifted(0.0), hinge(), {"first": drawn, "second": drawn}, {}, ())
+    points = jnp.ones((8, 1))
+    inputs = LossInputs(
+        points, points, points, None, None, jnp.arange(8), jax.random.key(0), jnp.int32(0)
+    )
+    _, scalars = objective.apply({}, inputs, method="discriminator_loss")
+    assert scalars["first"] != scalars["second"]
 
 
 @pytest.mark.slow
