@@ -44,6 +44,10 @@ OVERRIDES = {
         "'x.pth'"
     ],
     "evaluation.lpips=x.pth": ["the weights of a VGG must be package, or the path of a .pth "],
+    "update_rule.name=unrolled": [
+        "config.optimizers.discriminator.eps_root must be above 0, such as 1e-8, ",
+        "got 0",
+    ],
     "objective.packing=2": ["packing must be ", "1 with labels, got 2"],
     "objective.top_share=0.0": [
         "config.objective.top_share must be above 0 and at most 1, got 0.0"
@@ -182,6 +186,43 @@ def test_a_wrong_field_is_named_with_what_it_must_be(capsys, tmp_path, override)
     )
     for part in OVERRIDES[override]:
         assert part in line
+    assert not workdir.exists()
+
+
+# Mistakes that only a step shows: config, flags, part of the line.
+TRACED = {
+    "several updates of a player": (
+        "attn_cgan_shapes",
+        ("update_rule.name=extragradient", "discriminator_steps=2"),
+        "the updates of a step must be one per player with this rule",
+    ),
+    "packs of a micro-batch": (
+        "attn_cgan_shapes",
+        *(("conditional=False", "objective.packing=8", "batch_size=16", "accumulation_steps=4"),),
+        "config.objective.packing must be a divisor of the 4 examples",
+    ),
+    "images wanted": (
+        "ring",
+        ("augmentations={'translation': {}}", "population=1"),
+        "the examples of the augmentation translation must be images, got 'points'",
+    ),
+    "lecam over scales": (
+        "sagan_celeba",
+        ("data={'name': 'shapes', 'size': 64}", "regularizers={'lecam': {}}"),
+        "the discriminator's scales must be 1 with lecam, got 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_mistake_that_a_step_shows_leaves_no_directory(capsys, tmp_path, name):
+    """The corrected command would be refused there, as of another config."""
+    config, fields, message = TRACED[name]
+    variants = {"sagan_celeba": "multi_scale+tiny", "ring": "gan+tiny"}
+    file = CONFIG.parent / f"{config}.py:{variants.get(config, 'tiny')}"
+    flags = [f"--config.{field}" for field in fields]
+    workdir = tmp_path / "run"
+    assert message in _refused(capsys, f"--config={file}", f"--workdir={workdir}", *flags)
     assert not workdir.exists()
 
 

@@ -28,7 +28,7 @@ from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.experiment.networks import check_grows, check_networks, make_network, network_arguments
 from gaxn.experiment.objective import make_parts, make_regularizers
-from gaxn.experiment.optimizers import make_optimizers
+from gaxn.experiment.optimizers import check_differentiable, make_optimizers
 from gaxn.experiment.schedules import make_ema_decay, with_schedules
 from gaxn.experiment.settings import RunOptions, Settings, complete
 from gaxn.features.text import make_conditioner, restore_conditioner
@@ -75,6 +75,7 @@ class Experiment:
         train_step: (state, batches, key) -> (state, scalars), as written; of networks that grow,
             with all of their layers.
         compiled_step: the same, compiled for the devices.
+        programs: of the steps of a run, one of each stage of growth.
         batches: step -> its placed batches.
         dispatch: the calls of compiled programs that make up the run.
         parallelism: how the step runs on the devices.
@@ -100,6 +101,7 @@ class Experiment:
     create_state: Callable[[PRNGKey], TrainState]
     train_step: Callable[[TrainState, Batch, PRNGKey], tuple]
     compiled_step: Callable[[TrainState, Batch, PRNGKey], tuple]
+    programs: tuple[Programs, ...]
     batches: Batches
     dispatch: Dispatch
     parallelism: Parallelism
@@ -151,17 +153,36 @@ class Experiment:
 
         Operations are those on the batches of all devices; of a population, of one member.
         """
-        state = self.member_spec
-        batches = batch_spec(self.train, (len(self.updates), self.settings.batch_size))
-        program = jax.jit(self.train_step)
-        specs = state, batches, jax.ShapeDtypeStruct((), self.key.dtype)
+        program, specs = jax.jit(self.train_step), self._step_specs
         if self.parallelism.step_specs and jax.default_backend() == "cpu":
             # Lowered already, if it was trained.
             program, specs = self.compiled_step, self.parallelism.step_specs(*specs)
         return {
-            "parameters": cost.parameters(state.params),
+            "parameters": cost.parameters(self.member_spec.params),
             "flops_a_step": cost.flops(program, *specs),
         }
+
+    @property
+    def _step_specs(self) -> tuple[TrainState, Batch, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the inputs of a member's step on all devices."""
+        batches = batch_spec(self.train, (len(self.updates), self.settings.batch_size))
+        return self.member_spec, batches, jax.ShapeDtypeStruct((), self.key.dtype)
+
+    def check_steps(self) -> None:
+        """Traces the first step of a run, and of each stage of growth, but runs none.
+
+        Raises:
+            InputError: parts of the config do not suit each other, as only a step shows.
+        """
+        fields = [field.name for field in dataclasses.fields(Settings)]
+        with error_path("config", fields), error_path("config.objective", defaults(make_objective)):
+            for program in self.programs:
+                if self.parallelism.step_specs and len(self.members) == 1:
+                    # Training then uses what was traced.
+                    specs = self.parallelism.step_specs(*self._step_specs)
+                    jax.eval_shape(program.step_at(program.first), *specs)
+                else:
+                    jax.eval_shape(program.train_step, *self._step_specs)
 
 
 def make_run(
@@ -283,6 +304,8 @@ def make_experiment(
     expected = "alternating or simultaneous with a history of images"
     valid = rule.evaluates_once or not gan.history
     check("config.update_rule.name", settings.update_rule["name"], valid, expected)
+    if rule.differentiates_optimizer:
+        check_differentiable(settings.optimizers.get(DISCRIMINATOR, {}), DISCRIMINATOR)
     counts = {
         **dict.fromkeys(gan.losses(), 1),
         "discriminator": settings.discriminator_steps,
@@ -394,6 +417,7 @@ def make_experiment(
         create_state=create,
         train_step=programs[-1].train_step,
         compiled_step=programs[-1].compiled_step,
+        programs=tuple(programs),
         batches=batches,
         dispatch=dispatch,
         parallelism=parallelism,

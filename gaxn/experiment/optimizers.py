@@ -62,8 +62,7 @@ def make_optimizer(
     }
     name = str(options.pop("name", ""))
     make = getattr(optax, name, None)
-    is_function = isinstance(make, types.FunctionType | functools.partial)
-    parameters = inspect.signature(make).parameters if is_function else {}
+    parameters = _parameters(make)
     # A part of an optimizer, such as scale_by_adam, would move up the gradient.
     valid = "learning_rate" in parameters and not name.startswith("scale_by")
     check(f"{field}.name", spec.get("name"), valid, "the name of an optimizer of optax")
@@ -89,6 +88,24 @@ def make_optimizer(
     expected = "an optimizer of optax that needs the gradient and nothing else"
     check(f"{field}.name", name, _needs_gradient_alone(optimizer), expected)
     return bind(with_constraints, constraints, field, optimizer=optimizer)
+
+
+def check_differentiable(spec: Mapping[str, Any], player: str) -> None:
+    """Raises an InputError if the derivative of an optimizer's update is infinite.
+
+    That of Adam's square root is, at a parameter whose gradients were all 0.
+    """
+    make = getattr(optax, str(spec.get("name")), None)
+    root = spec.get("eps_root", 0)
+    valid = "eps_root" not in _parameters(make) or root != 0
+    expected = "above 0, such as 1e-8, with an update rule that differentiates updates"
+    check(f"config.optimizers.{player}.eps_root", root, valid, expected)
+
+
+def _parameters(make: Any) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of a function of optax; none of anything else."""
+    is_function = isinstance(make, types.FunctionType | functools.partial)
+    return inspect.signature(make).parameters if is_function else {}
 
 
 def _needs_gradient_alone(optimizer: Any) -> bool:

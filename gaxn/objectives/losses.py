@@ -128,11 +128,15 @@ def relativistic_average() -> Loss:
     """Relativistic average loss (Jolicoeur-Martineau, 2019, RaSGAN).
 
     L_D = -log s(D(x) - mean D(G(z))) - log(1 - s(D(G(z)) - mean D(x))), means over the global
-    batch; L_G has real and generated images exchanged.
+    batch and the places of a map; L_G has real and generated images exchanged. Each scale of a
+    discriminator, in logits [batch, scales], has means of its own.
     """
 
+    def mean(logits: Logits) -> jax.Array:
+        return axis.mean_over_devices(logits.mean(axis=0 if logits.ndim == 2 else None))
+
     def discriminator(real: Logits, fake: Logits) -> Logits:
-        mean_real, mean_fake = (axis.mean_over_devices(logits.mean()) for logits in (real, fake))
+        mean_real, mean_fake = mean(real), mean(fake)
         return nn.softplus(mean_fake - real) + nn.softplus(fake - mean_real)
 
     return Loss(discriminator, lambda real, fake: discriminator(fake, real), of_differences=True)

@@ -141,6 +141,11 @@ class LeCam(Regularizer):
     def setup(self):
         self.anchors = self.variable("lecam", "anchors", jnp.zeros, (2,))
 
+    def __call__(self, output: DiscriminatorOutput, labels: Labels | None) -> None:
+        # Scales are discriminators of their own, whose logits may differ by any constant.
+        scales = output.logits.shape[1] if output.logits.ndim == 2 else 1
+        check("the discriminator's scales", scales, scales == 1, "1 with lecam")
+
     def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
         real, fake = inputs.real_output.logits, inputs.fake_output.logits
         means = jax.lax.stop_gradient(jnp.stack([real.mean(), fake.mean()]))

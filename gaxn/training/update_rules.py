@@ -31,11 +31,13 @@ class UpdateRule(NamedTuple):
         evaluates_once: whether each loss is evaluated once a step, as an image history needs.
         optimizer_updates: how often an update of a player updates the state of its optimizer, by
             which schedules count.
+        differentiates_optimizer: whether a gradient goes through an update of the discriminator.
     """
 
     step: Callable[..., tuple[TrainState, Scalars]]
     evaluates_once: bool
     optimizer_updates: int = 1
+    differentiates_optimizer: bool = False
 
 
 def alternating() -> UpdateRule:
@@ -138,7 +140,7 @@ def unrolled(steps: int = 5) -> UpdateRule:
         state, scalars = update_player(gan, discriminator, state, *_inputs(batches, key, 0))
         return apply_gradients(generator, state, gradients), {**scalars, **gradients.scalars}
 
-    return UpdateRule(step, evaluates_once=False)
+    return UpdateRule(step, evaluates_once=False, differentiates_optimizer=True)
 
 
 def _all_gradients(

@@ -149,7 +149,7 @@ def test_wrong_flags_are_one_line(run, capsys, flags, message):
         ("networks.encoder.width=8", "config.networks.encoder.width is unknown; .* widths"),
         (
             "update_rule={'name': 'unrolled'}",
-            "the updates of a step must be .* rule unrolled, got .*encoder",
+            "config.optimizers.discriminator.eps_root must be above 0, .* got 0",
         ),
     ],
 )

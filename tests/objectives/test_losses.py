@@ -241,6 +241,14 @@ def test_values_and_slopes_are_those_of_pytorch(name, side):
         np.testing.assert_allclose(result, in_torch.detach(), rtol=1e-12, atol=1e-12)
 
 
+def test_each_scale_has_a_relativistic_average_of_its_own():
+    """Undecided at two scales whose logits are apart, the loss is 2 log 2."""
+    logits = jnp.tile(jnp.array([5.0, 0.0]), (8, 1))
+    for side in ("discriminator", "generator"):
+        values = _side("relativistic_average", side)(logits, logits)
+        np.testing.assert_allclose(values, 2 * np.log(2), rtol=1e-6)
+
+
 def test_the_mean_of_the_relativistic_average_is_that_of_the_global_batch():
     real, fake = map(jnp.asarray, _logits())
     loss = _side("relativistic_average", "generator")

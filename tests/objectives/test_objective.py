@@ -309,6 +309,7 @@ def test_an_update_rule_trains_images_with_all_that_a_loss_can_have(tiny, rule):
         "discriminator.auxiliary=True",
         "objective.ada_target=0.6",
         "objective.top_share=0.5",
+        "optimizers.discriminator.eps_root=1e-8",
         "generator.attention_at=()",
         "discriminator.attention_at=()",
     )
