@@ -1,5 +1,6 @@
 """Files that are downloaded or trained once and stored for every run, in `GAXN_CACHE`."""
 
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,8 @@ def directory(name: str) -> Path:
 def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None]) -> Path:
     """Downloads a file from the first URL that has it, unless it exists; returns its path.
 
-    A download that was cut off is continued. A file that `verify` rejects is never at `path`.
+    A download that was cut off is continued. A file that `verify` rejects is never at `path`. Of
+    several processes one downloads, and the others wait.
 
     Args:
         urls: mirrors of one file, tried in order.
@@ -49,6 +51,15 @@ def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None])
         return path
     files.check_writable(path, "the file in GAXN_CACHE")
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        return path if path.exists() else _fetch(urls, path, verify)
+    finally:
+        os.close(folder)
+
+
+def _fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None]) -> Path:
     part = path.with_name(path.name + ".part")
     problems = []
     for url in urls:

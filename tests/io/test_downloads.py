@@ -1,5 +1,6 @@
 """Downloads that are complete, cut off, continued, wrong or from another mirror."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -38,6 +39,16 @@ def test_a_file_is_downloaded_once(server, path):
     assert path.read_bytes() == CONTENT
     assert [file.name for file in path.parent.iterdir()] == ["file"]
     downloads.fetch([f"{server.url}/file"], path, _verify)
+    assert server.requests == [("/file", None)]
+
+
+def test_of_two_at_once_one_downloads(server, path):
+    with ThreadPoolExecutor(2) as threads:
+        fetched = [
+            threads.submit(downloads.fetch, [f"{server.url}/file"], path, _verify) for _ in range(2)
+        ]
+        assert [each.result() for each in fetched] == [path, path]
+    assert path.read_bytes() == CONTENT
     assert server.requests == [("/file", None)]
 
 
