@@ -55,8 +55,13 @@ def read_json(path: Path) -> Any:
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Adds a record to a .jsonl file: one line of JSON."""
     if multihost.is_first():
-        with path.open("a") as file:
-            file.write(_dumps(record) + "\n")
+        with path.open("a+b") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    # A full disk cut the last line off.
+                    file.write(b"\n")
+            file.write(f"{_dumps(record)}\n".encode())
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -65,9 +70,18 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Returns the records of a .jsonl file, but for a last line that a crash cut short."""
-    lines = path.read_text().split("\n") if path.exists() else []
-    return [json.loads(line) for line in lines[:-1]]
+    """Returns the records of a .jsonl file, but for lines that a crash or a full disk cut off."""
+    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
+    records = map(_parse, lines[:-1])
+    return [record for record in records if isinstance(record, dict)]
+
+
+def _parse(line: str) -> Any:
+    """Returns the value of a line of JSON; None if it is none."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -23,6 +23,8 @@ def test_lines_are_appended_and_a_cut_off_line_is_left_out(tmp_path):
     files.append_line(path, {"step": 2})
     path.write_text(path.read_text() + '{"step": 3')
     assert files.read_lines(path) == [{"step": 1, "loss": None}, {"step": 2}]
+    files.append_line(path, {"step": 4})
+    assert files.read_lines(path) == [{"step": 1, "loss": None}, {"step": 2}, {"step": 4}]
     files.write_lines(path, [{"step": 5}])
     assert path.read_text() == '{"step": 5}\n'
 
