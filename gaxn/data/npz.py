@@ -133,7 +133,8 @@ class Source(data.Source):
 
     @functools.cached_property
     def _arrays(self) -> _Arrays:
-        return _read(find_path(self.path))
+        path = find_path(self.path)
+        return _read(path, path.stat().st_mtime_ns)
 
 
 @contextlib.contextmanager
@@ -151,8 +152,12 @@ def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: Path) -> _Arrays:
+def _read(path: Path, changed: int) -> _Arrays:
     """Returns all images and labels of a file.
+
+    Args:
+        path: of the file.
+        changed: time of its last change, so that a file that was written anew is read again.
 
     Raises:
         InputError: it is damaged, or contains no images or wrong labels.

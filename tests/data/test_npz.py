@@ -1,5 +1,6 @@
 """Images in a .npz are split without overlap, and arrays that are not images are refused."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -34,6 +35,14 @@ def test_the_splits_are_disjoint_and_together_everything(tmp_path):
 
 
 IMAGES = np.zeros((9, 4, 4, 3), np.uint8)
+
+
+def test_a_file_that_was_written_anew_is_read_again(tmp_path):
+    for level in (3, 7):
+        np.savez(tmp_path / "a.npz", images=np.full((4, 2, 2, 1), level, np.uint8))
+        os.utime(tmp_path / "a.npz", (level, level))
+        source = npz.Source("all", path=str(tmp_path / "a.npz"))
+        assert (np.asarray(make_reader(source)(np.arange(4)).images) == level).all()
 
 
 def test_texts_are_captions(tmp_path):
