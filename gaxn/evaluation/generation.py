@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -122,11 +123,15 @@ def parse_seeds(text: str) -> np.ndarray:
         valid = first <= last <= MAX_SEED
         check("--seeds", text, valid, f"{expected}, ascending and at most {MAX_SEED}")
         parts.append(np.arange(first, last + 1))
-    return np.concatenate(parts)
+    seeds = np.concatenate(parts)
+    check("--seeds", text, len(np.unique(seeds)) == len(seeds), "seeds of which each is there once")
+    return seeds
 
 
 def find_labels(labels: Sequence[int | str], class_names: Sequence[str]) -> list[int]:
     """Returns the numbers of labels that may be given as names of classes.
+
+    A text that is a name counts as that, also if it is a number; a number is never a name.
 
     Raises:
         InputError: one is neither.
@@ -135,8 +140,9 @@ def find_labels(labels: Sequence[int | str], class_names: Sequence[str]) -> list
     numbers = []
     for label in _expand(labels, class_names):
         text = str(label).strip()
-        number = class_names.index(text) if text in class_names else -1
-        if number < 0 and re.fullmatch(r"\d{1,9}", text):
+        is_name = isinstance(label, str) and text in class_names
+        number = class_names.index(text) if is_name else -1
+        if not is_name and re.fullmatch(r"\d{1,9}", text):
             number = int(text)
         known = ", ".join(class_names[:20]) + ", ..." * (len(class_names) > 20)
         expected = f"0 to {len(class_names) - 1}, or a class ({known})"
@@ -220,14 +226,20 @@ def write(
         "left out with a generator that takes no labels",
     )
     images = (image for batch in batches for image in batch)
-    named = zip(_names(requests, class_names if class_folders else ()), images, strict=True)
+    names = list(_names(requests, class_names if class_folders else ()))
+    named = zip(names, images, strict=True)
     if output.suffix == ".zip":
-        files.write_with(output, lambda path: _write_zip(path, named, _metadata(requests)))
+        files.write_with(output, lambda path: _write_zip(path, named, _metadata(requests, names)))
         return
-    for name, image in named:
-        files.write_bytes(output / name, encode_png(image))
-    if requests.captions:
-        files.write_bytes(output / METADATA, _metadata(requests))
+    try:
+        for name, image in named:
+            files.write_bytes(output / name, encode_png(image))
+        if requests.captions:
+            files.write_bytes(output / METADATA, _metadata(requests, names))
+    except BaseException:
+        # Some of the images would look like all of them; nothing else was in the folder.
+        shutil.rmtree(output, ignore_errors=True)
+        raise
 
 
 def check_real(source: Source, count: int) -> None:
@@ -267,12 +279,12 @@ def _names(requests: Requests, class_names: Sequence[str]) -> Iterator[PurePosix
         yield PurePosixPath(folder) / f"{seed:06d}{suffix}.png"
 
 
-def _metadata(requests: Requests) -> bytes:
-    """Returns a line of JSON for each image: its file and its caption."""
+def _metadata(requests: Requests, names: Sequence[PurePosixPath]) -> bytes:
+    """Returns a line of JSON for each image: its file and its caption; none without captions."""
+    labels = requests.labels if requests.captions else ()
     lines = (
         json.dumps({"file_name": str(name), "text": requests.captions[label]})
-        for name, label in zip(_names(requests, ()), requests.labels, strict=True)
-        if requests.captions
+        for name, label in zip(names, labels, strict=False)
     )
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -12,10 +13,11 @@ from PIL import Image
 
 import gaxn
 from gaxn.data import npz
+from gaxn.distributed import sharding
 from gaxn.evaluation import generation, image_sets
 from gaxn.features import ExtractorOutput, FeatureExtractor
 from gaxn.main import main
-from gaxn.types import InputError
+from gaxn.types import InputError, Sampler
 
 RUN = "attn_cgan_mnist"
 
@@ -116,6 +118,36 @@ def test_generated_images_stand_beside_real_ones(tmp_path):
         generation.check_real(source, 41)
 
 
+def test_an_interrupted_folder_is_removed(tmp_path):
+    """A part of the images looks like all of them, and the same command was refused."""
+
+    def sample(seeds, labels):
+        if seeds[0] > 0:
+            raise KeyboardInterrupt
+        return np.zeros((len(seeds), 4, 4, 1), np.uint8)
+
+    count = 2 * sharding.rows_on_devices(generation.ROWS_PER_DEVICE)
+    requests = generation.make_requests(np.arange(count), None, 0)
+    sampler = Sampler(sample, None, None, {}, {})
+    with pytest.raises(KeyboardInterrupt):
+        generation.write(tmp_path / "out", sampler, requests)
+    assert not (tmp_path / "out").exists()
+
+
+def test_captions_are_those_of_the_files_in_folders(tmp_path):
+    captions, labels = ("a red disc", "a box"), np.array([0, 1])
+    requests = generation.make_requests([3], None, 0)._replace(
+        seeds=np.array([3, 3]), labels=labels, names_labels=True, captions=captions
+    )
+    sampler = Sampler(
+        lambda seeds, labels: np.zeros((len(seeds), 4, 4, 1), np.uint8), None, None, {}, {}
+    )
+    generation.write(tmp_path / "out", sampler, requests, captions, class_folders=True)
+    lines = (tmp_path / "out" / "metadata.jsonl").read_text().splitlines()
+    for line, caption in zip(map(json.loads, lines), captions, strict=True):
+        assert line["text"] == caption and (tmp_path / "out" / line["file_name"]).is_file()
+
+
 def test_seeds_and_labels_of_a_command_line():
     assert generation.parse_seeds("5").tolist() == [5]
     assert generation.parse_seeds("1,4, 10-12").tolist() == [1, 4, 10, 11, 12]
@@ -124,6 +156,10 @@ def test_seeds_and_labels_of_a_command_line():
     # A class may be named like the number of another, or like a range.
     assert generation.find_labels(["1-2"], ["a", "1-2"]) == [1]
     assert generation.find_labels(["7", "3"], ["7", "3"]) == [0, 1]
+    # A number is never a name.
+    assert generation.find_labels([0, np.int64(1), 2], ["1", "2", "3"]) == [0, 1, 2]
+    with pytest.raises(InputError, match="--seeds must be seeds of which each is there once"):
+        generation.parse_seeds("0-3,2")
     requests = generation.make_requests([4, 9], [1, 0], 3)
     assert requests.seeds.tolist() == [4, 4, 9, 9] and requests.labels.tolist() == [1, 0, 1, 0]
     assert generation.make_requests([4, 9], None, 3).labels.tolist() == [1, 0]
