@@ -89,6 +89,10 @@ def make_runs(
                 f"--config.seed={seed}",
             )
             runs.append(Run(group, workdir, arguments))
+    places = [run.workdir for run in runs]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    expected = "of one run each; give files of other names, and each value once"
+    check("the directories of the sweep", str(twice), twice is None, expected)
     return runs
 
 
@@ -137,7 +141,7 @@ def tabulate(runs: Sequence[Run]) -> tuple[dict[str, Any], str]:
                 if methods.setdefault(part, method) != method:
                     raise InputError(f"{path} was measured in another way than others ({part})")
                 for name, value in result["figures"].items():
-                    if value is not None and not name.endswith(figures.ERROR):
+                    if value is not None and not figures.is_error(name, result["figures"]):
                         values.setdefault(f"{part}/{name}", []).append(value)
         document[group] = {"seeds": seeds, "figures": {n: _mean(v) for n, v in values.items()}}
     if not any(row["seeds"] for row in document.values()):
@@ -236,6 +240,9 @@ def main(argv: Sequence[str]) -> int:
             print(f"{options.slurm}: {len(runs)} runs; sbatch {options.slurm}")
         else:
             print(*(shlex.join(run.command()) for run in runs), sep="\n")
+    except KeyboardInterrupt:
+        print("sweep: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     except (InputError, OSError, json.JSONDecodeError) as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2

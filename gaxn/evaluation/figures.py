@@ -17,7 +17,7 @@ REAL = "_real"
 FEW = "too_few_images_for"
 """Field of a protocol: the metrics that mean little for so few images."""
 
-RUN_FIELDS = ("step", "seed")
+RUN_FIELDS = ("step", "seed", "errors")
 """Fields of a protocol that name the run, not the way of measuring."""
 
 
@@ -40,6 +40,11 @@ def method(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def add_real_suffix(figures: Mapping[str, float]) -> dict[str, float]:
     """Returns the figures of real images with names that end in `REAL`, without their errors."""
     return {f"{name}{REAL}": value for name, value in figures.items() if not name.endswith(ERROR)}
+
+
+def is_error(name: str, figures: Collection[str]) -> bool:
+    """Returns whether a figure is the standard error of another."""
+    return name.endswith(ERROR) and name.removesuffix(ERROR) in figures
 
 
 def check_any(metric: str, names: Collection[str], figures: Mapping[str, Any]) -> None:

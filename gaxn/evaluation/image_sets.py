@@ -130,7 +130,7 @@ def evaluate_sets(
         count = sets[0].count
         images, facts["real"] = _open_set(real, extractor, size, split_by, max_count=count)
         sets.append(images)
-    if set_facts["classes"] != reference_facts.get("classes"):
+    if any(each.get("classes") != set_facts["classes"] for each in facts.values()):
         # Labels of different classes cannot be compared.
         sets = [_drop_labels(images) for images in sets]
     if {images.shape[-1] for images in sets} == {1, 3}:

@@ -168,7 +168,7 @@ def mean_report(reports: Sequence[Report]) -> Report:
     by_name = {
         name: [report.figures.get(name) for report in reports]
         for name in dict.fromkeys(name for report in reports for name in report.figures)
-        if not name.endswith(figures.ERROR)
+        if not any(figures.is_error(name, report.figures) for report in reports)
     }
     means = {}
     for name, values in by_name.items():

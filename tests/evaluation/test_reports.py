@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from gaxn.data import make_reader, shapes
-from gaxn.evaluation import reports
+from gaxn.evaluation import figures, reports
 from gaxn.evaluation.report.pictures import cells
 from gaxn.io import files
+from gaxn.types import Report
 
 
 @pytest.fixture
@@ -151,3 +152,22 @@ def test_arrays_of_an_evaluator_are_written_beside_its_pictures(tmp_path):
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.npz", "c.png"]
     with np.load(tmp_path / "a" / "b.npz") as arrays:
         assert arrays["x/y"].tolist() == [0, 1, 2]
+
+
+def test_a_mean_over_seeds_has_figures_whose_names_end_like_errors():
+    """`largest_error` is a figure; `kid_error` is the error of one."""
+    named = [
+        {"largest_error": 0.1, "kid": 2.0, "kid_error": 9.0},
+        {"largest_error": 0.3, "kid": 4.0},
+    ]
+    report = reports.mean_report([Report({"seed": 0}, each, {}, {}) for each in named])
+    assert report.figures["largest_error"] == pytest.approx(0.2)
+    assert report.figures["largest_error_error"] == pytest.approx(0.1)
+    assert report.figures["kid"] == 3.0 and report.figures["kid_error"] == pytest.approx(1.0)
+
+
+def test_a_run_and_a_population_are_measured_alike():
+    single = {"seed": 3, "samples": 100}
+    population = {**single, "seed": "0 to 3", "errors": "standard errors of the mean over 4 seeds"}
+    assert figures.method(single) == figures.method(population)
+    assert figures.method(single) != figures.method({**population, "samples": 50})

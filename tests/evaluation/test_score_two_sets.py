@@ -251,6 +251,15 @@ def test_mistakes_are_one_line(capsys, sets, name, monkeypatch, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in sets.glob("*.npz")}
 
 
+def test_real_images_of_other_classes_are_compared_without_classes(capsys, sets, tmp_path):
+    other = shutil.copytree(sets / "test", tmp_path / "other")
+    min(other.iterdir()).rename(other / "zebra")
+    argv = [sets / "train", sets / "test", *SHAPES, "--real"]
+    assert "intra_frechet_distance" in _figures(capsys, *argv, sets / "test")
+    figures = _figures(capsys, *argv, other)
+    assert "frechet_distance" in figures and "intra_frechet_distance" not in figures
+
+
 def test_figures_of_more_real_images_are_beside_those_of_the_set(capsys, sets, tmp_path):
     metrics = "--metrics", "frechet", "precision_recall"
     out = tmp_path / "link.json"
