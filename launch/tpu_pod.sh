@@ -16,7 +16,9 @@ if (($# < 6)); then
     echo "launch/tpu_pod.sh: the arguments must be NAME ZONE TYPE VERSION BUCKET ARGUMENTS, got $#" >&2
     exit 2
 fi
-name=$1 zone=$2 type=$3 version=$4 bucket=$5
+name=$1 zone=$2 type=$3 version=$4 path=${5#gs://}
+# A checkpoint is complete when its folder gets its name, which gcsfuse refuses unless told.
+bucket=${path%%/*} folder=$([[ $path == */* ]] && echo "${path#*/}" || true)
 shift 5
 arguments=$(printf '%q ' "$@")
 queued() { gcloud compute tpus queued-resources "$1" "$name" --zone "$zone" "${@:2}"; }
@@ -42,5 +44,5 @@ trap 'rm -f "$archive"' EXIT
 git -C "$(dirname "$0")/.." archive --format=tgz -o "$archive" HEAD
 gcloud compute tpus tpu-vm scp "$archive" "$name:gaxn.tgz" --zone "$zone" --worker=all
 on_all "mkdir -p gaxn && tar -xzf gaxn.tgz -C gaxn && pip install -q -e 'gaxn[tpu]'"
-on_all "sudo mkdir -p /mnt/runs && sudo chown \$USER /mnt/runs && (mountpoint -q /mnt/runs || gcsfuse --implicit-dirs ${bucket#gs://} /mnt/runs)"
+on_all "sudo mkdir -p /mnt/runs && sudo chown \$USER /mnt/runs && (mountpoint -q /mnt/runs || gcsfuse --implicit-dirs --rename-dir-limit 10000 ${folder:+--only-dir $folder} $bucket /mnt/runs)"
 on_all "cd gaxn && python3 -m gaxn.main $arguments"

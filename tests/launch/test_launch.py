@@ -258,6 +258,9 @@ esac
     assert sum("queued-resources delete mine" in line for line in lines) == (state == "SUSPENDED")
     assert all("--worker=all" in line for line in lines if " ssh " in line or " scp " in line)
     assert r"python3 -m gaxn.main --config configs/a\ b.py" in lines[-1]
+    # gcsfuse mounts a bucket, of it a folder, and renames folders only if it is told.
+    (mount,) = (line for line in lines if "gcsfuse" in line)
+    assert "--rename-dir-limit" in mount and "--only-dir x bucket /mnt/runs" in mount
 
 
 # ---------------------------------------------------------------- sweeps
@@ -385,6 +388,7 @@ def test_runs_of_different_protocols_are_not_averaged(sweep, tmp_path, capsys):
         (["--set", "a=1,"], "--set must be values with closed brackets, got '1,'"),
         (["--set", "seed"], "--set must be FIELD=VALUE.*, got 'seed'"),
         (["--set", "batch_size=1"], "--set must be given once per field, got 'batch_size=1'"),
+        (["--seeds", "1", "--set", "num_train_steps=4,4"], "the directories .* must be of one run"),
         (["--local", "0"], "--local must be 1 or more, got 0"),
         (["--table"], "no run of the sweep has been evaluated"),
         (["--tables"], "unrecognized arguments|--tables"),
