@@ -75,8 +75,16 @@ def _train(
         if experiment.evaluation.every
         else contextlib.nullcontext() as best,
     ):
+        had_checkpoints = bool(checkpoints.steps())
         state = checkpoints.restore(experiment.state_spec)
         if state is None:
+            last = max(best.steps(), default=0) if best else 0
+            if last and (had_checkpoints or last >= experiment.run.checkpoint_every):
+                raise InputError(
+                    f"{workdir} has no checkpoint that can be read, but a best one of step {last}, "
+                    f"which a new start would delete; name another --workdir, or move "
+                    f"{workdir / BEST} away to begin anew here"
+                )
             state = jax.device_get(experiment.create_state(experiment.key))
             if experiment.settings.start.get("run"):
                 # All checkpoints may be damaged.
@@ -109,6 +117,7 @@ def _train(
 def evaluate(experiment: Experiment, workdir: Path) -> int:
     """Evaluates the checkpoint that `config.evaluation.checkpoint` names, or all of them."""
     which = experiment.evaluation.checkpoint
+    files.check_writable(workdir / "evaluation.json", "--workdir")
     if which != ALL:
         chosen_by = experiment.evaluation.best if which == BEST else ""
         state = restore.restore_state(experiment, workdir, which)
@@ -253,8 +262,9 @@ def make_sampler(
 def train_classifier(experiment: Experiment, workdir: Path) -> int:
     """Trains the classifier of the data set anew, into the run's directory."""
     train_source, test_source = experiment.evaluation.labeled
-    params, accuracy = classifier.train(train_source, test_source)
     path = workdir / "classifier.npz"
+    files.check_writable(path, "--workdir")
+    params, accuracy = classifier.train(train_source, test_source)
     card = classifier.save(path, train_source, params, accuracy)
     print(f"{path}: test accuracy {accuracy:.4f}, SHA-256 {card['sha256']}")
     return 0
@@ -369,6 +379,6 @@ def _parse_option(name: str, text: str, hint: Any) -> Any:
         check(f"--{name}", text, text in ("true", "false"), "true or false")
         return text == "true"
     try:
-        return hint(text)
+        return Path(text).expanduser() if hint is Path else hint(text)
     except ValueError:
         raise InputError(f"--{name} must be of type {hint.__name__}, got {text!r}") from None
