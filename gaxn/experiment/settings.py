@@ -63,7 +63,8 @@ class Settings:
             `make_objective` in gaxn/objectives/objective.py.
         population: number of runs, of seed, seed + 1, ..., that are trained at once.
         accumulation_steps: micro-batches into which a batch is divided to save memory, a divisor
-            of batch_size; BatchNorm has the statistics of a micro-batch.
+            of batch_size; all statistics of a batch, such as BatchNorm's, means within losses and
+            the ranks of top-k training, are then those of a micro-batch.
         dtype: type of activations, "float32", or "bfloat16" with networks that have a field
             `dtype`, as all of gaxn do.
         parallel: how the step runs on several devices: "auto" (one program, each device has a

@@ -488,7 +488,8 @@ def top_weights(logits: Logits, share: jax.Array) -> Logits:
 
     Args:
         logits: of this device's examples.
-        share: of the global batch with a weight above 0, in (0, 1]; at least one example.
+        share: of the global batch (or micro-batch) with a weight above 0, in (0, 1]; at least one
+            example.
     """
     batch = axis.gather(jax.lax.stop_gradient(logits))
     count = jnp.maximum(jnp.round(share * batch.size).astype(int), 1)
