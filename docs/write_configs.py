@@ -78,7 +78,8 @@ the file leaves out. Tuples and dicts are in quotes: `--config.generator.widths=
 ([extending.md](extending.md)). A *required* field has no default. `config.json` of a run has
 the fields that were given, and the defaults of `config` itself, `config.evaluation`,
 `config.growing`, `config.objective`, `config.run` and `config.start`; the defaults of parts are
-those of the version that it names. `python docs/write_configs.py` makes this page from signatures and docstrings.
+those of the version that it names. `python docs/write_configs.py` makes this page from signatures
+and docstrings.
 
 ## `config`
 

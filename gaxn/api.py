@@ -268,7 +268,7 @@ class Run:
 
     def discriminate(
         self, images: HostPixels, labels: Classes | None = None, domain: str = ""
-    ) -> Float[jax.Array, "n *places"]:
+    ) -> Float[jax.Array, "n ..."]:
         """Returns the discriminator's logits of images; above 0 the more it takes for real.
 
         `jax.grad` and `jax.vmap` may go through it, by images as floats.

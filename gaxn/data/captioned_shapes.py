@@ -158,15 +158,15 @@ class Source(data.Source):
             images.reshape(*indices.shape, *self.image_shape), labels.reshape(indices.shape)
         )
 
-    def scenes(self, indices: Int[Array, "batch"]) -> Scene:
+    def scenes(self, indices: Int[Array, " batch"]) -> Scene:
         """Returns the parameters of the images at `indices`, with a batch axis."""
         return jax.vmap(lambda key: _scene(key, self._attributes(key)))(self._keys(indices))
 
-    def attributes(self, indices: Int[Array, "batch"]) -> dict[str, Int[Array, "batch"]]:
+    def attributes(self, indices: Int[Array, " batch"]) -> dict[str, Int[Array, " batch"]]:
         """Returns for each attribute the index in `words` of the true word."""
         return jax.vmap(self._attributes)(self._keys(indices))
 
-    def is_held_out(self, indices: Int[Array, "batch"]) -> Bool[Array, "batch"]:
+    def is_held_out(self, indices: Int[Array, " batch"]) -> Bool[Array, " batch"]:
         """Returns whether training lacks the color and shape of the images at `indices`."""
         words = self.attributes(indices)
         return jnp.isin(words["color"] * _SHAPES + words["shape"], jnp.asarray(self._held_out))
@@ -179,7 +179,7 @@ class Source(data.Source):
         return tuple(map(_write, zip(*columns, strict=True), choices.tolist()))
 
     @functools.cached_property
-    def _held_out(self) -> Int[np.ndarray, "pairs"]:
+    def _held_out(self) -> Int[np.ndarray, " pairs"]:
         """Held-out pairs: index of the color * 3 + index of the shape, ascending."""
         with jax.ensure_compile_time_eval():
             key = keys.stream(jax.random.key(self.seed), "held out")
@@ -208,8 +208,8 @@ class Source(data.Source):
         return {"size": size, "color": color, "shape": shape, "place": place}
 
     def _describe(
-        self, indices: Int[Array, "batch"]
-    ) -> tuple[dict[str, Int[Array, "batch"]], Float[Array, "batch choices"]]:
+        self, indices: Int[Array, " batch"]
+    ) -> tuple[dict[str, Int[Array, " batch"]], Float[Array, "batch choices"]]:
         """Returns the words, and what chooses a phrase for each attribute and a template."""
 
         def choose(key):

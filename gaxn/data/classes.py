@@ -26,7 +26,7 @@ LIST = re.compile(r"[\[(][\d\s.,+-]*[\])]")
 
 def number_classes(
     labels: np.ndarray | Sequence, count: int
-) -> tuple[Int[np.ndarray, "count"], tuple[str, ...]]:
+) -> tuple[Int[np.ndarray, " count"], tuple[str, ...]]:
     """Returns the class of each image, from 0, and the names of the classes.
 
     The classes are the labels that occur, in their order, and named by them. Texts are numbers if
@@ -101,7 +101,7 @@ def show_names(names: Sequence[str]) -> tuple[str, ...]:
     return texts
 
 
-def _read_one_hot(values: np.ndarray) -> Int[np.ndarray, "count"]:
+def _read_one_hot(values: np.ndarray) -> Int[np.ndarray, " count"]:
     """Returns the column of the 1 in each row.
 
     Raises:
@@ -120,8 +120,8 @@ def _read_one_hot(values: np.ndarray) -> Int[np.ndarray, "count"]:
 
 
 def choose_tests(
-    ranks: Int[np.ndarray, "n"], below: float, classes: Int[np.ndarray, "n"]
-) -> Bool[np.ndarray, "n"]:
+    ranks: Int[np.ndarray, " n"], below: float, classes: Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " n"]:
     """Returns whether each image is in the test split: if its rank is `below`.
 
     But the lowest of each class is, so that a small class is in the test split, and the highest is

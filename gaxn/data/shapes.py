@@ -112,7 +112,7 @@ class Source(data.Source):
             images.reshape(*indices.shape, *self.image_shape), scenes.label.reshape(indices.shape)
         )
 
-    def scenes(self, indices: Int[Array, "batch"]) -> Scene:
+    def scenes(self, indices: Int[Array, " batch"]) -> Scene:
         """Returns the parameters of the images at `indices`, with a batch axis."""
         return jax.vmap(self._scene)(self._keys(indices))
 

@@ -32,7 +32,7 @@ class Interpolation(NamedTuple):
     animation: Sequence[Grid]
 
 
-def select_classes(num_classes: int) -> Int[np.ndarray, "rows"]:
+def select_classes(num_classes: int) -> Int[np.ndarray, " rows"]:
     """Returns the classes that have a row in a picture: all, or 20 from the first to the last."""
     return np.linspace(0, num_classes - 1, min(num_classes, MAX_CLASS_ROWS)).round().astype(int)
 
@@ -90,7 +90,7 @@ def _combine(
 def slerp(
     start: Float[np.ndarray, "... latent"],
     end: Float[np.ndarray, "... latent"],
-    fractions: Float[np.ndarray, "frames"],
+    fractions: Float[np.ndarray, " frames"],
 ) -> Float[np.ndarray, "frames ... latent"]:
     """Interpolates spherically (Shoemake, 1985; for latents White, 2016).
 
@@ -117,7 +117,7 @@ def slerp(
 def lerp(
     start: Float[np.ndarray, "..."],
     end: Float[np.ndarray, "..."],
-    fractions: Float[np.ndarray, "n"],
+    fractions: Float[np.ndarray, " n"],
 ) -> Float[np.ndarray, "n ..."]:
     """Interpolates linearly; class weights stay a distribution."""
     t = np.asarray(fractions, np.float32).reshape(-1, *[1] * np.ndim(start))

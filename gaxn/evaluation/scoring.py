@@ -69,7 +69,7 @@ Metrics = Mapping[str, Any]
 Extract = Callable[[HostPixels], ExtractorOutput]
 """Images on the host -> features on the host."""
 
-Distance = Callable[[np.ndarray, np.ndarray], Float[np.ndarray, "pairs"]]
+Distance = Callable[[np.ndarray, np.ndarray], Float[np.ndarray, " pairs"]]
 """Images and as many others, on the host -> the distance of each pair, float64."""
 
 
@@ -255,7 +255,7 @@ def make_distance(extractor: FeatureExtractor) -> Distance:
     """
     program = sharding.spread(jax.jit(extractor.distance), extractor.params)
 
-    def distance(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "pairs"]:
+    def distance(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " pairs"]:
         parts = [program(a[indices], b[indices]) for indices in batches(len(a))]
         return np.concatenate(parts)[: len(a)].astype(np.float64)
 

@@ -28,7 +28,7 @@ class ExtractorOutput(NamedTuple):
 
     features: Float[Array, "batch features"]
     logits: Float[Array, "batch classes"] | None = None
-    modes: Int[Array, "batch"] | None = None
+    modes: Int[Array, " batch"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class FeatureExtractor:
     classes: tuple[str, ...] = ()
     channels: int | None = None
     unit_scale: bool = True
-    distance: Callable[[PyTree, Images, Images], Float[Array, "batch"]] | None = None
+    distance: Callable[[PyTree, Images, Images], Float[Array, " batch"]] | None = None
 
     @property
     def for_losses(self) -> ImageFeatures:
@@ -66,7 +66,7 @@ class FeatureExtractor:
         def features(images: Images) -> Float[Array, "batch features"]:
             return self.apply(_as_variables(self.params), images).features
 
-        def distance(a: Images, b: Images) -> Float[Array, "batch"]:
+        def distance(a: Images, b: Images) -> Float[Array, " batch"]:
             if self.distance is not None:
                 return self.distance(_as_variables(self.params), a, b)
             return jnp.square(features(a) - features(b)).mean(axis=-1)

@@ -30,7 +30,7 @@ def load(centers: tuple[tuple[float, ...], ...], deviation: float) -> FeatureExt
 
 def assign(
     points: Float[Array, "batch size"], centers: Float[Array, "modes size"], deviation: float
-) -> Int[Array, "batch"]:
+) -> Int[Array, " batch"]:
     """Returns the index of the nearest center, or -1 if it is three deviations away or more."""
     distances = jnp.linalg.norm(points[:, None] - centers, axis=-1)
     return jnp.where(distances.min(axis=1) < REACH * deviation, distances.argmin(axis=1), -1)

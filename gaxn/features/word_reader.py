@@ -137,7 +137,7 @@ def split_logits(
 
 def read_words(
     logits: Float[np.ndarray, "batch all_words"], words: Mapping[str, tuple[str, ...]]
-) -> dict[str, Int[np.ndarray, "batch"]]:
+) -> dict[str, Int[np.ndarray, " batch"]]:
     """Returns the index of the likeliest word of each attribute."""
     return {name: part.argmax(axis=-1) for name, part in split_logits(logits, words).items()}
 

@@ -66,7 +66,7 @@ class Inflection(nn.Module):
     reader: Reader
 
     @nn.compact
-    def __call__(self, words: Words, verb: Int[Array, "batch"]) -> Float[Array, "batch answers"]:
+    def __call__(self, words: Words, verb: Int[Array, " batch"]) -> Float[Array, "batch answers"]:
         features = self.reader(words)
         of_verb = jnp.take_along_axis(features, verb[:, None, None], axis=1)[:, 0]
         return nn.Dense(len(grammar.ANSWERS), name="answers")(of_verb)
@@ -90,7 +90,7 @@ class Evaluation(NamedTuple):
     """
 
     accuracy: Float[Array, ""]
-    on_subject: Float[Array, "heads"]
+    on_subject: Float[Array, " heads"]
     weights: Weights
 
 
@@ -142,7 +142,7 @@ def train(
     mask: Bool[np.ndarray, "steps batch"],
     learning_rate: float,
     query_scale: float = 1.0,
-) -> tuple[PyTree, Float[np.ndarray, "steps"]]:
+) -> tuple[PyTree, Float[np.ndarray, " steps"]]:
     """Trains a network by Adam on the cross-entropy; the learning rate falls to 0 as a cosine.
 
     Args:

@@ -27,7 +27,7 @@ class Observations(NamedTuple):
     images: HostPixels
     features: Float[np.ndarray, "batch features"]
     logits: Float[np.ndarray, "batch classes"] | None = None
-    modes: Int[np.ndarray, "batch"] | None = None
+    modes: Int[np.ndarray, " batch"] | None = None
     labels: HostLabels | None = None
 
 
@@ -82,7 +82,7 @@ class Metric(Protocol):
             ValueError: the state would take too much memory.
         """
 
-    def update(self, state: Any, indices: Int[np.ndarray, "batch"], *inputs: np.ndarray) -> Any:
+    def update(self, state: Any, indices: Int[np.ndarray, " batch"], *inputs: np.ndarray) -> Any:
         """Returns the state with a batch added.
 
         Args:

@@ -21,7 +21,7 @@ RELIABLE_COUNT = 100
 
 
 def update(
-    state: State, indices: Int[np.ndarray, "batch"], logits: Float[np.ndarray, "batch classes"]
+    state: State, indices: Int[np.ndarray, " batch"], logits: Float[np.ndarray, "batch classes"]
 ) -> State:
     """Adds the largest probability of each image, computed in float64."""
     log_probabilities = log_softmax(logits)

@@ -27,9 +27,9 @@ def empty(spec: SetSpec) -> State:
 
 def update(
     state: State,
-    _: Int[np.ndarray, "batch"],
-    labels: Int[np.ndarray, "batch"],
-    modes: Int[np.ndarray, "batch"],
+    _: Int[np.ndarray, " batch"],
+    labels: Int[np.ndarray, " batch"],
+    modes: Int[np.ndarray, " batch"],
 ) -> State:
     """Adds images by their labels and predicted classes."""
     counts = state.counts.copy()

@@ -49,7 +49,7 @@ def empty(spec: SetSpec) -> State | rows.State:
 
 def update(
     state: State | rows.State,
-    indices: Int[np.ndarray, "batch"],
+    indices: Int[np.ndarray, " batch"],
     features: Float[np.ndarray, "batch features"],
 ) -> State | rows.State:
     """Adds features to the folds of their images, or to the table."""
@@ -67,7 +67,7 @@ def merge(a: State | rows.State, b: State | rows.State) -> State | rows.State:
 
 
 def from_gaussian(
-    mean: Float[np.ndarray, "features"], covariance: Float[np.ndarray, "features features"]
+    mean: Float[np.ndarray, " features"], covariance: Float[np.ndarray, "features features"]
 ) -> State:
     """Returns a state with this mean and covariance, for use as a reference only.
 
@@ -132,7 +132,7 @@ def _count(state: State | rows.State) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _folds(count: int) -> Int[np.ndarray, "count"]:
+def _folds(count: int) -> Int[np.ndarray, " count"]:
     """Returns the fold of each index: tenths of a random permutation."""
     folds = np.random.RandomState(SEED).permutation(count) * FOLDS // count
     folds.flags.writeable = False

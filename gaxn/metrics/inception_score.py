@@ -28,10 +28,10 @@ class State(NamedTuple):
         negentropy: sum over images and classes of p(y|x) log p(y|x).
     """
 
-    split: Int[np.ndarray, "examples"]
-    count: Int[np.ndarray, "splits"]
+    split: Int[np.ndarray, " examples"]
+    count: Int[np.ndarray, " splits"]
     probabilities: Float[np.ndarray, "splits classes"]
-    negentropy: Float[np.ndarray, "splits"]
+    negentropy: Float[np.ndarray, " splits"]
 
 
 def empty(spec: SetSpec) -> State:
@@ -43,7 +43,7 @@ def empty(spec: SetSpec) -> State:
 
 
 def update(
-    state: State, indices: Int[np.ndarray, "batch"], logits: Float[np.ndarray, "batch classes"]
+    state: State, indices: Int[np.ndarray, " batch"], logits: Float[np.ndarray, "batch classes"]
 ) -> State:
     """Adds logits, as probabilities in float64."""
     log_p = log_softmax(logits)

@@ -44,8 +44,8 @@ def empty(spec: SetSpec) -> State:
 
 def update(
     state: State,
-    indices: Int[np.ndarray, "batch"],
-    labels: Int[np.ndarray, "batch"],
+    indices: Int[np.ndarray, " batch"],
+    labels: Int[np.ndarray, " batch"],
     features: Float[np.ndarray, "batch features"],
 ) -> State:
     """Adds features to the moments of their labels, or to the rows."""

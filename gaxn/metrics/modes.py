@@ -18,7 +18,7 @@ MAX_TABLE = 100
 class State(NamedTuple):
     """Counts of the samples of each mode, and of those outside: of no mode."""
 
-    counts: Int[np.ndarray, "modes"]
+    counts: Int[np.ndarray, " modes"]
     outside: np.ndarray
 
 
@@ -27,7 +27,7 @@ def empty(spec: SetSpec) -> State:
     return State(np.zeros(spec.modes, np.int64), np.array(0))
 
 
-def update(state: State, _: Int[np.ndarray, "batch"], modes: Int[np.ndarray, "batch"]) -> State:
+def update(state: State, _: Int[np.ndarray, " batch"], modes: Int[np.ndarray, " batch"]) -> State:
     """Adds samples by their modes; -1 means no mode."""
     inside = modes[modes >= 0]
     counts = state.counts + np.bincount(inside, minlength=len(state.counts))

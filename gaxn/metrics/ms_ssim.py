@@ -50,7 +50,7 @@ def empty(spec: SetSpec) -> State:
     return State(np.array(spec.count), rows.empty(), rows.empty())
 
 
-def update(state: State, indices: Int[np.ndarray, "batch"], images: HostPixels) -> State:
+def update(state: State, indices: Int[np.ndarray, " batch"], images: HostPixels) -> State:
     """Adds images, all of one size."""
     positions = _positions(indices, int(state.count))
     return _pair_up(state._replace(waiting=rows.update(state.waiting, positions, images)))
@@ -68,7 +68,7 @@ def compute(state: State, _: State | None = None) -> Result:
     return Result({"ms_ssim": float(values.mean()), "ms_ssim_error": standard_error(values)})
 
 
-def similarity(a: HostPixels, b: HostPixels) -> Float[np.ndarray, "batch"]:
+def similarity(a: HostPixels, b: HostPixels) -> Float[np.ndarray, " batch"]:
     """Returns the MS-SSIM of pairs of images, in [0, 1], averaged over their channels.
 
     Windows are Gaussian, 11 pixels wide with a standard deviation of 1.5 pixels, and lie inside the

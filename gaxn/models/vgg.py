@@ -66,7 +66,7 @@ class VGG(nn.Module):
         return tuple(maps)
 
 
-def lpips(a: Maps, b: Maps, weights: Sequence[Float[Array, "channels"]]) -> Float[Array, "batch"]:
+def lpips(a: Maps, b: Maps, weights: Sequence[Float[Array, " channels"]]) -> Float[Array, " batch"]:
     """Returns the LPIPS of pairs of images (Zhang et al., 2018, eq. 1).
 
     Over blocks, sum of mean over places of sum_c w_c (a_c / |a| - b_c / |b|)^2, where |a| is the

@@ -420,7 +420,7 @@ class Objective(nn.Module):
 
     def _penalty_values(
         self, name: str, penalty: Penalty, batch: RegularizerInputs, inputs: LossInputs
-    ) -> Float[Array, "batch"]:
+    ) -> Float[Array, " batch"]:
         """Computes a penalty per example or pack; 0 in steps between its intervals."""
         count = batch.real.shape[0]
         # A pack has the key of its first example.
@@ -441,7 +441,7 @@ class Objective(nn.Module):
             return compute() if is_due else zeros
         return jax.lax.cond(is_due, compute, lambda: zeros)
 
-    def _last_mean(self, name: str, values: Float[Array, "batch"], step: jax.Array) -> jax.Array:
+    def _last_mean(self, name: str, values: Float[Array, " batch"], step: jax.Array) -> jax.Array:
         """Returns the mean of a penalty at the last step at which it was due."""
         mean = values.mean()
         if name not in self.lazy_penalties:
@@ -478,7 +478,7 @@ def sown_features(variables: Variables) -> Vectors:
     return jnp.concatenate(vectors, axis=-1)
 
 
-def per_example(values: Logits) -> Float[Array, "batch"]:
+def per_example(values: Logits) -> Float[Array, " batch"]:
     """Returns the mean of each example over scales and places, if there are several."""
     return values.reshape(values.shape[0], -1).mean(axis=1) if values.ndim > 1 else values
 

@@ -40,7 +40,7 @@ class ImageFeatures(NamedTuple):
     """
 
     features: Callable[[Images], Vectors]
-    distance: Callable[[Images, Images], Float[Array, "batch"]]
+    distance: Callable[[Images, Images], Float[Array, " batch"]]
 
 
 class RegularizerInputs(NamedTuple):
@@ -454,6 +454,6 @@ class Perceptual(Regularizer):
         return sum(jnp.square(real - fake).sum() for real, fake in (means, variances))
 
 
-def batch_mean(values: Vectors) -> Float[Array, "features"]:
+def batch_mean(values: Vectors) -> Float[Array, " features"]:
     """Returns the mean over the global batch, which gradients go through."""
     return axis.mean_over_devices(values.mean(axis=0))

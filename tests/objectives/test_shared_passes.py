@@ -69,7 +69,7 @@ def test_the_loss_and_its_gradient_are_those_of_separate_passes(names, spectral_
     "penalties", [{}, {"r1": r1(0.7)}, {"r2": r2(0.7)}, {"dragan": dragan(0.7)}]
 )
 def test_real_and_generated_images_see_one_power_iteration(penalties):
-    """Of equal images the loss is log 2, however far the iteration is from its end."""
+    """The loss of equal images is log 2, however far the iteration is from its end."""
     objective = Objective(Discriminator(spectral_norm=True), relativistic(), penalties, {}, ())
     variables = objective.init(jax.random.key(1), REAL, None)
     inputs = INPUTS._replace(generated=REAL)

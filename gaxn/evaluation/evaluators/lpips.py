@@ -112,7 +112,7 @@ def make_measure(extractor: FeatureExtractor) -> Measure:
     """Returns LPIPS as a measure of how far translations are from the truth."""
     distance = scoring.make_distance(extractor)
 
-    def differences(images: np.ndarray, truth: HostPixels) -> Float[np.ndarray, "images"]:
+    def differences(images: np.ndarray, truth: HostPixels) -> Float[np.ndarray, " images"]:
         pairs = (np.broadcast_to(each, truth.shape) for each in (images, truth))
         return distance(*(each.astype(np.float32) / 127.5 - 1 for each in pairs))
 

@@ -103,7 +103,7 @@ class Evaluator:
 
 
 def path_steps(
-    starts: HostLatents, ends: HostLatents, places: Float[np.ndarray, "paths"]
+    starts: HostLatents, ends: HostLatents, places: Float[np.ndarray, " paths"]
 ) -> tuple[HostLatents, HostLatents]:
     """Returns the latents of each path at its place t and at t + epsilon."""
     steps = [

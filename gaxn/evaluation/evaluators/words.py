@@ -20,7 +20,7 @@ from gaxn.types import HostLabels, HostPixels, Report, Sampler
 HELD_OUT = "held_out_"
 """Begins the names of figures of combinations that training lacks."""
 
-WordIndices = Mapping[str, Int[np.ndarray, "images"]]
+WordIndices = Mapping[str, Int[np.ndarray, " images"]]
 """By attribute, the index of one word for each image."""
 
 
@@ -100,7 +100,7 @@ class Evaluator:
         """Returns the index of the caption of each sample."""
         return (indices % len(self.test)).astype(np.int32)
 
-    def _truth(self, count: int) -> tuple[WordIndices, Bool[np.ndarray, "count"]]:
+    def _truth(self, count: int) -> tuple[WordIndices, Bool[np.ndarray, " count"]]:
         """Returns the words of the first samples, and whether training lacks each combination."""
         truth = jax.jit(
             lambda labels: (self.test.attributes(labels), self.test.is_held_out(labels))
@@ -120,7 +120,7 @@ class Evaluator:
 
 
 def word_accuracy(
-    read: WordIndices, attributes: WordIndices, is_held_out: Bool[np.ndarray, "images"]
+    read: WordIndices, attributes: WordIndices, is_held_out: Bool[np.ndarray, " images"]
 ) -> dict[str, float]:
     """Returns the share of images whose words are right, with its standard error.
 
@@ -146,7 +146,7 @@ def word_accuracy(
 
 
 def count_words(
-    read: Int[np.ndarray, "images"], words: Int[np.ndarray, "images"], size: int
+    read: Int[np.ndarray, " images"], words: Int[np.ndarray, " images"], size: int
 ) -> Int[np.ndarray, "size size"]:
     """Returns how often each word (row) was read as each word (column)."""
     counts = np.zeros((size, size), np.int64)

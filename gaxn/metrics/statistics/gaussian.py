@@ -178,7 +178,7 @@ class Gaussian:
         factor: one row per example, with F'F = S; None if there is a covariance.
     """
 
-    mean: Float[np.ndarray, "features"]
+    mean: Float[np.ndarray, " features"]
     covariance: Float[np.ndarray, "features features"] | None = None
     factor: Float[np.ndarray, "examples features"] | None = None
 

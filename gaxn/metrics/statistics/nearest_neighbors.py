@@ -36,7 +36,7 @@ def empty(queries: Float[np.ndarray, "queries features"], nearest: int = 5) -> S
 
 
 def update(
-    state: State, indices: Int[np.ndarray, "batch"], features: Float[np.ndarray, "batch features"]
+    state: State, indices: Int[np.ndarray, " batch"], features: Float[np.ndarray, "batch features"]
 ) -> State:
     """Adds a batch of any size from the stream."""
     # Centered by the queries, so that the rounding does not depend on the batches.

@@ -18,7 +18,7 @@ def empty(_: object = None) -> State:
     return State((), ())
 
 
-def update(state: State, indices: Int[np.ndarray, "batch"], values: np.ndarray) -> State:
+def update(state: State, indices: Int[np.ndarray, " batch"], values: np.ndarray) -> State:
     """Adds the rows of a batch of any size, without copying them."""
     return State((*state.indices, indices), (*state.values, values))
 

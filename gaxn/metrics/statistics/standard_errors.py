@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-def jackknife_error(leave_one_out: Float[np.ndarray, "parts"]) -> float:
+def jackknife_error(leave_one_out: Float[np.ndarray, " parts"]) -> float:
     """Returns sqrt((n - 1) / n sum_i (t_i - mean(t))^2), the jackknife standard error.
 
     Args:
@@ -15,13 +15,13 @@ def jackknife_error(leave_one_out: Float[np.ndarray, "parts"]) -> float:
     return float(np.sqrt((parts - 1) / parts * (deviations @ deviations)))
 
 
-def standard_error(values: Float[np.ndarray, "examples"]) -> float:
+def standard_error(values: Float[np.ndarray, " examples"]) -> float:
     """Returns the standard error of the mean: std(values, ddof=1) / sqrt(n); 0 if n is 1."""
     count = len(values)
     return float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
 
 
-def trimmed_mean(values: Float[np.ndarray, "examples"], share: float) -> tuple[float, float]:
+def trimmed_mean(values: Float[np.ndarray, " examples"], share: float) -> tuple[float, float]:
     """Returns the mean without the smallest and the largest values, and its standard error.
 
     The error is that of Tukey & McLaughlin (1963): the deviation of the values, in which those left
