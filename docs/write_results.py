@@ -37,7 +37,17 @@ Records = Mapping[str, Any]
 SPECS = {"modes": ".2f", "modes_reverse_kl": ".2f", "modes_quality": ".1%", "copied_share": ".1%"}
 """Formats of figures."""
 
-LABELED = ("attn_cgan_mnist", "cgan_fashion_mnist", "attn_cgan_shapes")
+LABELED = {
+    "attn_cgan_mnist": {"attn_cgan_mnist": ""},
+    "cgan_fashion_mnist": {"cgan_fashion_mnist": ""},
+    "attn_cgan_shapes": {
+        "attn_cgan_shapes": "",
+        "attn_cgan_shapes_bfloat16": "--config.dtype=bfloat16",
+        "attn_cgan_shapes_plain_discriminator": "--config.discriminator.attention_at=()",
+    },
+}
+"""Runs of each config with labels: their flags, by the names of their records."""
+
 UNLABELED = {
     "dcgan_mnist": "dcgan_mnist.py",
     "dcgan_mnist_classic": "dcgan_mnist.py:classic",
@@ -116,11 +126,18 @@ def labeled(records: Records) -> str:
     """Returns the table of conditional GANs; all rows of a config have the same real images."""
     names = ("conditional_accuracy", "class_f1_worst", "frechet_distance", "precision", "recall")
     rows = []
-    for config in LABELED:
-        figures = records[config]["classifier"]["figures"]
-        real = {name: value for name, value in figures.items() if name.endswith("_real")}
-        recorded = {"run": f"`{config}.py`", "figures": figures, **records["times"][config]}
-        for run in (recorded, *records["hand_noted"][config].values()):
+    for config, runs in LABELED.items():
+        figures = {name: records[name]["classifier"]["figures"] for name in runs}
+        real = {name: value for name, value in figures[config].items() if name.endswith("_real")}
+        recorded = [
+            {
+                "run": f"`{f'{config}.py {flags}'.strip()}`",
+                "figures": figures[name],
+                **records["times"][name],
+            }
+            for name, flags in runs.items()
+        ]
+        for run in (*recorded, *records["hand_noted"][config].values()):
             cells = _format_figures(run["figures"] | real, *names)
             rows.append((run["run"], run["machine"], format_time(run), *cells))
     heads = ("run", "machine", "time", "conditional accuracy", "worst F1", "Frechet distance")
