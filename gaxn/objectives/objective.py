@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from gaxn import keys
 from gaxn.distributed import axis
-from gaxn.nn import norms
+from gaxn.nn import norms, spectral
 from gaxn.nn.adaptive import AdaptiveProbability
 from gaxn.objectives.augmentations import Augmentation
 from gaxn.objectives.losses import Loss, check_loss
@@ -228,7 +228,7 @@ class Objective(nn.Module):
 
     def generator_loss(self, inputs: LossInputs) -> tuple[jax.Array, Scalars]:
         """Computes the generator's loss, and scalars for the log: regularizers with weights."""
-        batch, _ = self._discriminate(self._separate_outputs, inputs)
+        batch, _ = self._discriminate(self._outputs_for_generator, inputs)
         real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
         values = per_example(self.loss.generator(real_logits, fake_logits))
         if self.top_share < 1:
@@ -325,6 +325,17 @@ class Objective(nn.Module):
         """Discriminates each in a pass of its own; XLA drops a pass whose logits are unused."""
         outputs = (self._output(images, labels, train=True) for images in (real, fake))
         return Outputs(*outputs, {})
+
+    def _outputs_for_generator(self, real: Images, fake: Images, labels: Labels | None) -> Outputs:
+        """As `_separate_outputs`, but both from the same vectors of spectral normalization."""
+        has_vectors = spectral.COLLECTION in self.discriminator.variables
+        if not has_vectors or self._has_batch_statistics():
+            return self._separate_outputs(real, fake, labels)
+        network, variables = self._unbind_discriminator()
+        rngs = {"dropout": self.make_rng("dropout")} if self.has_rng("dropout") else {}
+        apply = functools.partial(network.apply, variables, mutable=list(variables), rngs=rngs)
+        real_output, _ = apply(real, labels, train=True)
+        return Outputs(as_output(real_output), self._output(fake, labels, train=True), {})
 
     def _outputs_and_gradients(
         self, sides: Collection[str], real: Images, fake: Images, labels: Labels | None

@@ -73,7 +73,10 @@ def test_real_and_generated_images_see_one_power_iteration(penalties):
     objective = Objective(Discriminator(spectral_norm=True), relativistic(), penalties, {}, ())
     variables = objective.init(jax.random.key(1), REAL, None)
     inputs = INPUTS._replace(generated=REAL)
-    method, mutable = "discriminator_loss", ["spectral"]
+    mutable = ["spectral"]
+    loss, _ = objective.apply(variables, inputs, method="generator_loss", mutable=mutable)
+    np.testing.assert_allclose(loss[0], np.log(2), rtol=1e-6)
+    method = "discriminator_loss"
     (_, scalars), _ = objective.apply(variables, inputs, method=method, mutable=mutable)
     np.testing.assert_allclose(scalars["adversarial"], np.log(2), rtol=1e-6)
     np.testing.assert_allclose(scalars["real"], scalars["fake"], rtol=1e-6)
