@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 
 DERIVED = {
     "gaxn.data": {"split"},
-    "gaxn.features.text": {"train", "test", "folder"},
+    "gaxn.features.text": {"train", "test", "run_folder"},
     "gaxn.gans": {"generator", "discriminator", "objective", "conditional", "size", "growing"},
     "gaxn.models": {"size", "channels", "classes", "features", "dtype", "growing"},
     "gaxn.objectives.objective": {"loss", "penalties", "regularizers", "augmentations"},
@@ -159,7 +159,8 @@ Packing, top-k training and adaptive augmentation.
 The order of the players' updates; its `name` is one of these headings. All but `alternating` need
 one update per player (`discriminator_steps` and `generator_steps` of 1). `extragradient`,
 `consensus` and `unrolled` evaluate losses several times, so a CycleGAN needs `gan.history=0` there;
-`unrolled` needs two players and `accumulation_steps=1`.
+`unrolled` needs two players, `accumulation_steps=1`, and an `eps_root` above 0 of an Adam of the
+discriminator, whose update it differentiates.
 {subsections(functions(update_rules, update_rules.UpdateRule), "update_rule")}
 ## `config.optimizers`
 

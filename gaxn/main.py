@@ -55,7 +55,8 @@ def main(argv: Sequence[str]) -> int:
             compilation_cache.enable()
         use_devices(arguments)
         record = commands.data_record(arguments.mode, arguments.workdir, arguments.options)
-        text_record = restore.read_text_record(arguments.workdir)
+        goes_on = arguments.config.get("text") and arguments.mode != "describe"
+        text_record = restore.read_text_record(arguments.workdir) if goes_on else None
         run = make_run(arguments.config, arguments.name, record, arguments.origin, text_record)
         return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:

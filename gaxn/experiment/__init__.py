@@ -248,7 +248,7 @@ def make_experiment(
 
     if settings.text:
         text_record = text_record or (data_record or {}).get("text")
-        train, test = with_sentences(train, test, settings, text_record)
+        train, test = with_sentences(train, test, settings, text_record, run.accept_new_data)
 
     # Networks.
     shape = network_arguments(test, settings.conditional)
@@ -431,7 +431,11 @@ def make_experiment(
 
 
 def with_sentences(
-    train: Source, test: Source, settings: Settings, record: Mapping[str, Any] | None
+    train: Source,
+    test: Source,
+    settings: Settings,
+    record: Mapping[str, Any] | None,
+    accepts_another: bool,
 ) -> tuple[Sentences, Sentences]:
     """Returns both splits with the vectors of their captions as conditions.
 
@@ -439,6 +443,7 @@ def with_sentences(
         train, test: the splits.
         settings: of the run.
         record: how captions became conditions, of a run that was begun before; None for a new one.
+        accepts_another: whether the encoder of such a run may be another one.
 
     Raises:
         InputError: images have no caption, or the run is not conditional.
@@ -457,13 +462,13 @@ def with_sentences(
         "load",
         train=train,
         test=test,
-        folder=folder,
+        run_folder=folder,
     )
     has_words = bool(settings.generator.get("words_at"))
     if record is None:
         conditioner = make_conditioner(encoder, sorted(set(train.captions)), has_words)
     else:
-        conditioner = restore_conditioner(encoder, record, has_words)
+        conditioner = restore_conditioner(encoder, record, has_words, accepts_another)
     return tuple(
         Sentences(split.split, flip=split.flip, source=split, condition=conditioner)
         for split in (train, test)

