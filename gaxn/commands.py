@@ -75,11 +75,11 @@ def _train(
         if experiment.evaluation.every
         else contextlib.nullcontext() as best,
     ):
-        had_checkpoints = bool(checkpoints.steps())
         state = checkpoints.restore(experiment.state_spec)
         if state is None:
             last = max(best.steps(), default=0) if best else 0
-            if last and (had_checkpoints or last >= experiment.run.checkpoint_every):
+            # It was saved after a checkpoint of its step.
+            if last:
                 raise InputError(
                     f"{workdir} has no checkpoint that can be read, but a best one of step {last}, "
                     f"which a new start would delete; name another --workdir, or move "
@@ -196,9 +196,10 @@ def generate(
         target = output / "generated"
     state = restore.restore_chosen_state(experiment, workdir, "generate")
     sampler = make_sampler(experiment, state, truncation)
-    generation.write(target, sampler, requests, class_names, class_folders)
-    if real:
-        generation.write_real(output / "real", experiment.test, real)
+    with generation.removed_on_failure(output) if real else contextlib.nullcontext():
+        generation.write(target, sampler, requests, class_names, class_folders)
+        if real:
+            generation.write_real(output / "real", experiment.test, real)
     print(f"{target}: {len(requests.seeds):,} images")
     return 0
 
@@ -378,7 +379,9 @@ def _parse_option(name: str, text: str, hint: Any) -> Any:
     if hint is bool:
         check(f"--{name}", text, text in ("true", "false"), "true or false")
         return text == "true"
+    if hint is Path:
+        return configs.expand(text)
     try:
-        return Path(text).expanduser() if hint is Path else hint(text)
+        return hint(text)
     except ValueError:
         raise InputError(f"--{name} must be of type {hint.__name__}, got {text!r}") from None

@@ -376,8 +376,8 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
             raise InputError(f"--mode {COMPARE} takes no --{surplus[0]}; usage: {COMPARE_USAGE}")
         expected = f"2 or more (usage: {COMPARE_USAGE})"
         check(f"the number of runs of --mode {COMPARE}", len(words), len(words) >= 2, expected)
-        workdir = _path(given.get("workdir", f"runs/{COMPARE}"))
-        return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(_path, words)))
+        workdir = expand(given.get("workdir", f"runs/{COMPARE}"))
+        return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(expand, words)))
     if words:
         raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
     if mode == REPORT:
@@ -386,9 +386,9 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
             raise InputError(f"--mode {REPORT} takes no --{name}, only --workdir")
         expected = f"the directory of a run with --mode {REPORT}"
         check("--workdir", given.get("workdir"), bool(given.get("workdir")), expected)
-        return Arguments(REPORT, None, _path(given["workdir"]), REPORT)
+        return Arguments(REPORT, None, expand(given["workdir"]), REPORT)
     if "config" not in given and mode != TRAIN and "workdir" in given:
-        name, config = read_config(_path(given["workdir"]))
+        name, config = read_config(expand(given["workdir"]))
     else:
         if not given.get("config"):
             raise InputError(f"--config is missing; usage: {USAGE}")
@@ -400,7 +400,7 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
     return Arguments(
         name,
         config,
-        _path(given.get("workdir", f"runs/{name}")),
+        expand(given.get("workdir", f"runs/{name}")),
         mode,
         (),
         options,
@@ -448,9 +448,16 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], list[st
     return given, options, words
 
 
-def _path(text: str) -> Path:
-    """Returns a path; a shell leaves "~" in --workdir=~/runs as it is."""
-    return Path(text).expanduser()
+def expand(text: str | Path) -> Path:
+    """Returns a path without "~", which a shell leaves in --workdir=~/runs as it is.
+
+    Raises:
+        InputError: there is no such home directory.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(f"the path {str(text)!r} must begin with a home directory") from None
 
 
 def _integer(flag: str, text: str) -> int:

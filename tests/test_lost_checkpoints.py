@@ -9,7 +9,7 @@ from gaxn.experiment import make_experiment
 from gaxn.types import InputError
 
 FIELDS = (
-    *("population=1", "num_train_steps=4", "run.checkpoint_every=2", "run.sample_every=4"),
+    *("population=1", "num_train_steps=4", "run.checkpoint_every=100", "run.sample_every=4"),
     *("evaluation.every=2", "evaluation.best=lowest modes/frechet_distance"),
 )
 

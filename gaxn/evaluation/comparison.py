@@ -104,12 +104,11 @@ def read_run(workdir: Path) -> Run:
     if not isinstance(evaluation, dict) or not evaluation.keys() >= {"name", "step"}:
         raise InputError(f"{path} is damaged: it must be JSON with name and step")
     path = workdir / "metrics.jsonl"
-    try:
-        # The line of step 0 was written before training.
-        history = [line for line in files.read_lines(path) if line.get("step") != 0]
-    except ValueError:
-        history = [{}]
-    if not all(line.keys() >= {"step", "images_per_second"} for line in history):
+    # The line of step 0 was written before training.
+    lines = files.read_lines(path)
+    history = [line for line in lines if line.get("step") != 0]
+    is_garbage = not lines and path.exists() and path.stat().st_size > 0
+    if is_garbage or not all(line.keys() >= {"step", "images_per_second"} for line in history):
         raise InputError(f"{path} is damaged: its lines must have step and images_per_second")
     return Run(workdir, record, evaluation, history)
 

@@ -1,5 +1,6 @@
 """Single generated images: one of each seed, or one of each seed and label; in memory or files."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -231,14 +232,21 @@ def write(
     if output.suffix == ".zip":
         files.write_with(output, lambda path: _write_zip(path, named, _metadata(requests, names)))
         return
-    try:
+    with removed_on_failure(output):
         for name, image in named:
             files.write_bytes(output / name, encode_png(image))
         if requests.captions:
             files.write_bytes(output / METADATA, _metadata(requests, names))
+
+
+@contextlib.contextmanager
+def removed_on_failure(folder: Path) -> Iterator[None]:
+    """Removes a folder, which was new or empty before, if not all is written into it."""
+    try:
+        yield
     except BaseException:
-        # Some of the images would look like all of them; nothing else was in the folder.
-        shutil.rmtree(output, ignore_errors=True)
+        # Some of the images would look like all of them.
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

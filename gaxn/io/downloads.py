@@ -1,5 +1,6 @@
 """Files that are downloaded or trained once and stored for every run, in `GAXN_CACHE`."""
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None])
     """Downloads a file from the first URL that has it, unless it exists; returns its path.
 
     A download that was cut off is continued. A file that `verify` rejects is never at `path`. Of
-    several processes one downloads, and the others wait.
+    several processes of a machine one downloads, and the others wait.
 
     Args:
         urls: mirrors of one file, tried in order.
@@ -53,7 +54,9 @@ def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None])
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        # Not every file system has locks.
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
         return path if path.exists() else _fetch(urls, path, verify)
     finally:
         os.close(folder)

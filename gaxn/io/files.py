@@ -5,6 +5,7 @@ several processes only the first writes.
 """
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,8 @@ from PIL import Image
 
 from gaxn.distributed import multihost
 from gaxn.types import check
+
+log = logging.getLogger(__name__)
 
 MAX_GIF_SIDE = 4_000
 
@@ -71,9 +74,12 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a .jsonl file, but for lines that a crash or a full disk cut off."""
-    lines = path.read_text(errors="replace").split("\n") if path.exists() else []
-    records = map(_parse, lines[:-1])
-    return [record for record in records if isinstance(record, dict)]
+    lines = path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
+    records = [record for record in map(_parse, lines) if isinstance(record, dict)]
+    if len(records) < len(lines):
+        dropped = len(lines) - len(records)
+        log.warning("warning: %d of %d lines of %s are damaged", dropped, len(lines), path)
+    return records
 
 
 def _parse(line: str) -> Any:

@@ -134,6 +134,17 @@ def test_an_interrupted_folder_is_removed(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_interruption_among_real_images_removes_both_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "write_real", _interrupt)
+    command = ["gaxn", "--mode=generate", f"--workdir={RUN}", "--count=2", "--real=3"]
+    assert main([*command, f"--output={tmp_path / 'out'}"]) == 130
+    assert not (tmp_path / "out").exists()
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def test_captions_are_those_of_the_files_in_folders(tmp_path):
     captions, labels = ("a red disc", "a box"), np.array([0, 1])
     requests = generation.make_requests([3], None, 0)._replace(
