@@ -11,7 +11,7 @@ right on 0.664 of the 125 test images, says little: accuracy 0.465, Frechet dist
 (training images 63.5), precision 0.839 and recall 0.704 (0.737 and 0.704).
 
 Results of `:text` (by name; `pip install -e '.[text]'` besides; seed 0, one CPU core while the other
-was busy: 41 min, of which 16 for the network that matches names and pictures, and for the
+was busy: 41 min, half of it for the network that matches names and pictures and for the
 classifier). Of the 125 names of the tests, none of which was seen in training, a sample is matched
 to its own among 100 in 0.021 +- 0.002 of cases, by a network that matches real pictures in 0.08;
 chance is 0.01. Frechet distance 93.5 +- 3.6 (training images 63.5), precision 0.883 and recall 0.224
