@@ -30,7 +30,7 @@ def translation(ratio: float = 0.125) -> Augmentation:
         columns = jnp.clip(jnp.arange(width) - right, 0, width - 1)
         return image[rows][:, columns]
 
-    return _of_images("translation", shift)
+    return lambda images, keys, step: jax.vmap(shift)(_check_images("translation", images), keys)
 
 
 def color(brightness: float = 1.0, saturation: float = 1.0, contrast: float = 0.5) -> Augmentation:
@@ -58,7 +58,7 @@ def color(brightness: float = 1.0, saturation: float = 1.0, contrast: float = 0.
         mean = image.mean()
         return mean + (1 + contrast * stretch) * (image - mean)
 
-    return _of_images("color", recolor)
+    return lambda images, keys, step: jax.vmap(recolor)(_check_images("color", images), keys)
 
 
 def cutout(ratio: float = 0.5) -> Augmentation:
@@ -81,7 +81,7 @@ def cutout(ratio: float = 0.5) -> Augmentation:
         )
         return jnp.where((rows[:, None] & columns)[..., None], 0.0, image)
 
-    return _of_images("cutout", cut)
+    return lambda images, keys, step: jax.vmap(cut)(_check_images("cutout", images), keys)
 
 
 def instance_noise(deviation: float = 0.1, until: int = 0) -> Augmentation:
@@ -102,15 +102,11 @@ def instance_noise(deviation: float = 0.1, until: int = 0) -> Augmentation:
     return add_noise
 
 
-def _of_images(name: str, change: Callable[[Image, PRNGKey], Image]) -> Augmentation:
-    """Returns the augmentation that changes each image alone.
+def _check_images(name: str, images: Images) -> Images:
+    """Returns the images that an augmentation gets.
 
     Raises:
-        InputError: (later) the examples are points.
+        InputError: they are points.
     """
-
-    def augment(images: Images, keys: jax.Array, step: jax.Array) -> Images:
-        check(f"the examples of the augmentation {name}", "points", images.ndim == 4, "images")
-        return jax.vmap(change)(images, keys)
-
-    return augment
+    check(f"the examples of the augmentation {name}", "points", images.ndim == 4, "images")
+    return images
