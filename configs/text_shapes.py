@@ -16,6 +16,19 @@ after each 2,000 steps; the target was 0.97. By eye circles are round, squares b
 triangles are hollow; a triangle in ten is read as a square, and a square in nine as a
 circle. Light backgrounds, which no word asks for, are rarer than the half of real images.
 
+Attention to words in the generator, `--config.generator.words_at="(16,)"`, on against off, each
+5,300 steps on one CPU core while the other was busy (33 and 34 min), as shares of 2,000 samples:
+
+                                shape, all captions   all words   shape, held out   all words
+    off                         0.794 +- 0.009        0.773       0.712 +- 0.030    0.700
+    on                          0.782 +- 0.009        0.769       0.760 +- 0.028    0.725
+    on, but not normalized      0.666 +- 0.011        0.650       0.622 +- 0.032    0.592
+
+So it changes little, perhaps it helps with pairs never seen. By eye the shape looks at the article
+"a", its outline at the shape's word, and the background at the words of place and size: what the
+words of an encoder mean in the sentence, not the words themselves. Without spectral norm its
+entropy fell to 0.03 of uniform, at arbitrary words; with it, it is 0.69.
+
 Tried on the way:
 
     without `projection`, 7,000 steps                          shape 0.365, 0.570, 0.717 after each
