@@ -57,9 +57,9 @@ UNLABELED = {
 
 RIVALS = {
     "eager": ("race_cpu", "eager"),
-    "eager, before": ("race_cpu_second", "eager"),
-    "torch.compile, before": ("race_cpu_second", "compiled"),
-    "eager in bfloat16, before": ("race_cpu_first", "bfloat16"),
+    "torch.compile": ("race_cpu", "compiled"),
+    "eager, once more": ("race_cpu_again", "eager"),
+    "eager in bfloat16": ("race_cpu_first", "bfloat16"),
 }
 """Columns of the race by their names: a record, and a side in it."""
 
