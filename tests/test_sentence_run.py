@@ -65,10 +65,12 @@ def test_the_same_command_goes_on_where_no_cache_has_its_encoder(
 def test_a_caption_of_the_tests_has_a_number(run):
     assert len(run.class_names) > 1_000 and list(run.class_names) == sorted(run.class_names)
     by_caption = run.sample(range(3), captions=run.class_names[7])
-    np.testing.assert_array_equal(by_caption, run.sample(range(3), labels=7))
+    # A caption that is encoded alone differs by rounding from one among all captions.
+    by_number = run.sample(range(3), labels=7)
+    np.testing.assert_allclose(by_caption.astype(int), by_number, atol=1)
     assert by_caption.shape == (3, 32, 32, 3)
     each = run.sample(range(2), captions=[run.class_names[7], SENTENCE])
-    np.testing.assert_array_equal(each[0], by_caption[0])
+    np.testing.assert_allclose(each[0].astype(int), by_caption[0], atol=1)
     assert (each[1] != by_caption[1]).any()
 
 
