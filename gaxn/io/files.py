@@ -83,7 +83,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _parse(line: str) -> Any:
-    """Returns the value of a line of JSON; None if it is none."""
+    """Returns the value of a line of JSON; None if it cannot be read."""
     try:
         return json.loads(line)
     except ValueError:

@@ -258,7 +258,7 @@ esac
     assert sum("queued-resources delete mine" in line for line in lines) == (state == "SUSPENDED")
     assert all("--worker=all" in line for line in lines if " ssh " in line or " scp " in line)
     assert r"python3 -m gaxn.main --config configs/a\ b.py" in lines[-1]
-    # gcsfuse mounts a bucket, of it a folder, and renames folders only if it is told.
+    # gcsfuse mounts a bucket, of it a folder, and renames folders only by a flag.
     (mount,) = (line for line in lines if "gcsfuse" in line)
     assert "--rename-dir-limit" in mount and "--only-dir x bucket /mnt/runs" in mount
 
