@@ -4,6 +4,7 @@ A file is written beside its path and then renamed, so that no reader ever sees 
 several processes only the first writes.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -74,20 +75,26 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Returns the records of a .jsonl file, but for lines that a crash or a full disk cut off."""
-    lines = path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
-    records = [record for record in map(_parse, lines) if isinstance(record, dict)]
+    lines = complete_lines(path)
+    records = parse_lines(lines)
     if len(records) < len(lines):
         dropped = len(lines) - len(records)
         log.warning("warning: %d of %d lines of %s are damaged", dropped, len(lines), path)
     return records
 
 
-def _parse(line: str) -> Any:
-    """Returns the value of a line of JSON; None if it cannot be read."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+def complete_lines(path: Path) -> list[str]:
+    """Returns the lines of a text that have an end; none without a file."""
+    return path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
+
+
+def parse_lines(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """Returns the records of lines of JSON; damaged lines are left out."""
+    records = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from gaxn.config import as_tuples, instantiate
 from gaxn.evaluation import diagnostics, figures
 from gaxn.evaluation.report.pictures import thin
 from gaxn.evaluation.translation import DIRECTIONS
+from gaxn.io import files
 from gaxn.objectives import schedules
 from gaxn.types import InputError
 
@@ -100,21 +101,13 @@ def read_lines(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
         path: of the file; without one there are no records.
         limit: of the records, and again of those with diagnostics, which are fewer; None for all.
     """
-    lines = path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []
+    lines = files.complete_lines(path)
     if limit is not None:
         diagnosed = [index for index, line in enumerate(lines) if diagnostics.PREFIX in line]
         chosen = {diagnosed[index] for index in thin(len(diagnosed), limit)}
         chosen |= set(thin(len(lines), limit))
         lines = [lines[index] for index in sorted(chosen)]
-    records = (_parse(line) for line in lines)
-    return [record for record in records if isinstance(record, dict) and "step" in record]
-
-
-def _parse(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+    return [record for record in files.parse_lines(lines) if "step" in record]
 
 
 def collect(history: Sequence[Line]) -> list[dict[str, Any]]:
