@@ -55,8 +55,9 @@ def train(experiment: Experiment, workdir: Path) -> int:
     free, accepts = restore.free_fields(experiment, workdir), experiment.run.accept_new_data
     # After what is quick: it may train a classifier.
     experiment.evaluation.check()
-    # Before the run has a directory, whose config could not be corrected.
-    experiment.check_steps()
+    if not (workdir / "config.json").exists():
+        # A run that has a directory cannot correct its config.
+        experiment.check_steps()
     writers = loop.make_writers(experiment, workdir)
     lock = run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({}))
     with lock, writers:
