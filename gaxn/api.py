@@ -74,7 +74,7 @@ def train(config: str | Path | ConfigDict, workdir: str | Path = "", **fields: A
     compilation_cache.enable()
     sharding.use_cores_for(config.to_dict())
     origin = {} if isinstance(given, ConfigDict) else configs.origin_of(str(given), before, config)
-    workdir = configs.expand(workdir or f"runs/{name}")
+    workdir = files.expand(workdir or f"runs/{name}")
     text_record = restore.read_text_record(workdir)
     experiment = make_run(config, name, origin=origin, text_record=text_record)
     expected = "of a GAN; a lab runs by `gaxn --config` alone"
@@ -109,7 +109,7 @@ def load(
     Raises:
         InputError: there is no such run or checkpoint, or it is of another version.
     """
-    workdir = configs.expand(run)
+    workdir = files.expand(run)
     compilation_cache.enable()
     name, config = configs.read_config(workdir)
     record = restore.read_data_record(workdir)

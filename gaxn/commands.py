@@ -381,7 +381,7 @@ def _parse_option(name: str, text: str, hint: Any) -> Any:
         check(f"--{name}", text, text in ("true", "false"), "true or false")
         return text == "true"
     if hint is Path:
-        return configs.expand(text)
+        return files.expand(text)
     try:
         return hint(text)
     except ValueError:

@@ -27,7 +27,7 @@ from ml_collections import ConfigDict, config_flags
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from gaxn.distributed.multihost import Cluster
-from gaxn.io import provenance, run_directory
+from gaxn.io import files, provenance, run_directory
 from gaxn.types import InputError, check
 
 RENAMED = {
@@ -376,8 +376,8 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
             raise InputError(f"--mode {COMPARE} takes no --{surplus[0]}; usage: {COMPARE_USAGE}")
         expected = f"2 or more (usage: {COMPARE_USAGE})"
         check(f"the number of runs of --mode {COMPARE}", len(words), len(words) >= 2, expected)
-        workdir = expand(given.get("workdir", f"runs/{COMPARE}"))
-        return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(expand, words)))
+        workdir = files.expand(given.get("workdir", f"runs/{COMPARE}"))
+        return Arguments(COMPARE, None, workdir, COMPARE, tuple(map(files.expand, words)))
     if words:
         raise InputError(f"{words[0]!r} is not understood; usage: {USAGE}")
     if mode == REPORT:
@@ -386,9 +386,9 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
             raise InputError(f"--mode {REPORT} takes no --{name}, only --workdir")
         expected = f"the directory of a run with --mode {REPORT}"
         check("--workdir", given.get("workdir"), bool(given.get("workdir")), expected)
-        return Arguments(REPORT, None, expand(given["workdir"]), REPORT)
+        return Arguments(REPORT, None, files.expand(given["workdir"]), REPORT)
     if "config" not in given and mode != TRAIN and "workdir" in given:
-        name, config = read_config(expand(given["workdir"]))
+        name, config = read_config(files.expand(given["workdir"]))
     else:
         if not given.get("config"):
             raise InputError(f"--config is missing; usage: {USAGE}")
@@ -400,7 +400,7 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
     return Arguments(
         name,
         config,
-        expand(given.get("workdir", f"runs/{name}")),
+        files.expand(given.get("workdir", f"runs/{name}")),
         mode,
         (),
         options,
@@ -446,18 +446,6 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], list[st
         else:
             options[name] = "true" if value is None else value
     return given, options, words
-
-
-def expand(text: str | Path) -> Path:
-    """Returns a path without "~", which a shell leaves in --workdir=~/runs as it is.
-
-    Raises:
-        InputError: there is no such home directory.
-    """
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise InputError(f"the path {str(text)!r} must begin with a home directory") from None
 
 
 def _integer(flag: str, text: str) -> int:

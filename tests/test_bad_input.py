@@ -333,9 +333,11 @@ def test_the_directory_of_another_version_is_refused(capsys, tmp_path, record, m
     assert (tmp_path / "config.json").read_text() == record
 
 
-def test_a_home_directory_that_is_not_there(capsys):
-    line = _refused(capsys, f"--config={CONFIG}:tiny", "--workdir=~nobody9/x")
-    assert "the path '~nobody9/x' must begin with a home directory" in line
+def test_a_home_directory_that_is_not_there(capsys, tmp_path):
+    message = "the path '~nobody9/x' must begin with a home directory"
+    assert message in _refused(capsys, f"--config={CONFIG}:tiny", "--workdir=~nobody9/x")
+    folder = ["--config=configs/sagan_folder.py:tiny", "--config.data.path=~nobody9/x"]
+    assert message in _refused(capsys, *folder, f"--workdir={tmp_path / 'run'}")
 
 
 def test_a_directory_that_is_a_file(capsys, tmp_path):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
+from gaxn.io import files
 from gaxn.types import Batch, Indices, InputError, PyTree, check
 
 log = logging.getLogger(__name__)
@@ -430,9 +431,9 @@ def find_path(path: str) -> Path:
         InputError: there is no such file or folder in either.
     """
     check("path", path, bool(path), "the path of a folder or a .zip of images")
-    candidates = [Path(path).expanduser()]
+    candidates = [files.expand(path)]
     if os.environ.get("GAXN_DATA") and not candidates[0].is_absolute():
-        candidates.append(Path(os.environ["GAXN_DATA"]) / path)
+        candidates.append(files.expand(os.environ["GAXN_DATA"]) / path)
     for candidate in candidates:
         if candidate.exists():
             return candidate

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gaxn import data
-from gaxn.io import downloads
+from gaxn.io import downloads, files
 from gaxn.types import Batch, InputError, check
 
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -121,7 +121,8 @@ class Source(data.Source):
             urls = [f"{mirror}/{name}" for mirror in SETS[self.dataset].mirrors]
             path = downloads.directory(self.dataset) / name
             return downloads.fetch(urls, path, lambda part: _mismatch(part, sha256))
-        for path in (Path(directory) / name, Path(directory) / self.dataset / name):
+        folder = files.expand(directory)
+        for path in (folder / name, folder / self.dataset / name):
             if path.exists():
                 return path
         field = "directory" if self.directory else "the environment variable GAXN_DATA"

@@ -59,7 +59,7 @@ def _weights(weights: str) -> tuple[PyTree, str]:
     """Returns the parameters and the SHA-256 of the .pth or .safetensors file they come from."""
     folder = downloads.directory("inception")
     if weights not in ("", DOWNLOAD):
-        path = Path(weights).expanduser()
+        path = files.expand(weights)
         if not path.is_file():
             raise InputError(f"the weights of Inception, {path}, are not there; {_advice(folder)}")
         return _read_npz(path) if path.suffix == ".npz" else _read_state_dict(path)

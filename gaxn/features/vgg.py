@@ -16,6 +16,7 @@ import numpy as np
 from gaxn.data import pixels
 from gaxn.features import ExtractorOutput, FeatureExtractor, array_pickles, torch_weights
 from gaxn.features.resizing import to_rgb
+from gaxn.io import files
 from gaxn.models.vgg import CONVOLUTIONS, VGG, from_flax, from_torch, lpips
 from gaxn.types import InputError, PyTree, check
 
@@ -95,7 +96,7 @@ def _from_package(network: str, vgg: VGG) -> tuple[PyTree, str]:
 
 def _read(weights: str, vgg: VGG) -> tuple[PyTree, str]:
     """Returns the parameters in a file, and its SHA-256."""
-    path = Path(weights).expanduser()
+    path = files.expand(weights)
     expected = f"{PACKAGE}, or the path of a .pth or .safetensors file"
     check("the weights of a VGG", weights, path.is_file(), expected)
     content = path.read_bytes()

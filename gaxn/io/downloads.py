@@ -26,12 +26,13 @@ def directory(name: str) -> Path:
         InputError: there is neither `GAXN_CACHE` nor a home directory.
     """
     try:
-        root = os.environ.get("GAXN_CACHE") or Path.home() / ".cache" / "gaxn"
+        cache = os.environ.get("GAXN_CACHE")
+        root = files.expand(cache) if cache else Path.home() / ".cache" / "gaxn"
     except RuntimeError:
         raise InputError(
             f"GAXN_CACHE must name a directory for {name}, since there is no home directory"
         ) from None
-    return Path(root) / name
+    return root / name
 
 
 def fetch(urls: Sequence[str], path: Path, verify: Callable[[Path], str | None]) -> Path:

@@ -17,11 +17,23 @@ import numpy as np
 from PIL import Image
 
 from gaxn.distributed import multihost
-from gaxn.types import check
+from gaxn.types import InputError, check
 
 log = logging.getLogger(__name__)
 
 MAX_GIF_SIDE = 4_000
+
+
+def expand(text: str | Path) -> Path:
+    """Returns a path without "~", which a shell leaves in --workdir=~/runs as it is.
+
+    Raises:
+        InputError: there is no such home directory.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(f"the path {str(text)!r} must begin with a home directory") from None
 
 
 def check_writable(path: Path, field: str, protected: Iterable[Path] = ()) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from file_server import Server
 
+from gaxn.data import find_path
 from gaxn.io import compilation_cache, downloads
 from gaxn.types import InputError
 
@@ -118,6 +119,18 @@ def test_without_a_home_directory_the_variable_is_asked_for(monkeypatch):
         downloads.directory("inception")
     monkeypatch.setenv("GAXN_CACHE", "somewhere")
     assert downloads.directory("inception") == Path("somewhere/inception")
+
+
+def test_a_variable_that_no_shell_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GAXN_CACHE", "~/cache")
+    assert downloads.directory("inception") == tmp_path / "cache" / "inception"
+    (tmp_path / "data" / "leaves").mkdir(parents=True)
+    monkeypatch.setenv("GAXN_DATA", "~/data")
+    assert find_path("leaves") == tmp_path / "data" / "leaves"
+    monkeypatch.setenv("GAXN_DATA", "~nobody9/data")
+    with pytest.raises(InputError, match="the path '~nobody9/data' must begin with a home"):
+        find_path("leaves")
 
 
 def test_programs_are_not_kept_without_a_home_directory(monkeypatch, caplog):
