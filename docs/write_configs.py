@@ -180,7 +180,7 @@ run, then a line to 0.0001 at its end. A value does not change before the first 
 last one. A schedule in shares of the run fixes its length: `num_train_steps` may then not be
 changed when a run goes on. One in `kimg` counts real images of one player's updates, and does not.
 A flag may put a number in place of a schedule, and a schedule in place of a number.
-{subsections(functions(schedules, schedules.Curve), "SCHEDULE")}
+{subsections(functions(schedules, schedules.RelativeSchedule), "SCHEDULE")}
 ## `config.evaluation`
 
 What is evaluated, and when.

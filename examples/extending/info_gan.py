@@ -49,5 +49,5 @@ class InfoGAN(GAN):
         return loss, {"information": self.encoder.codes / 2 - loss}
 
     def _code_loss(self, inputs):
-        codes = inputs.inputs[:, : self.encoder.codes]
+        codes = inputs.generator_inputs[:, : self.encoder.codes]
         return jnp.square(codes - self.encoder(inputs.generated)).sum(axis=1).mean() / 2

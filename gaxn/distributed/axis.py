@@ -40,8 +40,8 @@ def gather(values: jax.Array) -> jax.Array:
 def example_indices(batch: int) -> Indices:
     """Returns the global indices of this program's examples: int32, shape [batch].
 
-    Under the global view they are on the devices of their examples, and so is all that is drawn by
-    them: the loss of a generator may see nothing else of a batch.
+    Under jit they are sharded as the batch is, so that XLA also shards what is drawn from them,
+    such as latents: they may be all of the batch that a generator's loss depends on.
     """
     first = jax.lax.axis_index(DATA) * batch if is_bound() else 0
     indices = first + jnp.arange(batch, dtype=jnp.int32)

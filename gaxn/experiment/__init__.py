@@ -234,7 +234,7 @@ def make_experiment(
     """
     settings = bind(Settings, config.to_dict(), "config")
     run = bind(RunOptions, settings.run, "config.run")
-    clock = schedules.Clock(settings.num_train_steps, settings.batch_size)
+    run_length = schedules.RunLength(settings.num_train_steps, settings.batch_size)
 
     # Data.
     train, test = (
@@ -270,11 +270,11 @@ def make_experiment(
     # Objective.
     loss = instantiate("objectives.losses", settings.loss, "config.loss", returns=Loss)
     penalties = make_parts(
-        "penalties", with_schedules(settings.penalties, "config.penalties", clock), Penalty
+        "penalties", with_schedules(settings.penalties, "config.penalties", run_length), Penalty
     )
     objective = bind(
         make_objective,
-        with_schedules(settings.objective, "config.objective", clock),
+        with_schedules(settings.objective, "config.objective", run_length),
         "config.objective",
         loss=loss,
         penalties=penalties,
@@ -287,7 +287,7 @@ def make_experiment(
     )
     gan = instantiate(
         "gans",
-        with_schedules(settings.gan, "config.gan", clock),
+        with_schedules(settings.gan, "config.gan", run_length),
         "config.gan",
         objective=objective,
         conditional=settings.conditional,
@@ -319,11 +319,11 @@ def make_experiment(
     def optimizers_from(step: int) -> dict[str, optax.GradientTransformation]:
         updates = {player: count * rule.optimizer_updates for player, count in counts.items()}
         players = tuple(gan.losses())
-        return make_optimizers(settings.optimizers, players, clock, updates, frozen, step)
+        return make_optimizers(settings.optimizers, players, run_length, updates, frozen, step)
 
     stages = make_stages(gan, stages_of, optimizers_from)
     first_steps = find_first_steps(gan, stages_of, GENERATOR)
-    decay = make_ema_decay(settings, clock)
+    decay = make_ema_decay(settings, run_length)
 
     def make_updates(stage: RunStage) -> tuple[PlayerUpdate, ...]:
         return tuple(

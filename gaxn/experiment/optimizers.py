@@ -20,7 +20,7 @@ from gaxn.types import InputError, check
 def make_optimizers(
     specs: Mapping[str, Any],
     players: Sequence[str],
-    clock: schedules.Clock,
+    run_length: schedules.RunLength,
     counts: Mapping[str, int],
     frozen: Mapping[str, Collection[tuple[str, ...]]] = {},
     first_step: int = 0,
@@ -30,7 +30,7 @@ def make_optimizers(
     Args:
         specs: the fields of each.
         players: all players.
-        clock: of the run.
+        run_length: of the run.
         counts: updates of each player's optimizer per training step.
         frozen: by player, paths of the layers that are not moved.
         first_step: training step from which on they run.
@@ -38,7 +38,9 @@ def make_optimizers(
     for player in specs:
         check("a player of config.optimizers", player, player in players, " or ".join(players))
     optimizers = {
-        player: make_optimizer(specs.get(player, {}), player, clock, counts[player], first_step)
+        player: make_optimizer(
+            specs.get(player, {}), player, run_length, counts[player], first_step
+        )
         for player in players
     }
     return {
@@ -50,7 +52,7 @@ def make_optimizers(
 def make_optimizer(
     spec: Mapping[str, Any],
     player: str,
-    clock: schedules.Clock,
+    run_length: schedules.RunLength,
     updates_per_step: int = 1,
     first_step: int = 0,
 ) -> optax.GradientTransformation:
@@ -58,7 +60,7 @@ def make_optimizer(
     field = f"config.optimizers.{player}"
     options = {
         name: schedules.skip(value, first_step * updates_per_step)
-        for name, value in with_schedules(spec, field, clock, updates_per_step).items()
+        for name, value in with_schedules(spec, field, run_length, updates_per_step).items()
     }
     name = str(options.pop("name", ""))
     make = getattr(optax, name, None)

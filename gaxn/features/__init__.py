@@ -1,6 +1,6 @@
-"""Feature extractors, one per file; each file defines `load`, which returns a `FeatureExtractor`.
+"""Feature extractors: a module with a function `load`, which returns a `FeatureExtractor`, is one.
 
-The parameters of `load` are the options of the extractor.
+The parameters of `load` are the options of the extractor. The other modules serve extractors.
 """
 
 import dataclasses

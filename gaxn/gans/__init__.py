@@ -25,8 +25,8 @@ class BaseGAN(nn.Module):
 
     Attributes:
         HOOKS: its hooks: a module of gaxn/evaluation/kinds, or "module:" and one from elsewhere.
-        history: whether its losses keep images from call to call, so that an update rule may
-            evaluate each loss only once a step.
+        history: number of generated images that its losses keep from call to call; if it is above
+            0, an update rule may evaluate each loss only once a step.
         growing: the resolutions with which its generator and discriminator grow; a GAN whose
             networks can grow has a field of this name.
     """

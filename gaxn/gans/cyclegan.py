@@ -14,7 +14,7 @@ from gaxn.gans import BaseGAN
 from gaxn.nn.history import ImageHistory
 from gaxn.objectives.objective import LossInputs, Objective
 from gaxn.objectives.regularizers import CYCLE, IDENTITY
-from gaxn.objectives.schedules import Weight, check_weight, value_at
+from gaxn.objectives.schedules import ScalarOrSchedule, check_values, value_at
 from gaxn.types import Batch, Images, Indices, Logits, PRNGKey, Scalars, check
 
 WEIGHTS = ("adversarial", "cycle", "identity")
@@ -62,9 +62,9 @@ class CycleGAN(BaseGAN):
     objective: Callable[[nn.Module], Objective]
     conditional: bool
     size: int
-    adversarial: Weight = 1.0
-    cycle: Weight = 10.0
-    identity: Weight = 5.0
+    adversarial: ScalarOrSchedule = 1.0
+    cycle: ScalarOrSchedule = 10.0
+    identity: ScalarOrSchedule = 5.0
     history: int = 50
     mirror: bool = True
 
@@ -79,7 +79,7 @@ class CycleGAN(BaseGAN):
         check("history", self.history, self.history >= 0, "0 (for none) or more")
         for name in WEIGHTS:
             weight = getattr(self, name)
-            check_weight(name, weight, lambda value: value >= 0, "a weight, 0 or more")
+            check_values(name, weight, lambda value: value >= 0, "a weight, 0 or more")
         super().__post_init__()
 
     def setup(self):

@@ -25,7 +25,7 @@ class GAN(BaseGAN):
         generator: (latents, labels, train) -> images in [-1, 1].
         discriminator: (images, labels, train) -> logits, or a `DiscriminatorOutput`.
         objective: discriminator -> the objective of both players.
-        latent_size: how many numbers a latent has; they are drawn from N(0, I).
+        latent_size: dimension of the latent z ~ N(0, I).
         conditional: whether the networks get labels; else they are called with None.
         growing: the resolutions with which both networks grow, which have the same; None for
             networks that do not grow.

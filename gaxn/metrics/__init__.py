@@ -58,8 +58,8 @@ class Result(NamedTuple):
 class Metric(Protocol):
     """The contract of a file in this folder: its constants and module-level functions.
 
-    The file also defines `State`, the type of its state: a named tuple of arrays, tuples of arrays
-    or further named tuples, whose field names become names in files of statistics. No function
+    Its state is a named tuple of arrays, tuples of arrays or further named tuples, whose field
+    names become names in files of statistics. No function
     changes its arguments. Metrics that import one `update` and have equal `INPUTS` share a state.
 
     Attributes:

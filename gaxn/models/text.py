@@ -11,10 +11,10 @@ from gaxn.types import Images
 
 
 class TextTransformer(nn.Module):
-    """Numbers of words -> vectors of the sentence and of its words.
+    """Token ids -> embeddings of the sentence and of its words.
 
     Attributes:
-        vocabulary: number of words, those for "no word" (0) and "unknown" (1) included.
+        vocabulary: number of token ids, with padding (0) and unknown (1).
         width: length of the vectors.
         layers: blocks of attention and MLP.
         heads: attention heads.
@@ -29,7 +29,7 @@ class TextTransformer(nn.Module):
     def __call__(
         self, tokens: Int[Array, "batch words"]
     ) -> tuple[Float[Array, "batch width"], Float[Array, "batch words width"]]:
-        """Returns vectors of sentences and of words; those where no word is mean nothing."""
+        """Returns embeddings of sentences and of words; those of padding mean nothing."""
         mask: Bool[Array, "batch words"] = tokens > 0
         x = nn.Embed(self.vocabulary, self.width)(tokens)
         x = x + sinusoids(tokens.shape[1], self.width) / jnp.sqrt(self.width)

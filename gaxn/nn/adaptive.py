@@ -37,8 +37,8 @@ class AdaptiveProbability(nn.Module):
         """Adds a batch to the mean sign; changes the probability after every `INTERVAL` batches.
 
         Args:
-            margins: above 0 where the discriminator is right: logits of real images, or their
-                differences from those of generated ones.
+            margins: real logits minus the loss's decision threshold, or minus the logits of the
+                generated images of their pairs; above 0 where the discriminator is right.
             examples: images of the global batch.
         """
         if not self.is_mutable_collection(COLLECTION):

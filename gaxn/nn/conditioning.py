@@ -1,7 +1,7 @@
 """Conditioning of networks on the class of an image, on a vector or on a sentence.
 
-A class is the special case of a vector with a single one: layers are linear in the vector, and look
-up the row of a class. `classes` is the number of labels, or the length of the vectors.
+A class is the special case of a one-hot vector: layers are linear in the vector, and look up the
+row of a class. `classes` is the number of labels, or the length of the vectors.
 """
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ from gaxn.types import Images, Labels, Latents, SentenceCondition, Vectors, chec
 
 
 def condition_vectors(labels: Labels, classes: int) -> Vectors:
-    """Returns the vector of each condition, [batch, classes]: classes as rows with a single one."""
+    """Returns the vector of each condition, [batch, classes]: classes as one-hot rows."""
     vectors = labels.sentence if isinstance(labels, SentenceCondition) else labels
     return jax.nn.one_hot(vectors, classes) if vectors.ndim == 1 else vectors
 

@@ -82,7 +82,10 @@ class Growth:
         return bisect.bisect_right([stage.first for stage in self.stages], step) - 1
 
     def share(self, resolution: int, step: jax.Array) -> jax.Array:
-        """Returns the share of a resolution but the first: 0 before its first step, above 0 in it.
+        """Returns alpha, the weight of a resolution in the mixture, in [0, 1].
+
+        It is 0 before the first step of the resolution, 1 / (fade_steps + 1) in it, and 1 from
+        `fade_steps` steps later on. The first resolution has none.
 
         A layer whose first gradient is 0 would begin with a larger update than Adam's first.
         """
@@ -92,7 +95,7 @@ class Growth:
     def fade(
         self, before: jax.Array | None, new: jax.Array, resolution: int, step: jax.Array
     ) -> jax.Array:
-        """Mixes what there is without a resolution, if there is anything, with what it gives."""
+        """Returns (1 - share) before + share new; `new` without `before`."""
         if before is None:
             return new
         share = self.share(resolution, step)
@@ -101,12 +104,12 @@ class Growth:
     def fade_image(
         self, before: Images | None, new: Images, resolution: int, step: jax.Array
     ) -> Images:
-        """Mixes the image of the resolution before, enlarged, if there is one, with the new one."""
+        """As `fade`, with the image of the resolution before enlarged to that of the new one."""
         enlarged = None if before is None else repeat(before)
         return self.fade(enlarged, new, resolution, step)
 
     def reduce(self, images: Images, step: jax.Array) -> Images:
-        """Returns real images as the generator makes its own: by area averages, faded alike."""
+        """Returns real images averaged down, and mixed as the generated ones."""
         reduced = None
         for resolution in self.active:
             new = shrink(images, resolution)
@@ -137,7 +140,7 @@ def begin(network: nn.Module, available: Sequence[int]) -> tuple[Growth, jax.Arr
     return growth, network.variable(COLLECTION, "step", jnp.zeros, (), jnp.int32).value
 
 
-def at_step(collections: Mapping[str, Any], step: jax.Array) -> dict[str, Any]:
+def with_step(collections: Mapping[str, Any], step: jax.Array) -> dict[str, Any]:
     """Returns the collections of a state with this step for networks that grow."""
     if COLLECTION not in collections:
         return dict(collections)

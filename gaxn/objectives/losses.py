@@ -1,7 +1,8 @@
 """Adversarial losses: one function per loss, whose parameters are its options in a config.
 
 A `Loss` takes the logits of real and generated images, float [batch, ...], paired by position, and
-returns one value per example, of the same shape. s is the logistic function.
+returns one value per logit, of the same shape; the objective averages over an example's scales and
+patches. s is the logistic function.
 """
 
 from collections.abc import Callable
@@ -20,16 +21,16 @@ class Loss(NamedTuple):
 
     Attributes:
         discriminator, generator: its two sides, each (real logits, fake logits) -> values.
-        of_differences: whether only differences of logits matter, so that their signs mean
+        depends_on_differences: whether only differences of logits matter, so that their signs mean
             nothing.
-        undecided: the logit halfway between those of real and of generated images; logits above it
-            are of images that the discriminator takes for real.
+        decision_threshold: the discriminator takes an image for real if its logit is above it: the
+            value halfway between the logits of real and of generated images.
     """
 
     discriminator: Callable[[Logits, Logits], Logits]
     generator: Callable[[Logits, Logits], Logits]
-    of_differences: bool = False
-    undecided: float = 0.0
+    depends_on_differences: bool = False
+    decision_threshold: float = 0.0
 
 
 def check_loss(loss: Loss) -> None:
@@ -85,7 +86,7 @@ def least_squares() -> Loss:
     return Loss(
         discriminator=lambda real, fake: (jnp.square(real - 1) + jnp.square(fake)) / 2,
         generator=lambda real, fake: jnp.square(fake - 1) / 2,
-        undecided=0.5,
+        decision_threshold=0.5,
     )
 
 
@@ -108,7 +109,7 @@ def wasserstein() -> Loss:
     return Loss(
         discriminator=lambda real, fake: fake - real,
         generator=lambda real, fake: -fake,
-        of_differences=True,
+        depends_on_differences=True,
     )
 
 
@@ -120,7 +121,7 @@ def relativistic() -> Loss:
     return Loss(
         discriminator=lambda real, fake: nn.softplus(fake - real),
         generator=lambda real, fake: nn.softplus(real - fake),
-        of_differences=True,
+        depends_on_differences=True,
     )
 
 
@@ -139,4 +140,6 @@ def relativistic_average() -> Loss:
         mean_real, mean_fake = mean(real), mean(fake)
         return nn.softplus(mean_fake - real) + nn.softplus(fake - mean_real)
 
-    return Loss(discriminator, lambda real, fake: discriminator(fake, real), of_differences=True)
+    return Loss(
+        discriminator, lambda real, fake: discriminator(fake, real), depends_on_differences=True
+    )

@@ -23,7 +23,7 @@ from gaxn.objectives.augmentations import Augmentation
 from gaxn.objectives.losses import Loss, check_loss
 from gaxn.objectives.penalties import Penalty
 from gaxn.objectives.regularizers import Regularizer, RegularizerInputs
-from gaxn.objectives.schedules import Weight, check_weight, value_at
+from gaxn.objectives.schedules import ScalarOrSchedule, check_values, value_at
 from gaxn.types import (
     DiscriminatorOutput,
     Images,
@@ -47,9 +47,9 @@ class LossInputs(NamedTuple):
 
     Attributes:
         real: images in [-1, 1].
-        inputs: of the generator: latents, or other images.
-        generated: images that the generator made of `inputs`, in [-1, 1].
-        generate: inputs -> images in [-1, 1], for regularizers that need further ones.
+        generator_inputs: latents, float [batch, latent], or the images to translate.
+        generated: images that the generator made of these, in [-1, 1].
+        generate: generator inputs -> images in [-1, 1], for regularizers that need further ones.
         labels: of real and generated images; None if there are none.
         examples: indices in the global batch, from which random numbers are drawn.
         key: of the player update.
@@ -59,7 +59,7 @@ class LossInputs(NamedTuple):
     """
 
     real: Images
-    inputs: Float[Array, "batch ..."]
+    generator_inputs: Float[Array, "batch ..."]
     generated: Images
     generate: Callable[[jax.Array], Images]
     labels: Labels | None
@@ -94,7 +94,7 @@ def make_objective(
     top_until: int = 1,
     ada_target: float = 0.0,
     ada_images: int = 500_000,
-    augmentation_probability: Weight = 1.0,
+    augmentation_probability: ScalarOrSchedule = 1.0,
 ) -> Callable[[nn.Module], "Objective"]:
     """Returns a function from a discriminator to its `Objective`; the arguments are its fields."""
     check_loss(loss)
@@ -104,7 +104,7 @@ def make_objective(
     check("ada_target", ada_target, 0 <= ada_target < 1, "at least 0 and below 1")
     check("ada_images", ada_images, ada_images >= 1, "1 or more")
     name, probability = "augmentation_probability", augmentation_probability
-    check_weight(name, probability, lambda value: 0 <= value <= 1, "0 to 1")
+    check_values(name, probability, lambda value: 0 <= value <= 1, "0 to 1")
     check(name, probability, not ada_target or probability == 1.0, "1 with ada_target")
     if not augmentations:
         check("ada_target", ada_target, ada_target == 0, "0 without augmentations")
@@ -139,10 +139,10 @@ class Objective(nn.Module):
         top_share: final share of generated examples, the most real ones, from which the
             generator learns (top-k training; Sinha et al., 2020); 1 for all.
         top_until: the step at which the share, falling linearly from 1, reaches `top_share`.
-        ada_target: target of the share of real images that the discriminator takes for real, less
-            the others, or of pairs in which it takes the right one for real if the loss is of
-            differences; each augmentation is applied with a probability that adapts to it (ADA;
-            Karras et al., 2020a). 0 applies them always.
+        ada_target: target of E[sign(D(x) - threshold)] over real images x, or of
+            E[sign(D(x) - D(G(z)))] if the loss depends on differences alone. Each augmentation is
+            applied with a probability that adapts to it (ADA; Karras et al., 2020a, eq. 1). 0
+            applies them always.
         ada_images: real images in which that probability can rise from 0 to 1.
         augmentation_probability: probability of each augmentation at each image, or a schedule of
             it; 1 applies them always.
@@ -158,7 +158,7 @@ class Objective(nn.Module):
     top_until: int = 1
     ada_target: float = 0.0
     ada_images: int = 500_000
-    augmentation_probability: Weight = 1.0
+    augmentation_probability: ScalarOrSchedule = 1.0
 
     def setup(self):
         self.terms = {name: make() for name, make in self.regularizers.items()}
@@ -198,43 +198,51 @@ class Objective(nn.Module):
             The loss, and scalars for the log: penalties without their weights, each of the last
             step at which it was due, and regularizers with theirs.
         """
-        shared = {penalty.at for penalty in self._sharing_penalties(inputs)}
-        outputs = functools.partial(self._outputs_and_gradients, shared) if shared else None
-        batch, gradients = self._discriminate(outputs or self._output_pair, inputs)
-        real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
-        values = per_example(self.loss.discriminator(real_logits, fake_logits))
+        # R1 and R2 take their gradient from the forward pass that the loss needs anyway.
+        gradient_sides = {penalty.gradient_side for penalty in self._sharing_penalties(inputs)}
+        discriminate = self._output_pair
+        if gradient_sides:
+            discriminate = functools.partial(self._outputs_and_gradients, gradient_sides)
+        regularizer_inputs, gradients = self._discriminate(discriminate, inputs)
+        real_logits = regularizer_inputs.real_output.logits
+        fake_logits = regularizer_inputs.fake_output.logits
+        values = mean_per_example(self.loss.discriminator(real_logits, fake_logits))
         scalars = {
             "adversarial": values.mean(),
             "real": real_logits.mean(),
             "fake": fake_logits.mean(),
         }
         for name, penalty in self.penalties.items():
-            # An undue penalty may be of the same images as one that is due.
-            if penalty.at in gradients and penalty.is_due(inputs.step) is True:
-                penalty_values = penalty.of_gradient(gradients[penalty.at])
+            # `gradients` may have this side for another penalty that is due.
+            if penalty.gradient_side in gradients and penalty.is_due(inputs.step) is True:
+                penalty_values = penalty.values_from_gradient(gradients[penalty.gradient_side])
             else:
-                penalty_values = self._penalty_values(name, penalty, batch, inputs)
+                penalty_values = self._penalty_values(name, penalty, regularizer_inputs, inputs)
             weight = value_at(penalty.weight, inputs.step)
             values += weight * penalty.interval * penalty_values
             scalars[name] = self._last_mean(name, penalty_values, inputs.step)
-        terms = self._regularize("discriminator", batch, inputs)
+        terms = self._regularize("discriminator", regularizer_inputs, inputs)
         if self.ada_target:
             scalars["ada_probability"] = self.ada()
-            is_relative = self.loss.of_differences
-            undecided = per_example(fake_logits) if is_relative else self.loss.undecided
-            margins = per_example(real_logits) - undecided
+            threshold = self.loss.decision_threshold
+            if self.loss.depends_on_differences:
+                threshold = mean_per_example(fake_logits)
+            margins = mean_per_example(real_logits) - threshold
             self.ada.adjust(margins, axis.gather(margins).size * self.packing)
         return values.mean() + sum(terms.values()), scalars | terms
 
     def generator_loss(self, inputs: LossInputs) -> tuple[jax.Array, Scalars]:
         """Computes the generator's loss, and scalars for the log: regularizers with weights."""
-        batch, _ = self._discriminate(self._outputs_for_generator, inputs)
-        real_logits, fake_logits = batch.real_output.logits, batch.fake_output.logits
-        values = per_example(self.loss.generator(real_logits, fake_logits))
+        regularizer_inputs, _ = self._discriminate(self._outputs_for_generator, inputs)
+        real_logits = regularizer_inputs.real_output.logits
+        fake_logits = regularizer_inputs.fake_output.logits
+        values = mean_per_example(self.loss.generator(real_logits, fake_logits))
         if self.top_share < 1:
             progress = jnp.minimum(inputs.step / self.top_until, 1)
-            values *= top_weights(per_example(fake_logits), 1 - (1 - self.top_share) * progress)
-        terms = self._regularize("generator", batch, inputs)
+            values *= top_weights(
+                mean_per_example(fake_logits), 1 - (1 - self.top_share) * progress
+            )
+        terms = self._regularize("generator", regularizer_inputs, inputs)
         return values.mean() + sum(terms.values()), terms
 
     def discriminate(self, images: Images, labels: Labels | None) -> Logits:
@@ -271,14 +279,14 @@ class Objective(nn.Module):
         # Before the pass of the loss, which stores a power iteration: all have the same weights.
         eval_discriminator, eval_features = self._eval_discriminator(), self._eval_features()
         outputs = discriminate(real, fake, inputs.labels)
-        batch = RegularizerInputs(
+        regularizer_inputs = RegularizerInputs(
             real=real,
             fake=fake,
             real_output=outputs.real,
             fake_output=outputs.fake,
             labels=inputs.labels,
             discriminate=eval_discriminator,
-            inputs=inputs.inputs,
+            generator_inputs=inputs.generator_inputs,
             generated=inputs.generated,
             generate=inputs.generate,
             step=inputs.step,
@@ -287,16 +295,18 @@ class Objective(nn.Module):
             originals=inputs.real,
             pairs=inputs.pairs,
         )
-        return batch, outputs.gradients
+        return regularizer_inputs, outputs.gradients
 
-    def _regularize(self, player: str, batch: RegularizerInputs, inputs: LossInputs) -> Scalars:
+    def _regularize(
+        self, player: str, regularizer_inputs: RegularizerInputs, inputs: LossInputs
+    ) -> Scalars:
         """Computes the terms of a player's loss, by regularizer."""
         terms = {}
         for name, regularizer in self.terms.items():
             example_keys = keys.per_example(keys.stream(inputs.key, name), inputs.examples)
             is_generator = player == "generator"
             term = regularizer.generator if is_generator else regularizer.discriminator
-            values = term(batch, example_keys)
+            values = term(regularizer_inputs, example_keys)
             if values is not None:
                 terms[name] = values.mean()
         return terms
@@ -345,9 +355,10 @@ class Objective(nn.Module):
 
         def total(images: Images) -> tuple[jax.Array, DiscriminatorOutput]:
             output = discriminate(images, labels)
-            return per_example(output.logits).sum(), output
+            return mean_per_example(output.logits).sum(), output
 
-        # In training mode, which stores the power iteration that both have; nothing else differs.
+        # Stores the power iteration. The logits are those of eval mode: there is no dropout here,
+        # and there are no batch statistics.
         fake_output = self._output(fake, labels, train=True)
         passes = {side: jax.grad(total, has_aux=True)(images[side]) for side in sorted(sides)}
         return Outputs(
@@ -357,14 +368,15 @@ class Objective(nn.Module):
         )
 
     def _sharing_penalties(self, inputs: LossInputs) -> list[Penalty]:
-        """Returns the penalties of this step whose gradient is of the pass of the loss.
+        """Returns the due penalties that reuse the forward pass of the loss.
 
-        A network that draws random numbers in training has other logits in a penalty.
+        With dropout there are none: a penalty is of logits in eval mode, which then are not those
+        of the loss.
         """
         penalties = [
             penalty
             for penalty in self.penalties.values()
-            if penalty.at and penalty.is_due(inputs.step) is True
+            if penalty.gradient_side and penalty.is_due(inputs.step) is True
         ]
         return [] if penalties and self._is_random(inputs) else penalties
 
@@ -430,24 +442,35 @@ class Objective(nn.Module):
         return extract
 
     def _penalty_values(
-        self, name: str, penalty: Penalty, batch: RegularizerInputs, inputs: LossInputs
+        self,
+        name: str,
+        penalty: Penalty,
+        regularizer_inputs: RegularizerInputs,
+        inputs: LossInputs,
     ) -> Float[Array, " batch"]:
         """Computes a penalty per example or pack; 0 in steps between its intervals."""
-        count = batch.real.shape[0]
+        real, fake, labels = (
+            regularizer_inputs.real,
+            regularizer_inputs.fake,
+            regularizer_inputs.labels,
+        )
+        count = real.shape[0]
         # A pack has the key of its first example.
         firsts = inputs.examples[:: inputs.examples.shape[0] // count]
         stream = "penalty" if len(self.penalties) == 1 else f"penalty {name}"
         example_keys = keys.per_example(keys.stream(inputs.key, stream), firsts)
 
-        def compute() -> Float[Array, "batch"]:
+        def compute() -> Float[Array, " batch"]:
             return penalty.values(
-                lambda images: per_example(batch.discriminate(images, batch.labels).logits),
-                batch.real,
-                batch.fake,
+                lambda images: mean_per_example(
+                    regularizer_inputs.discriminate(images, labels).logits
+                ),
+                real,
+                fake,
                 example_keys,
             )
 
-        zeros, is_due = jnp.zeros(count, batch.real.dtype), penalty.is_due(inputs.step)
+        zeros, is_due = jnp.zeros(count, real.dtype), penalty.is_due(inputs.step)
         if isinstance(is_due, bool):
             return compute() if is_due else zeros
         return jax.lax.cond(is_due, compute, lambda: zeros)
@@ -489,7 +512,7 @@ def sown_features(variables: Variables) -> Vectors:
     return jnp.concatenate(vectors, axis=-1)
 
 
-def per_example(values: Logits) -> Float[Array, " batch"]:
+def mean_per_example(values: Logits) -> Float[Array, " batch"]:
     """Returns the mean of each example over scales and places, if there are several."""
     return values.reshape(values.shape[0], -1).mean(axis=1) if values.ndim > 1 else values
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gaxn.objectives.schedules import Weight, check_weight
+from gaxn.objectives.schedules import ScalarOrSchedule, check_values
 from gaxn.types import Images, Logits, check
 
 Discriminator = Callable[[Images], Logits]
@@ -31,47 +31,47 @@ class Penalty(NamedTuple):
         interval: steps between two computations; with n the penalty is computed at every n-th
             step, with n times the weight (lazy regularization).
         due: whether it is computed at the step that is compiled; None if the device decides.
-        of_gradient: for a penalty at the real or at the generated images, the gradient of each
-            image's logit -> one value per example. `values` are these; an objective can take the
-            gradient from the pass that its loss needs anyway.
-        at: the images of `of_gradient`, "real" or "fake"; "" without it.
+        values_from_gradient: for a penalty at the real or at the generated images, the gradient of
+            each image's logit -> one value per example. `values` are these; an objective can take
+            the gradient from the pass that its loss needs anyway.
+        gradient_side: the images of `values_from_gradient`, "real" or "fake"; "" without it.
     """
 
     values: Callable[[Discriminator, Images, Images, jax.Array], Values]
-    weight: Weight
+    weight: ScalarOrSchedule
     interval: int = 1
     due: bool | None = None
-    of_gradient: Callable[[Images], Values] | None = None
-    at: str = ""
+    values_from_gradient: Callable[[Images], Values] | None = None
+    gradient_side: str = ""
 
     def is_due(self, step: jax.Array | int) -> jax.Array | bool:
-        """Returns whether the penalty is computed at a step."""
+        """Returns whether the penalty is computed at a step: a bool if the host decides."""
         if self.interval == 1:
             return True
         return step % self.interval == 0 if self.due is None else self.due
 
 
-def r1(weight: Weight, interval: int = 1) -> Penalty:
+def r1(weight: ScalarOrSchedule, interval: int = 1) -> Penalty:
     """1/2 |grad D(x)|^2 at real images (Mescheder et al., 2018, eq. 9)."""
 
     def values(D: Discriminator, real: Images, fake: Images, keys: jax.Array) -> Values:
         return half_square_norm(input_gradient(D, real))
 
     penalty = _penalty(values, weight, interval)
-    return penalty._replace(of_gradient=half_square_norm, at="real")
+    return penalty._replace(values_from_gradient=half_square_norm, gradient_side="real")
 
 
-def r2(weight: Weight, interval: int = 1) -> Penalty:
+def r2(weight: ScalarOrSchedule, interval: int = 1) -> Penalty:
     """1/2 |grad D(G(z))|^2 at generated images (Mescheder et al., 2018, eq. 10)."""
 
     def values(D: Discriminator, real: Images, fake: Images, keys: jax.Array) -> Values:
         return half_square_norm(input_gradient(D, fake))
 
     penalty = _penalty(values, weight, interval)
-    return penalty._replace(of_gradient=half_square_norm, at="fake")
+    return penalty._replace(values_from_gradient=half_square_norm, gradient_side="fake")
 
 
-def zero_centered(weight: Weight, interval: int = 1) -> Penalty:
+def zero_centered(weight: ScalarOrSchedule, interval: int = 1) -> Penalty:
     """|grad D(y)|^2 between real and generated images (0-GP; Thanh-Tung et al., 2019, section 5).
 
     y = e x + (1 - e) G(z) of each pair, with e ~ U(0, 1).
@@ -83,7 +83,7 @@ def zero_centered(weight: Weight, interval: int = 1) -> Penalty:
     return _penalty(values, weight, interval)
 
 
-def wgan_gp(weight: Weight, interval: int = 1) -> Penalty:
+def wgan_gp(weight: ScalarOrSchedule, interval: int = 1) -> Penalty:
     """(|grad D(y)| - 1)^2 between real and generated images (Gulrajani et al., 2017, eq. 3).
 
     y = e x + (1 - e) G(z) of each pair, with e ~ U(0, 1).
@@ -95,7 +95,7 @@ def wgan_gp(weight: Weight, interval: int = 1) -> Penalty:
     return _penalty(values, weight, interval)
 
 
-def wgan_lp(weight: Weight, interval: int = 1) -> Penalty:
+def wgan_lp(weight: ScalarOrSchedule, interval: int = 1) -> Penalty:
     """relu(|grad D(y)| - 1)^2 between real and generated images (Petzka et al., 2018).
 
     y = e x + (1 - e) G(z) of each pair, with e ~ U(0, 1).
@@ -107,7 +107,7 @@ def wgan_lp(weight: Weight, interval: int = 1) -> Penalty:
     return _penalty(values, weight, interval)
 
 
-def dragan(weight: Weight, interval: int = 1, deviation: float = 0.5) -> Penalty:
+def dragan(weight: ScalarOrSchedule, interval: int = 1, deviation: float = 0.5) -> Penalty:
     """(|grad D(x + d)| - 1)^2 around real images (DRAGAN; Kodali et al., 2017, section 2.3).
 
     Args:
@@ -123,8 +123,8 @@ def dragan(weight: Weight, interval: int = 1, deviation: float = 0.5) -> Penalty
     return _penalty(values, weight, interval)
 
 
-def _penalty(values: Callable, weight: Weight, interval: int) -> Penalty:
-    check_weight("weight", weight, lambda value: value >= 0, "0 or more")
+def _penalty(values: Callable, weight: ScalarOrSchedule, interval: int) -> Penalty:
+    check_values("weight", weight, lambda value: value >= 0, "0 or more")
     check("interval", interval, interval >= 1, "1 step or more")
     return Penalty(values, weight, interval)
 

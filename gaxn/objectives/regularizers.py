@@ -51,9 +51,9 @@ class RegularizerInputs(NamedTuple):
         real_output, fake_output: the discriminator's outputs for them.
         labels: of the examples; None if there are none.
         discriminate: (augmented images, labels) -> outputs of the discriminator in eval mode.
-        inputs: of the generator, [batch, ...].
-        generated: images that the generator made of `inputs`, neither augmented nor packed.
-        generate: inputs -> generated images.
+        generator_inputs: latents, float [batch, latent], or the images to translate.
+        generated: images that the generator made of these, neither augmented nor packed.
+        generate: generator inputs -> generated images.
         step: training steps before this one.
         augment: generated images -> as the discriminator sees them, augmented as `fake` was.
         discriminator_features: (augmented images, labels) -> features of the discriminator in eval
@@ -69,7 +69,7 @@ class RegularizerInputs(NamedTuple):
     fake_output: DiscriminatorOutput
     labels: Labels | None
     discriminate: Callable[[Images, Labels | None], DiscriminatorOutput]
-    inputs: Float[Array, "batch ..."]
+    generator_inputs: Float[Array, "batch ..."]
     generated: Images
     generate: Callable[[jax.Array], Images]
     step: jax.Array
@@ -244,7 +244,7 @@ class LatentConsistency(Regularizer):
         return -self.generator_weight * change.mean(axis=tuple(range(1, change.ndim)))
 
     def _perturb(self, inputs: RegularizerInputs, keys: jax.Array) -> jax.Array:
-        latents = inputs.inputs
+        latents = inputs.generator_inputs
         draw = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:], latents.dtype))
         return latents + self.deviation * draw(keys)
 
@@ -358,7 +358,7 @@ class ModeSeeking(Regularizer):
     weight: float
 
     def generator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
-        latents = inputs.inputs
+        latents = inputs.generator_inputs
         others = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:], latents.dtype))(
             keys
         )

@@ -24,8 +24,8 @@ SHARE, KIMG = "share", "kimg"
 Points = tuple[tuple[float, float], ...]
 
 
-class Curve(NamedTuple):
-    """A schedule before it is known how many steps a run has.
+class RelativeSchedule(NamedTuple):
+    """A schedule whose points are in shares of the run or in kimg, not yet in steps.
 
     Attributes:
         segment: (value, next value, steps between them, first step) -> a schedule of optax.
@@ -38,8 +38,8 @@ class Curve(NamedTuple):
     unit: str
 
 
-class Clock(NamedTuple):
-    """The length of a run, which turns the points of schedules into steps.
+class RunLength(NamedTuple):
+    """The length of a run, in steps and images.
 
     Attributes:
         num_train_steps: of the run.
@@ -55,7 +55,7 @@ class Schedule:
     """A function from a step to a value.
 
     Attributes:
-        segment: see `Curve`.
+        segment: as of `RelativeSchedule`.
         points: (step, value), ascending.
     """
 
@@ -102,66 +102,68 @@ class Shifted(Schedule):
         return super().__call__(step + self.steps)
 
 
-Weight = float | Schedule
+ScalarOrSchedule = float | Schedule
 """A number, or a schedule of it."""
 
 
-def transform(weight: Weight, function: Callable) -> Weight:
+def transform(value: ScalarOrSchedule, function: Callable) -> ScalarOrSchedule:
     """Returns a function of a number, or a schedule of it."""
-    if isinstance(weight, Schedule):
-        return Transformed(weight.segment, weight.points, function)
-    return function(weight)
+    if isinstance(value, Schedule):
+        return Transformed(value.segment, value.points, function)
+    return function(value)
 
 
-def skip(weight: Any, steps: int) -> Any:
+def skip(value: Any, steps: int) -> Any:
     """Returns a schedule without its first steps; anything else as it is."""
-    is_skipped = steps and isinstance(weight, Schedule)
-    return Shifted(weight.segment, weight.points, steps) if is_skipped else weight
+    is_skipped = steps and isinstance(value, Schedule)
+    return Shifted(value.segment, value.points, steps) if is_skipped else value
 
 
-def constant(points: Points, unit: str = SHARE) -> Curve:
+def constant(points: Points, unit: str = SHARE) -> RelativeSchedule:
     """Jumps from value to value, at each point.
 
     Args:
         points: (when, value), `when` ascending.
         unit: of `when`: "share" of the run, or "kimg", thousands of real images.
     """
-    return _curve(_jump, points, unit)
+    return _relative_schedule(_jump, points, unit)
 
 
-def linear(points: Points, unit: str = SHARE) -> Curve:
+def linear(points: Points, unit: str = SHARE) -> RelativeSchedule:
     """Goes from value to value in lines.
 
     Args:
         points: (when, value), `when` ascending.
         unit: of `when`: "share" of the run, or "kimg", thousands of real images.
     """
-    return _curve(optax.linear_schedule, points, unit)
+    return _relative_schedule(optax.linear_schedule, points, unit)
 
 
-def cosine(points: Points, unit: str = SHARE) -> Curve:
+def cosine(points: Points, unit: str = SHARE) -> RelativeSchedule:
     """Goes from value to value in halves of a cosine (Loshchilov & Hutter, 2017, eq. 5).
 
     Args:
         points: (when, value), `when` ascending.
         unit: of `when`: "share" of the run, or "kimg", thousands of real images.
     """
-    return _curve(_half_cosine, points, unit)
+    return _relative_schedule(_half_cosine, points, unit)
 
 
-def start(curve: Curve, clock: Clock, updates_per_step: int = 1) -> Schedule:
-    """Returns the schedule of a run.
+def make_schedule(
+    relative: RelativeSchedule, run_length: RunLength, updates_per_step: int = 1
+) -> Schedule:
+    """Returns a schedule in steps of a run.
 
     Args:
-        curve: the schedule.
-        clock: of the run.
+        relative: the same in shares of the run or in kimg.
+        run_length: of the run.
         updates_per_step: updates of a player per training step, if its updates are counted.
     """
-    steps = clock.num_train_steps if curve.unit == SHARE else 1_000 / clock.batch_size
-    points = [(round(when * steps) * updates_per_step, value) for when, value in curve.points]
+    steps = run_length.num_train_steps if relative.unit == SHARE else 1_000 / run_length.batch_size
+    points = [(round(when * steps) * updates_per_step, value) for when, value in relative.points]
     valid = all(first < second for (first, _), (second, _) in pairwise(points))
-    check("points", curve.points, valid, f"at different steps of the run, got {points}")
-    return Schedule(curve.segment, tuple(points))
+    check("points", relative.points, valid, f"at different steps of the run, got {points}")
+    return Schedule(relative.segment, tuple(points))
 
 
 def is_spec(value: Any) -> bool:
@@ -180,19 +182,23 @@ def shared_fields(config: Any, path: str = "config") -> list[str]:
     ]
 
 
-def value_at(weight: Weight, step: jax.Array) -> jax.Array | float:
+def value_at(value: ScalarOrSchedule, step: jax.Array) -> jax.Array | float:
     """Returns a number as it is, or the value of a schedule at a step."""
-    return weight(step) if isinstance(weight, Schedule) else weight
+    return value(step) if isinstance(value, Schedule) else value
 
 
-def check_weight(name: str, weight: Weight, valid: Callable[[float], bool], expected: str) -> None:
+def check_values(
+    name: str, value: ScalarOrSchedule, valid: Callable[[float], bool], expected: str
+) -> None:
     """Raises an InputError unless a number, or every value of a schedule, is valid."""
-    values = [value for _, value in weight.points] if isinstance(weight, Schedule) else [weight]
-    for value in values:
-        check(name, value, valid(value), expected)
+    values = [each for _, each in value.points] if isinstance(value, Schedule) else [value]
+    for each in values:
+        check(name, each, valid(each), expected)
 
 
-def _curve(segment: Callable, points: Sequence[Sequence[float]], unit: str) -> Curve:
+def _relative_schedule(
+    segment: Callable, points: Sequence[Sequence[float]], unit: str
+) -> RelativeSchedule:
     check("unit", unit, unit in (SHARE, KIMG), f"{SHARE} or {KIMG}")
     valid = len(points) > 0 and all(len(point) == 2 for point in points)
     check("points", points, valid, "pairs (when, value)")
@@ -201,7 +207,7 @@ def _curve(segment: Callable, points: Sequence[Sequence[float]], unit: str) -> C
     valid = valid and (unit == KIMG or times[-1] <= 1)
     expected = "in ascending order, from 0" + (" to 1, the share of the run" * (unit == SHARE))
     check("points", points, valid, expected)
-    return Curve(segment, tuple((when, value) for when, value in points), unit)
+    return RelativeSchedule(segment, tuple((when, value) for when, value in points), unit)
 
 
 def _jump(first: float, last: float, steps: int, start: int) -> optax.Schedule:

@@ -172,10 +172,10 @@ def choose_steps_per_call(
 ) -> int:
     """Returns the steps of a call that suit a run.
 
-    It is the largest number up to `MAX_STEPS_PER_CALL` that divides all intervals; 1 if examples
-    are read ahead, and in runs of fewer than ten such calls, which a second program delays. It is 1
-    on CPUs, too, for networks with convolutions: XLA's CPU backend compiles the filter gradient of
-    a convolution within a loop to code that is 50 to 100 times slower (jax 0.10.2).
+    It is the largest divisor of all intervals that is at most `MAX_STEPS_PER_CALL` and a tenth of
+    the run, since a second program delays the start. It is 1 if examples are read ahead; and on
+    CPUs for networks with convolutions, as XLA's CPU backend compiles the filter gradient of a
+    convolution within a loop to code that is 50 to 100 times slower (jax 0.10.2).
 
     Args:
         backend: of JAX.

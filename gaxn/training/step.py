@@ -15,7 +15,7 @@ import optax
 from gaxn import keys
 from gaxn.distributed import axis
 from gaxn.nn import growing
-from gaxn.objectives.schedules import Weight, value_at
+from gaxn.objectives.schedules import ScalarOrSchedule, value_at
 from gaxn.training.state import TrainState, owner
 from gaxn.types import Batch, Indices, PRNGKey, PyTree, Scalars
 
@@ -57,7 +57,7 @@ def prefix_of(player: str) -> str:
 def make_train_step(
     gan: nn.Module,
     updates: Sequence[PlayerUpdate],
-    ema_decay: Weight,
+    ema_decay: ScalarOrSchedule,
     update_step: Callable,
     first_steps: PyTree | None = None,
 ) -> Callable[[TrainState, Batch, PRNGKey], tuple[TrainState, Scalars]]:
@@ -76,7 +76,8 @@ def make_train_step(
     def train_step(state: TrainState, batches: Batch, key: PRNGKey) -> tuple[TrainState, Scalars]:
         chex.assert_tree_shape_prefix(batches, (len(updates),))
         step_key = jax.random.fold_in(key, state.step)
-        collections = growing.at_step(state.collections, state.step)
+        # Networks that grow read the step from a collection; others have none.
+        collections = growing.with_step(state.collections, state.step)
         state_at_step = state.replace(collections=collections)
         new_state, scalars = update_step(gan, updates, state_at_step, batches, step_key)
         ema = moving_average(
@@ -93,7 +94,7 @@ def moving_average(
     params: PyTree,
     ema: PyTree,
     step: jax.Array,
-    ema_decay: Weight,
+    ema_decay: ScalarOrSchedule,
     first_steps: PyTree | None = None,
 ) -> PyTree:
     """Returns the moving average of parameters after a step.
@@ -148,10 +149,20 @@ def compute_loss(
     examples: Indices,
     micro_batch: int,
 ) -> tuple[jax.Array, tuple[Scalars, dict[str, Any]]]:
-    """Computes a player's loss under some parameters of it; scalars, and the collections after it.
+    """Computes a player's loss.
 
-    `examples` are the indices of the batch's examples in the global batch, of the micro-batch of
-    that number.
+    Args:
+        gan: the networks and their losses.
+        update: the player and its loss.
+        state: the variables, but for the parameters of the player.
+        params: of the player, by which the loss is differentiated.
+        batch: one micro-batch.
+        key: of this step and update.
+        examples: global index of each example, int32 [micro-batch].
+        micro_batch: its number, 0 to accumulation_steps - 1; dropout depends on it.
+
+    Returns:
+        The loss, and (scalars for the log, collections after the loss).
     """
     (loss, scalars), collections = gan.apply(
         {"params": {**state.params, update.player: params}, **state.collections},

@@ -18,7 +18,7 @@ from gaxn.models import cyclegan as networks
 from gaxn.objectives.losses import wasserstein
 from gaxn.objectives.objective import make_objective
 from gaxn.objectives.regularizers import ImageFeatures, Regularizer, perceptual
-from gaxn.objectives.schedules import Clock, linear, start
+from gaxn.objectives.schedules import RunLength, linear, make_schedule
 from gaxn.training.state import create_state
 from gaxn.training.step import PlayerUpdate, compute_loss, make_train_step, update_player
 from gaxn.training.update_rules import alternating
@@ -111,7 +111,7 @@ class Probe(Regularizer):
     """The mean of the generated images, and of those of equal but other inputs."""
 
     def generator(self, inputs, keys):
-        again = inputs.generate(inputs.inputs + 0)
+        again = inputs.generate(inputs.generator_inputs + 0)
         return (inputs.generated - again).mean(axis=(1, 2, 3))
 
 
@@ -229,7 +229,7 @@ def test_a_saved_run_goes_on_bit_for_bit(run, tmp_path):
 
 
 def test_a_weight_with_a_schedule_falls_in_a_line(run):
-    gan = _gan(identity=start(linear(((0.5, 5.0), (1.0, 0.0))), Clock(20, BATCH)))
+    gan = _gan(identity=make_schedule(linear(((0.5, 5.0), (1.0, 0.0))), RunLength(20, BATCH)))
     terms_at = jax.jit(lambda step: _generator_terms(gan, run, step))
     for step, identity in ((0, 5), (10, 5), (15, 2.5), (30, 0)):
         loss, terms = terms_at(step)
@@ -310,7 +310,7 @@ def test_an_identity_term_of_weight_0_is_not_computed(run):
         ({"cycle": -1.0}, "cycle must be a weight, 0 or more, got -1.0"),
         ({"history": -1}, r"history must be 0 \(for none\) or more, got -1"),
         (
-            {"cycle": start(linear(((0.0, 1.0), (1.0, -1.0))), Clock(20, BATCH))},
+            {"cycle": make_schedule(linear(((0.0, 1.0), (1.0, -1.0))), RunLength(20, BATCH))},
             "cycle must be a weight, 0 or more, got -1.0",
         ),
         ({"conditional": True}, "conditional must be False with a CycleGAN, got True"),

@@ -173,7 +173,7 @@ def test_the_probability_does_not_depend_on_what_a_loss_leaves_undetermined(make
     random = np.random.default_rng(0)
     real, fake = (jnp.asarray(random.normal(mean, 1.0, (64, 1)), jnp.float32) for mean in (1, -1))
     values = [loss.discriminator(real + shift, fake + shift) for shift in (0.0, -9.0)]
-    assert loss.of_differences == np.allclose(*values, atol=1e-5)
+    assert loss.depends_on_differences == np.allclose(*values, atol=1e-5)
 
     def signs(shift):
         objective = Objective(Shifted(shift), loss, {}, {}, (), ada_target=0.5)
@@ -187,9 +187,9 @@ def test_the_probability_does_not_depend_on_what_a_loss_leaves_undetermined(make
 
     # Where real and generated images lie, least squares is undecided between its targets.
     undecided = 0.5 if make_loss is least_squares else 0.0
-    expected = np.sign(real - (fake if loss.of_differences else undecided)).mean()
+    expected = np.sign(real - (fake if loss.depends_on_differences else undecided)).mean()
     np.testing.assert_allclose(signs(0.0), expected, atol=1e-6)
-    assert signs(-9.0) == (signs(0.0) if loss.of_differences else -1.0)
+    assert signs(-9.0) == (signs(0.0) if loss.depends_on_differences else -1.0)
 
 
 def test_a_penalty_that_is_not_due_adds_nothing_beside_one_of_the_same_images():

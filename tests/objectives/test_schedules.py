@@ -16,17 +16,17 @@ from gaxn.experiment.optimizers import make_optimizer
 from gaxn.experiment.schedules import make_ema_decay
 from gaxn.main import main
 from gaxn.objectives import schedules
-from gaxn.objectives.schedules import Clock, constant, cosine, linear, start
+from gaxn.objectives.schedules import RunLength, constant, cosine, linear, make_schedule
 from gaxn.types import InputError
 
 POINTS = ((0.1, 2.0), (0.5, 0.5), (0.6, 3.0), (1.0, 0.0))
-CLOCK = Clock(1_000, 8)
+RUN_LENGTH = RunLength(1_000, 8)
 STEPS = np.arange(1_200)
 WHEN, VALUES = np.array(POINTS).T
 
 
 def _values(curve, steps=STEPS):
-    return np.asarray(jax.vmap(start(curve, CLOCK))(jnp.asarray(steps)))
+    return np.asarray(jax.vmap(make_schedule(curve, RUN_LENGTH))(jnp.asarray(steps)))
 
 
 def test_a_linear_schedule_is_the_interpolation_of_its_points():
@@ -50,7 +50,7 @@ def test_a_constant_schedule_jumps_at_its_points():
 
 
 def test_a_line_is_that_of_optax_bit_for_bit():
-    schedule = start(linear(((0.25, 2e-3), (1.0, 1e-4))), Clock(8_000, 32))
+    schedule = make_schedule(linear(((0.25, 2e-3), (1.0, 1e-4))), RunLength(8_000, 32))
     of_optax = optax.linear_schedule(2e-3, 1e-4, 6_000, 2_000)
     steps = jnp.arange(0, 9_000, 7)
     np.testing.assert_array_equal(jax.vmap(schedule)(steps), jax.vmap(of_optax)(steps))
@@ -66,7 +66,7 @@ def test_a_line_is_that_of_optax_bit_for_bit():
     ],
 )
 def test_points_are_shares_of_the_run_or_thousands_of_images(curve, updates, expected):
-    schedule = start(curve, CLOCK, updates)
+    schedule = make_schedule(curve, RUN_LENGTH, updates)
     assert tuple(step for step, _ in schedule.points) == expected
 
 
@@ -85,7 +85,7 @@ def test_points_are_shares_of_the_run_or_thousands_of_images(curve, updates, exp
         ),
         (lambda: linear(((0.0, 1.0),), unit="epoch"), "unit must be share or kimg, got 'epoch'"),
         (
-            lambda: start(linear(((0.0, 1.0), (1e-6, 2.0))), CLOCK),
+            lambda: make_schedule(linear(((0.0, 1.0), (1e-6, 2.0))), RUN_LENGTH),
             r"points must be at different steps of the run, got \[\(0, 1.0\), \(0, 2.0\)\]",
         ),
     ],
@@ -102,7 +102,7 @@ def test_learning_rate_and_betas_follow_their_schedules():
         "learning_rate": {"name": "linear", "points": ((0.0, 0.1), (1.0, 0.0))},
         "b1": {"name": "constant", "points": ((0.0, 0.0), (0.5, 0.5))},
     }
-    optimizer = make_optimizer(spec, "generator", Clock(2, 8), updates_per_step=2)
+    optimizer = make_optimizer(spec, "generator", RunLength(2, 8), updates_per_step=2)
     params = {"w": jnp.array([1.0, -2.0])}
     state, moments = optimizer.init(params), [np.zeros(2), np.zeros(2)]
     for count in range(4):
@@ -254,13 +254,13 @@ def test_an_old_decay_and_wrong_schedules_are_one_line(tmp_path, capsys):
 
 
 def test_a_half_life_is_a_decay_of_as_many_images(tiny):
-    clock = schedules.Clock(100, 32)
+    run_length = schedules.RunLength(100, 32)
 
     def decay(halflife, ema_decay=0.5):
         settings = SimpleNamespace(
-            ema_decay=ema_decay, ema_halflife_kimg=halflife, batch_size=clock.batch_size
+            ema_decay=ema_decay, ema_halflife_kimg=halflife, batch_size=run_length.batch_size
         )
-        return make_ema_decay(settings, clock)
+        return make_ema_decay(settings, run_length)
 
     assert decay(0.0) == 0.5
     # After 10,000 images of batches of 32, a half is left.

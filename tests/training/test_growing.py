@@ -14,7 +14,7 @@ from gaxn import commands
 from gaxn.distributed import sharding
 from gaxn.experiment import make_experiment
 from gaxn.experiment.optimizers import make_optimizer
-from gaxn.objectives.schedules import Clock
+from gaxn.objectives.schedules import RunLength
 from gaxn.training import growing, loop, restore
 from gaxn.training.growing import GrowingOptions, at_stage, make_growth
 from gaxn.training.step import compute_gradients, moving_average
@@ -254,7 +254,9 @@ def test_a_run_that_is_stopped_at_every_step_goes_on_bit_for_bit(tiny, tmp_path,
 def test_a_new_layer_has_the_learning_rate_of_the_run(tiny):
     rate = {"name": "linear", "points": ((0.0, 1.0), (1.0, 0.0))}
     spec = {"name": "sgd", "learning_rate": rate}
-    optimizer = make_optimizer(spec, "generator", Clock(10, 8), updates_per_step=2, first_step=4)
+    optimizer = make_optimizer(
+        spec, "generator", RunLength(10, 8), updates_per_step=2, first_step=4
+    )
     params = {"w": jnp.ones(1)}
     state = optimizer.init(params)
     for count in range(8, 22):

@@ -11,14 +11,14 @@ import pytest
 
 from gaxn.experiment.optimizers import make_optimizer
 from gaxn.nn.resampling import TransposedConvolution
-from gaxn.objectives.schedules import Clock
+from gaxn.objectives.schedules import RunLength
 from gaxn.training.optimizers import freeze, with_constraints
 from gaxn.types import InputError
 
 
 def _update(spec, params, gradient):
     spec = {"name": "sgd", "learning_rate": 0.5, **spec}
-    optimizer = make_optimizer(spec, "generator", Clock(10, 8))
+    optimizer = make_optimizer(spec, "generator", RunLength(10, 8))
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     return optax.apply_updates(params, updates)
 

@@ -20,7 +20,7 @@ from gaxn.objectives import losses, penalties
 from gaxn.objectives.augmentations import instance_noise
 from gaxn.objectives.objective import make_objective
 from gaxn.objectives.regularizers import lecam
-from gaxn.objectives.schedules import Clock
+from gaxn.objectives.schedules import RunLength
 from gaxn.training import update_rules
 from gaxn.training.state import create_state
 from gaxn.training.step import PlayerUpdate, make_train_step
@@ -177,7 +177,7 @@ def test_optimistic_steps_contract_as_their_recurrence_says():
 
 def test_optimistic_adam_is_available_by_its_name():
     spec = {"name": "optimistic_adam_v2", "learning_rate": 0.02, "b1": 0.5}
-    optimizers = make_optimizer(spec, "generator", Clock(10, 8)), optax.adam(0.02, b1=0.5)
+    optimizers = make_optimizer(spec, "generator", RunLength(10, 8)), optax.adam(0.02, b1=0.5)
     options = {"gan": _gan("wasserstein"), "rule": simultaneous(), "steps": 3_000}
     optimistic, adam = (_path(optimizer=optimizer, **options) for optimizer in optimizers)
     assert optimistic[-1] < 0.5 * adam[-1]
@@ -197,7 +197,7 @@ DO_NOT_CONVERGE = {
     "WGAN, clipped": {
         "gan": _gan("wasserstein"),
         "optimizer": make_optimizer(
-            {"name": "sgd", "learning_rate": RATE, "clip": 1.0}, "discriminator", Clock(10, 8)
+            {"name": "sgd", "learning_rate": RATE, "clip": 1.0}, "discriminator", RunLength(10, 8)
         ),
     },
     "WGAN-GP": {"gan": _gan("wasserstein", wgan_gp=1.0)},

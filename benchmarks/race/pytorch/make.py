@@ -222,7 +222,7 @@ def make_loss(spec: Mapping[str, Any]) -> Any:
 def make_optimizer_options(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Returns the options of `optimization.Optimizer` by player."""
     settings = experiment.settings
-    clock = schedules.Clock(settings.num_train_steps, settings.batch_size)
+    run_length = schedules.RunLength(settings.num_train_steps, settings.batch_size)
     players = [update.player for update in experiment.updates]
     options = {}
     for player, spec in settings.optimizers.items():
@@ -230,7 +230,7 @@ def make_optimizer_options(experiment: Experiment) -> dict[str, dict[str, Any]]:
         for option in spec:
             check_known(f"optimizers.{player}", option, ADAM_OPTIONS)
         field = f"config.optimizers.{player}"
-        spec = with_schedules(spec, field, clock, players.count(player))
+        spec = with_schedules(spec, field, run_length, players.count(player))
         rate = spec["learning_rate"]
         is_schedule = isinstance(rate, schedules.Schedule)
         lines = not is_schedule or rate.segment is optax.linear_schedule

@@ -1,8 +1,8 @@
 """Kinds of GANs: for each, what is sampled, drawn and evaluated of it.
 
-A file here has the name of a file in gaxn/gans and one function, `make_hooks`. A GAN chooses its
-hooks by `BaseGAN.HOOKS`; nothing else asks which kind a GAN is. `make_hooks` is called by keywords:
-gan, loss, members, train, test, classes and columns, as in kinds/gan.py.
+A file here has the name of a file in gaxn/gans; gaxn calls its function `make_hooks` alone, by
+keywords. A GAN chooses its hooks by `BaseGAN.HOOKS`; nothing else asks which kind a GAN is. The
+keywords are gan, loss, members, train, test, classes and columns, as in kinds/gan.py.
 """
 
 import math

@@ -185,10 +185,12 @@ def _learning_rates(
         return [rate] * len(steps)
     if not schedules.is_spec(rate):
         return None
-    clock = schedules.Clock(config["num_train_steps"], config["batch_size"])
+    run_length = schedules.RunLength(config["num_train_steps"], config["batch_size"])
     try:
-        curve = instantiate("objectives.schedules", rate, "learning_rate", returns=schedules.Curve)
-        schedule = schedules.start(curve, clock)
+        relative = instantiate(
+            "objectives.schedules", rate, "learning_rate", returns=schedules.RelativeSchedule
+        )
+        schedule = schedules.make_schedule(relative, run_length)
     except InputError:
         return None
     return np.broadcast_to(np.asarray(schedule(jnp.asarray(steps))), steps.shape).tolist()
