@@ -245,7 +245,7 @@ def measure(
     """Returns a row, ready for JSON."""
     images = images_per_step(experiment)
     speed = measure_speed(experiment, options.seconds)
-    read_ms = measure_read(experiment.train)
+    read_ms = measure_read(experiment.train_source)
     if options.real:
         milliseconds, share = measure_real(experiment, options.seconds, options.rounds)
         machine = "this one"
@@ -261,7 +261,7 @@ def measure(
         "kind": kind,
         "batch_size": experiment.settings.batch_size,
         "updates": len(experiment.updates),
-        "image_shape": list(experiment.train.image_shape),
+        "image_shape": list(experiment.train_source.image_shape),
         "images_per_second": speed,
         "read_ms": read_ms,
         "step_ms": milliseconds,
@@ -274,7 +274,7 @@ def measure(
 
 def images_per_step(experiment: Experiment) -> int:
     """Returns the images of all updates of a step; an example of two domains has two."""
-    domains = 2 if isinstance(experiment.train, Unpaired) else 1
+    domains = 2 if isinstance(experiment.train_source, Unpaired) else 1
     return len(experiment.updates) * experiment.settings.batch_size * domains
 
 

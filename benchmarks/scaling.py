@@ -241,7 +241,7 @@ def measure(name: str, parallel: str, multiple: int) -> dict[str, Any]:
     experiment = make_experiment(config, name, data_record=describe_data(config))
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), experiment.state_spec)
     state = experiment.parallelism.place(blank)
-    batches = batch_spec(experiment.train, (len(experiment.updates), batch_size))
+    batches = batch_spec(experiment.train_source, (len(experiment.updates), batch_size))
     key = jax.ShapeDtypeStruct((), experiment.key.dtype)
     lowered = experiment.compiled_step.lower(state, batches, key)
     program = lowered.compile(compiler_options=FAST_COMPILATION)

@@ -51,9 +51,9 @@ def get_config(variant: str = "") -> ConfigDict:
         "attention": True,
         "instance_norm": False,
     }
-    if "original" in parts:
-        config.penalties = {}
-    else:
+    config.loss = {"name": "wasserstein"}
+    if "original" not in parts:
+        config.penalties = {"wgan_gp": {"weight": 10.0}}
         config.discriminator_steps = 2
     config.optimizers = common.adam(
         generator=2e-4, discriminator=2e-4, b1=0.5, b2=0.999, decay=(0.5, 0.0)

@@ -43,6 +43,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "attention": True,
         "instance_norm": False,
     }
+    config.loss = {"name": "wasserstein"}
+    config.penalties = {"wgan_gp": {"weight": 10.0}}
     config.optimizers = common.adam(
         generator=5e-4, discriminator=5e-4, b1=0.5, b2=0.9, decay=(0.5, 0.0)
     )

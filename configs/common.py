@@ -27,7 +27,7 @@ def gan(
 
 
 def cyclegan(*, num_train_steps: int, batch_size: int, ema_decay: float = 0.999) -> ConfigDict:
-    """Returns the start of a CycleGAN's config: Wasserstein losses with gradient penalty."""
+    """Returns the start of a CycleGAN's config."""
     return ConfigDict(
         {
             "seed": 0,
@@ -42,8 +42,6 @@ def cyclegan(*, num_train_steps: int, batch_size: int, ema_decay: float = 0.999)
                 "history": 50,
                 "mirror": True,
             },
-            "loss": {"name": "wasserstein"},
-            "penalties": {"wgan_gp": {"weight": 10.0}},
         }
     )
 
@@ -60,21 +58,24 @@ def adam(
     Args:
         generator: learning rate.
         discriminator: learning rate.
-        decay: (begin, share): from the share `begin` of the run to its end, the rates fall in a
-            line to a share of themselves; None for constant rates.
+        decay: (begin, factor): the rates decay linearly from step begin * num_train_steps to the
+            end of the run, to factor times themselves; None for constant rates.
         options: `b1` and `b2`.
     """
     rates = {"generator": generator, "discriminator": discriminator}
     return {
-        player: {"name": "adam", "learning_rate": rate if decay is None else fall(rate, *decay)}
+        player: {
+            "name": "adam",
+            "learning_rate": rate if decay is None else linear_decay(rate, *decay),
+        }
         | options
         for player, rate in rates.items()
     }
 
 
-def fall(value: float, begin: float, share: float) -> dict[str, Any]:
-    """Returns a schedule: from a share of the run to its end, a line to a share of the value."""
-    return {"name": "linear", "points": ((begin, value), (1.0, share * value))}
+def linear_decay(value: float, begin: float, factor: float) -> dict[str, Any]:
+    """Returns the schedule of a linear decay, from the share `begin` of the run to its end."""
+    return {"name": "linear", "points": ((begin, value), (1.0, factor * value))}
 
 
 def run(*, every: int, log_every: int = 50, columns: int = 8) -> dict[str, int]:

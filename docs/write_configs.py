@@ -27,9 +27,9 @@ from gaxn.features import text as text_encoders
 from gaxn.objectives import augmentations, losses, penalties, regularizers, schedules
 from gaxn.objectives.objective import Objective, make_objective
 from gaxn.training import update_rules
+from gaxn.training.fine_tuning import StartOptions
 from gaxn.training.growing import GrowingOptions
 from gaxn.training.optimizers import with_constraints
-from gaxn.training.start import StartOptions
 
 ROOT = Path(__file__).parents[1]
 

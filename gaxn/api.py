@@ -17,7 +17,7 @@ from gaxn import config as configs
 from gaxn.data import Unpaired, pixels
 from gaxn.data.sentences import Sentences
 from gaxn.distributed import sharding
-from gaxn.evaluation import generation, image_sets, interpolation, reports, sampling
+from gaxn.evaluation import generation, image_sets, interpolation, run_evaluation, sampling
 from gaxn.evaluation.plan import BEST, LAST
 from gaxn.experiment import Experiment, make_experiment, make_run
 from gaxn.experiment.settings import defaults_of
@@ -264,7 +264,7 @@ class Run:
         Raises:
             InputError: the generator takes no sentences.
         """
-        return generation.request_captions([0], captions, self._experiment.test).conditions
+        return generation.request_captions([0], captions, self._experiment.test_source).conditions
 
     def discriminate(
         self, images: HostPixels, labels: Classes | None = None, domain: str = ""
@@ -290,7 +290,7 @@ class Run:
         else:
             check("domain", domain, not domain, '"" without a CycleGAN')
             numbers = self._labels(labels, len(images))
-            test = self._experiment.test
+            test = self._experiment.test_source
             is_text = isinstance(test, Sentences)
             inputs.append(test.condition_of(numbers) if is_text else numbers)
         return self._compile_method(method)(self._variables, *inputs)
@@ -373,17 +373,19 @@ class Run:
         parallelism = self._experiment.parallelism
         experiment = make_experiment(config, self.name, parallelism, text_record=text_record)
         run_directory.check_same_data(self.workdir, experiment.data_record)
-        document, _ = reports.measure(experiment, experiment.evaluation.evaluators(), self._state)
+        document, _ = run_evaluation.measure(
+            experiment, experiment.evaluation.evaluators(), self._state
+        )
         return document
 
     @property
     def _image_shape(self) -> tuple[int, ...]:
         """Shape of an image that a discriminator takes."""
-        return tuple(self._experiment.test.image_shape[-3:])
+        return tuple(self._experiment.test_source.image_shape[-3:])
 
     @property
     def _is_cyclegan(self) -> bool:
-        return isinstance(self._experiment.train, Unpaired)
+        return isinstance(self._experiment.train_source, Unpaired)
 
     @property
     def _variables(self) -> Variables:
@@ -425,7 +427,7 @@ class Run:
         captions = [captions] if isinstance(captions, str) else list(captions)
         valid = len(captions) in (1, len(seeds))
         check("the number of captions", len(captions), valid, f"1 or {len(seeds)}")
-        requests = generation.request_captions(seeds[:1], captions, self._experiment.test)
+        requests = generation.request_captions(seeds[:1], captions, self._experiment.test_source)
         return requests._replace(seeds=seeds, labels=np.resize(requests.labels, len(seeds)))
 
     def _labels(self, labels: Classes | None, count: int) -> np.ndarray | None:

@@ -15,7 +15,7 @@ import numpy as np
 from gaxn import config as configs
 from gaxn.data.sentences import Sentences
 from gaxn.distributed import multihost, watchdog
-from gaxn.evaluation import generation, reports
+from gaxn.evaluation import generation, run_evaluation
 from gaxn.evaluation.description import describe
 from gaxn.evaluation.export import export_run
 from gaxn.evaluation.plan import ALL, BEST, LAST
@@ -27,8 +27,7 @@ from gaxn.io import files, provenance, run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.io.writers import Writers
 from gaxn.labs import LabRun
-from gaxn.training import loop, restore
-from gaxn.training import start as starting
+from gaxn.training import fine_tuning, loop, restore
 from gaxn.training.state import TrainState, steps_done
 from gaxn.types import InputError, Sampler, check
 
@@ -46,29 +45,36 @@ def train(experiment: Experiment, workdir: Path) -> int:
     """Trains, from the last good checkpoint if there is one; evaluates and draws."""
     record = {"name": experiment.name, "data": experiment.data_record, **experiment.origin}
     record |= {"started": provenance.started(workdir), **provenance.record()}
-    fitted = None
+    match = None
     if experiment.settings.start.get("run"):
         record["start"] = restore.read_start_record(workdir)
         if record["start"] is None or not restore.has_checkpoint(workdir):
-            fitted = restore.read_start(experiment, workdir)
-            record["start"] = restore.start_record(fitted)
-    free, accepts = restore.free_fields(experiment, workdir), experiment.run.accept_new_data
+            match = restore.read_start(experiment, workdir)
+            record["start"] = restore.start_record(match)
+    free_fields = restore.free_fields(experiment, workdir)
     # After what is quick: it may train a classifier.
     experiment.evaluation.check()
     if not (workdir / "config.json").exists():
         # A run that has a directory cannot correct its config.
         experiment.check_steps()
     writers = loop.make_writers(experiment, workdir)
-    lock = run_directory.open_run(workdir, experiment.config, free, record, accepts, complete({}))
+    lock = run_directory.open_run(
+        workdir,
+        experiment.config,
+        free_fields,
+        record,
+        accepts_new_data=experiment.run.accept_new_data,
+        defaults=complete({}),
+    )
     with lock, writers:
-        if isinstance(experiment.train, Sentences) and multihost.is_first():
-            for name, content in experiment.train.condition.encoder.copies.items():
+        if isinstance(experiment.train_source, Sentences) and multihost.is_first():
+            for name, content in experiment.train_source.condition.encoder.copies.items():
                 files.write_bytes(workdir / name, content)
-        return _train(experiment, workdir, writers, fitted)
+        return _train(experiment, workdir, writers, match)
 
 
 def _train(
-    experiment: Experiment, workdir: Path, writers: Writers, fitted: starting.Fit | None
+    experiment: Experiment, workdir: Path, writers: Writers, match: fine_tuning.VariableMatch | None
 ) -> int:
     with (
         Checkpoints(workdir / restore.CHECKPOINTS, experiment.run.keep) as checkpoints,
@@ -89,10 +95,12 @@ def _train(
             state = jax.device_get(experiment.create_state(experiment.key))
             if experiment.settings.start.get("run"):
                 # All checkpoints may be damaged.
-                fitted = fitted or restore.read_start(experiment, workdir)
-                state = starting.take_over(state, fitted)
+                match = match or restore.read_start(experiment, workdir)
+                state = fine_tuning.take_over(state, match)
         done = steps_done(state)
-        if done >= experiment.settings.num_train_steps and reports.is_evaluated(workdir, done):
+        if done >= experiment.settings.num_train_steps and run_evaluation.is_evaluated(
+            workdir, done
+        ):
             print(f"{workdir} is done: {done} steps, evaluated")
             return 0
         with (
@@ -107,10 +115,10 @@ def _train(
         return STATUS[signals.received]
     multihost.end_on_sigterm()
     if multihost.is_first():
-        reports.draw_training(workdir)
-    reports.evaluate(experiment, workdir, state, writers=writers)
+        run_evaluation.draw_training(workdir)
+    run_evaluation.evaluate(experiment, workdir, state, writers=writers)
     if multihost.is_first():
-        reports.draw_evaluations(workdir)
+        run_evaluation.draw_evaluations(workdir)
     write_report(workdir, State(DONE, steps_done(state)))
     return 0
 
@@ -122,7 +130,7 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
     if which != ALL:
         chosen_by = experiment.evaluation.best if which == BEST else ""
         state = restore.restore_state(experiment, workdir, which)
-        reports.evaluate(experiment, workdir, state, chosen_by)
+        run_evaluation.evaluate(experiment, workdir, state, chosen_by)
         write_report(workdir)
         return 0
     restore.check_same_run(experiment, workdir)
@@ -130,8 +138,10 @@ def evaluate(experiment: Experiment, workdir: Path) -> int:
         steps = checkpoints.steps()
     for step in steps:
         print(f"step {step}")
-        reports.evaluate(experiment, workdir, restore.restore_state(experiment, workdir, str(step)))
-    reports.draw_evaluations(workdir)
+        run_evaluation.evaluate(
+            experiment, workdir, restore.restore_state(experiment, workdir, str(step))
+        )
+    run_evaluation.draw_evaluations(workdir)
     write_report(workdir)
     return 0
 
@@ -184,7 +194,7 @@ def generate(
     if captions:
         check("--labels", labels, not labels, "left out with --captions")
         class_names = tuple(captions)
-        requests = generation.request_captions(numbers, captions, experiment.test)
+        requests = generation.request_captions(numbers, captions, experiment.test_source)
     else:
         chosen = generation.find_labels(labels.split(","), class_names) if labels else None
         requests = generation.make_requests(numbers, chosen, len(class_names))
@@ -193,14 +203,14 @@ def generate(
     if real:
         is_folder = output.suffix not in generation.ARCHIVES
         check("--output", str(output), is_folder, "a folder with --real")
-        generation.check_real(experiment.test, real)
+        generation.check_real(experiment.test_source, real)
         target = output / "generated"
     state = restore.restore_chosen_state(experiment, workdir, "generate")
     sampler = make_sampler(experiment, state, truncation)
     with generation.removed_on_failure(output) if real else contextlib.nullcontext():
         generation.write(target, sampler, requests, class_names, class_folders)
         if real:
-            generation.write_real(output / "real", experiment.test, real)
+            generation.write_real(output / "real", experiment.test_source, real)
     print(f"{target}: {len(requests.seeds):,} images")
     return 0
 
@@ -237,7 +247,7 @@ def describe_run(run: Experiment | LabRun, workdir: Path) -> int:
 
 def check_generates(experiment: Experiment) -> None:
     """Raises an InputError unless a run generates single images from latents."""
-    shape = experiment.train.image_shape
+    shape = experiment.train_source.image_shape
     name = experiment.settings.gan["name"]
     valid, expected = len(shape) == 3, "of single images, not of points or two domains"
     check("the data", f"{name} of shape {list(shape)}", valid, expected)
@@ -245,9 +255,9 @@ def check_generates(experiment: Experiment) -> None:
 
 def class_names_of(experiment: Experiment) -> tuple[str, ...]:
     """Returns the classes or captions by label, of a conditional run; () of another one."""
-    if isinstance(experiment.test, Sentences):
-        return experiment.test.captions
-    return tuple(experiment.train.class_names) if experiment.settings.conditional else ()
+    if isinstance(experiment.test_source, Sentences):
+        return experiment.test_source.captions
+    return tuple(experiment.train_source.class_names) if experiment.settings.conditional else ()
 
 
 def make_sampler(
@@ -308,9 +318,7 @@ COMMANDS: Mapping[str, Callable[..., int]] = {
 """Commands of every GAN: (run, directory) -> exit status. Its hooks may add others."""
 
 
-def start(
-    mode: str, run: Experiment | LabRun, workdir: Path, options: Mapping[str, str] = {}
-) -> int:
+def run(mode: str, run: Experiment | LabRun, workdir: Path, options: Mapping[str, str] = {}) -> int:
     """Runs a command.
 
     Args:

@@ -55,10 +55,10 @@ def main(argv: Sequence[str]) -> int:
             compilation_cache.enable()
         use_devices(arguments)
         record = commands.data_record(arguments.mode, arguments.workdir, arguments.options)
-        goes_on = arguments.config.get("text") and arguments.mode != "describe"
-        text_record = restore.read_text_record(arguments.workdir) if goes_on else None
+        needs_text_record = arguments.config.get("text") and arguments.mode != "describe"
+        text_record = restore.read_text_record(arguments.workdir) if needs_text_record else None
         run = make_run(arguments.config, arguments.name, record, arguments.origin, text_record)
-        return commands.start(arguments.mode, run, arguments.workdir, arguments.options)
+        return commands.run(arguments.mode, run, arguments.workdir, arguments.options)
     except InputError as error:
         return fail(2, str(error))
     except BrokenPipeError:
@@ -111,7 +111,7 @@ def named_paths(arguments: config.Arguments | None) -> list[str]:
 
 def use_devices(arguments: config.Arguments) -> None:
     """Connects with other processes, and shows a CPU's cores to JAX as devices."""
-    # Before anything asks for a device, if the number of processes is known.
+    # Must run before JAX makes its devices.
     processes = multihost.expected_count(arguments.cluster)
     sharding.use_cores_for(arguments.config, processes)
     with watchdog.over_joining():

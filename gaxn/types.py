@@ -22,6 +22,7 @@ Variables = Mapping[str, PyTree]
 HostPixels = UInt8[np.ndarray, "batch height width channels"]
 HostLatents = Float[np.ndarray, "batch latent"]
 HostLabels = Int[np.ndarray, "batch"]
+HostIndices = Int[np.ndarray, "batch"]
 AttentionMaps = Mapping[str, Float[np.ndarray, "batch heads queries keys"]]
 
 
@@ -71,7 +72,7 @@ class DiscriminatorOutput(NamedTuple):
     class_logits: Float[Array, "batch classes"] | None = None
 
 
-class Report(NamedTuple):
+class Measurement(NamedTuple):
     """The result of one evaluator.
 
     Attributes:
@@ -109,15 +110,15 @@ class Sampler(NamedTuple):
         variables: of all networks, with those of the generator that samples.
     """
 
-    sample: Callable[[HostLabels, HostLabels | None], HostPixels]
-    generator_attention: Callable[[HostLabels, HostLabels | None], AttentionMaps]
+    sample: Callable[[HostIndices, HostLabels | None], HostPixels]
+    generator_attention: Callable[[HostIndices, HostLabels | None], AttentionMaps]
     discriminator_attention: Callable[[HostPixels, HostLabels | None], AttentionMaps]
     gammas: Mapping[str, float]
     facts: Mapping[str, Any]
-    latents: Callable[[HostLabels], HostLatents] | None = None
+    latents: Callable[[HostIndices], HostLatents] | None = None
     render: Callable[[HostLatents, Any], HostPixels] | None = None
     mix: Callable[[np.ndarray], Any] | None = None
-    word_attention: Callable[[HostLabels, Any], AttentionMaps] | None = None
+    word_attention: Callable[[HostIndices, Any], AttentionMaps] | None = None
     variables: Variables | None = None
 
 

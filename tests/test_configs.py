@@ -64,7 +64,7 @@ def test_the_step_of_a_config_is_traced(name, photos):
     step = jax.vmap(experiment.train_step) if members else experiment.train_step
     state = jax.eval_shape(experiment.create_state, experiment.key)
     rows = (len(experiment.updates), experiment.settings.batch_size)
-    batches = batch_spec(experiment.train, (*members, *rows))
+    batches = batch_spec(experiment.train_source, (*members, *rows))
     new_state, scalars = jax.eval_shape(step, state, batches, experiment.key)
     chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
     assert {"d/loss", "g/loss"} <= scalars.keys()

@@ -34,7 +34,7 @@ FLOORS = [
     {"evaluation.comparison", "evaluation.plan"},
     {"evaluation.image_sets", "experiment"},
     {"evaluation.description", "evaluation.export"},
-    {"evaluation.reports"},
+    {"evaluation.run_evaluation"},
     {"training.loop", "training.restore"},
     {"commands"},
     {"api", "evaluation.__main__"},

@@ -118,7 +118,7 @@ def add_noise(state: TrainState) -> TrainState:
 def draw_batch(experiment: Experiment, seed: int) -> Batch:
     """Returns a batch of random images and labels, or points of each member, on the host."""
     random = np.random.default_rng(seed)
-    batch, source = experiment.settings.batch_size, experiment.train
+    batch, source = experiment.settings.batch_size, experiment.train_source
     if len(experiment.members) > 1:
         shape = len(experiment.members), batch, *source.image_shape
         return Batch(random.normal(size=shape).astype(np.float32), None)

@@ -35,7 +35,7 @@ def make_run(experiment: Experiment, trainer, device: str):
 
     The images are on the device as a table, and each step looks its rows up, as gaxn does.
     """
-    source, members = experiment.train, len(experiment.members)
+    source, members = experiment.train_source, len(experiment.members)
     domains = isinstance(source, Unpaired)
     examples = np.arange(min(rows.IMAGES, *(source.sizes if domains else [len(source)])))
     batch = source.look_up(source.table, np.stack([examples] * 2, axis=-1) if domains else examples)

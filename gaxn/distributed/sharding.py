@@ -37,10 +37,10 @@ class Parallelism(NamedTuple):
     """A way to run the training step on the devices.
 
     Attributes:
-        compile_step: train step -> program of a placed state (which it consumes), placed batches
+        compile_step: train step -> program of a placed state (donated), placed batches
             and a placed key.
         compile_steps: (train step, `Source.look_up`, placed table) -> a function that makes
-            several steps in one call: (placed state, which it consumes, the global indices of
+            several steps in one call: (placed state (donated), the global indices of
             each step, int [steps, updates, batch] on the host, placed key) -> (state, scalars
             with a leading axis of steps).
         compile_reader: (`Source.look_up`, placed table) -> a function from the global indices of

@@ -113,7 +113,7 @@ def count_flops(experiment: Experiment) -> float | None:
 
     def of_updates(*updates) -> float | None:
         step = make_train_step(gan, updates, 0.0, alternating().step)
-        batches = batch_spec(experiment.train, (len(updates), settings.batch_size))
+        batches = batch_spec(experiment.train_source, (len(updates), settings.batch_size))
         key = jax.ShapeDtypeStruct((), experiment.key.dtype)
         return cost.flops(jax.jit(step), state, batches, key)
 
@@ -177,7 +177,7 @@ def list_modules(
 
 def _describe_networks(experiment: Experiment) -> list[str]:
     """Returns a table of modules for each player."""
-    spec = batch_spec(experiment.train, (experiment.settings.batch_size,))
+    spec = batch_spec(experiment.train_source, (experiment.settings.batch_size,))
     key = jax.ShapeDtypeStruct((), experiment.key.dtype)
     calls = trace_calls(experiment.gan, spec, key)
     params = _member_params(experiment)
@@ -325,7 +325,7 @@ def _objective_lines(experiment: Experiment) -> Iterable[tuple[str, str]]:
 
 def _cost_lines(experiment: Experiment) -> Iterable[tuple[str, str]]:
     """Yields parameters, images and operations of one run, as name and text."""
-    settings, examples = experiment.settings, len(experiment.train)
+    settings, examples = experiment.settings, len(experiment.train_source)
     by_player = {player: sum(n.values()) for player, n in _member_params(experiment).items()}
     players = ", ".join(f"{player} {n:,}" for player, n in by_player.items())
     yield "parameters", f"{sum(by_player.values()):,} ({players})"
@@ -333,7 +333,9 @@ def _cost_lines(experiment: Experiment) -> Iterable[tuple[str, str]]:
     yield "training steps", f"{steps:,}"
     micro = f", in {settings.accumulation_steps} micro-batches" * (settings.accumulation_steps > 1)
     yield "batch size", f"{batch:,}{micro}"
-    kind = {4: "pairs of images", 1: "points"}.get(len(experiment.train.image_shape), "images")
+    kind = {4: "pairs of images", 1: "points"}.get(
+        len(experiment.train_source.image_shape), "images"
+    )
     updates = Counter(update.player for update in experiment.updates)
     for name, count in (
         ("of the discriminator", updates["discriminator"]),

@@ -100,11 +100,11 @@ def export_run(
     contents = write_networks(experiment, variables, facts, options) | {
         f"{name}.stablehlo": write_program(program) for name, program in programs.items()
     }
-    if isinstance(experiment.train, Sentences):
-        contents["text.json"] = write_text_facts(experiment.train.condition)
+    if isinstance(experiment.train_source, Sentences):
+        contents["text.json"] = write_text_facts(experiment.train_source.condition)
     counts = parameters(variables["params"])
     # Translations of data that were not read would be those of black images.
-    has_picture = _has_latents(experiment.gan) or not isinstance(experiment.test, Recorded)
+    has_picture = _has_latents(experiment.gan) or not isinstance(experiment.test_source, Recorded)
     card = write_card(experiment, facts, options, counts, programs, figures, has_picture)
 
     def sampler(state: TrainState, member: int = 0) -> Any:
@@ -152,7 +152,7 @@ def make_programs(experiment: Experiment, variables: Variables) -> dict[str, Pro
         "text" makes them, if the encoder has a network of its own. Of a CycleGAN, "a2b" and "b2a":
         images -> images. Of any other GAN, nothing. Images are float32 in [-1, 1], points float32.
     """
-    gan, train = experiment.gan, experiment.train
+    gan, train = experiment.gan, experiment.train_source
     (batch,) = export.symbolic_shape("b")
     mutable = nn.DenyList(("params", "intermediates"))
 
@@ -168,14 +168,14 @@ def make_programs(experiment: Experiment, variables: Variables) -> dict[str, Pro
         def generate(latents: Latents, *conditions: jax.Array) -> Images:
             return apply("generate", latents, _as_labels(conditions), False)
 
-        is_points = len(experiment.test.image_shape) == 1
+        is_points = len(experiment.test_source.image_shape) == 1
         kind = "points" if is_points else "images in [-1, 1]"
         programs = {"generator": Program(generate, inputs, kind)}
         if isinstance(train, Sentences) and train.condition.encoder.network:
             programs["text"] = make_text_program(train.condition, batch)
         return programs
     if _translates(gan):
-        shape = experiment.test.image_shape[-3:]
+        shape = experiment.test_source.image_shape[-3:]
         images = {"images": jax.ShapeDtypeStruct((batch, *shape), jnp.float32)}
         return {
             "a2b": Program(lambda images: apply("to_b", images), images, "images in [-1, 1]"),
@@ -289,7 +289,7 @@ def find_transposed(experiment: Experiment, variables: Variables) -> set[str]:
             names.add(".".join((*context.module.path, "kernel")))
         return call(*inputs, **options)
 
-    batch = batch_spec(experiment.train, (experiment.settings.batch_size,))
+    batch = batch_spec(experiment.train_source, (experiment.settings.batch_size,))
 
     def run(variables: Variables, batch: Any, key: jax.Array) -> Any:
         return experiment.gan.apply(variables, batch, key, rngs={"dropout": key}, mutable=True)
@@ -487,19 +487,22 @@ def _describe_use(
     experiment: Experiment, options: SamplingOptions, programs: Mapping[str, Program]
 ) -> str:
     """Returns the section about the programs; "" if there are none."""
-    *_, size, _, channels = (0, 0, 0, *experiment.test.image_shape)
+    *_, size, _, channels = (0, 0, 0, *experiment.test_source.image_shape)
     if "generator" in programs:
-        is_points = len(experiment.test.image_shape) == 1
+        is_points = len(experiment.test_source.image_shape) == 1
         shape = f"(4, {experiment.gan.latent_size})"
         draw = f"normal(jax.random.key(0), {shape})"
         if options.truncation:
             bound = options.truncation
             draw = f"truncated_normal(jax.random.key(0), {-bound}, {bound}, {shape})"
         labels, text = "", ""
-        if isinstance(experiment.train, Sentences):
-            labels, text = ", *conditions", _describe_captions(experiment.train, "text" in programs)
+        if isinstance(experiment.train_source, Sentences):
+            labels, text = (
+                ", *conditions",
+                _describe_captions(experiment.train_source, "text" in programs),
+            )
         elif experiment.settings.conditional:
-            labels = f", np.arange(4, dtype=np.int32) % {len(experiment.train.class_names)}"
+            labels = f", np.arange(4, dtype=np.int32) % {len(experiment.train_source.class_names)}"
         last = TO_PIXELS.format(shape=f"[4, {size}, {size}, {channels}]")
         if is_points:
             last = f"# Float32 [4, {channels}]: points."

@@ -22,7 +22,7 @@ from gaxn.distributed import sharding
 from gaxn.evaluation import scoring
 from gaxn.evaluation.sampling import balanced_labels
 from gaxn.io import files
-from gaxn.types import HostLabels, HostPixels, Labels, Sampler, check
+from gaxn.types import HostIndices, HostLabels, HostPixels, Labels, Sampler, check
 
 MAX_SEED = 2**31 - 1
 ROWS_PER_DEVICE = 32
@@ -43,7 +43,7 @@ class Requests(NamedTuple):
         conditions: of these sentences, as networks take them.
     """
 
-    seeds: HostLabels
+    seeds: HostIndices
     labels: HostLabels | None
     names_labels: bool = False
     captions: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from gaxn.features import classifier as classifier_network
 from gaxn.features import inception as inception_network
 from gaxn.features.resizing import PREPROCESSINGS
 from gaxn.training.state import TrainState
-from gaxn.types import Report, check
+from gaxn.types import Measurement, check
 
 MIN_SAMPLES = 10
 """Samples without which some metric is not defined."""
@@ -111,7 +111,7 @@ class TargetEvaluator:
         """Names of its metrics in gaxn/metrics; none of an evaluator without any."""
         return getattr(self.evaluator, "computed", ())
 
-    def __call__(self, sampler: Any) -> Report:
+    def __call__(self, sampler: Any) -> Measurement:
         report = self.evaluator(self.target.select(sampler))
         folder = f"{self.target.name}/" if self.target.name else ""
         pictures = {f"{folder}{name}": picture for name, picture in report.pictures.items()}
@@ -218,8 +218,15 @@ def make_plan(
     ) -> dict[str, Evaluator]:
         evaluators = dict(hooks.make_evaluators(count, sampler, initial_state))
         for (name, target), reference in references().items():
-            limits = chosen, required, int(min(count, target.max_samples)), search
-            evaluator = feature_metrics.Evaluator(name, target.train, reference, *limits)
+            evaluator = feature_metrics.Evaluator(
+                name,
+                target.train,
+                reference,
+                metrics=chosen,
+                required=required,
+                samples=int(min(count, target.max_samples)),
+                memorization=search,
+            )
             evaluators[_part_name(name, target)] = TargetEvaluator(target, evaluator)
         return evaluators
 

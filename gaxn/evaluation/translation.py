@@ -7,14 +7,14 @@ import jax
 import numpy as np
 
 from gaxn.data import Source, make_reader
-from gaxn.types import HostLabels, HostPixels, Sampler
+from gaxn.types import HostIndices, HostPixels, Sampler
 
 DIRECTIONS = ("a2b", "b2a")
 """From A to B, and from B to A."""
 
 ORDER_SEED = 2020
 
-Read = Callable[[HostLabels], HostPixels]
+Read = Callable[[HostIndices], HostPixels]
 """Indices -> images of one domain."""
 
 

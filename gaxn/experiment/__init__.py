@@ -28,9 +28,9 @@ from gaxn.evaluation.plan import EvaluationPlan, make_plan
 from gaxn.evaluation.sampling import SamplingOptions
 from gaxn.experiment.networks import check_grows, check_networks, make_network, network_arguments
 from gaxn.experiment.objective import make_parts, make_regularizers
-from gaxn.experiment.optimizers import check_differentiable, make_optimizers
-from gaxn.experiment.schedules import make_ema_decay, with_schedules
+from gaxn.experiment.schedules import with_schedules
 from gaxn.experiment.settings import RunOptions, Settings, complete
+from gaxn.experiment.training_step import compile_stage, make_training_stages, make_update_rule
 from gaxn.features.text import make_conditioner, restore_conditioner
 from gaxn.io.plots import Picture
 from gaxn.labs import LabRun
@@ -40,20 +40,11 @@ from gaxn.objectives.losses import Loss
 from gaxn.objectives.objective import make_objective
 from gaxn.objectives.penalties import Penalty
 from gaxn.training import cost
-from gaxn.training.dispatch import Dispatch, Programs, TrainStep, choose_by_penalties, make_dispatch
-from gaxn.training.growing import (
-    GrowingOptions,
-    RunStage,
-    find_first_steps,
-    find_stages,
-    make_growth,
-    make_stages,
-)
+from gaxn.training.dispatch import Dispatch, StagePrograms, make_dispatch
+from gaxn.training.growing import GrowingOptions, make_growth
 from gaxn.training.population import Member, make_members, root_key
-from gaxn.training.start import DISCRIMINATOR, GENERATOR, StartOptions, frozen_layers
 from gaxn.training.state import TrainState, create_state
-from gaxn.training.step import PlayerUpdate, make_train_step
-from gaxn.training.update_rules import UpdateRule
+from gaxn.training.step import PlayerUpdate
 from gaxn.types import Batch, PRNGKey, check
 
 
@@ -68,7 +59,7 @@ class Experiment:
         run: intervals of the run.
         key: the root key; one per member of several.
         members: the runs that are trained at once; one, but for a population.
-        train, test: the splits of the data.
+        train_source, test_source: the splits of the data.
         gan: the networks and their losses.
         updates: the player updates of a training step.
         create_state: root key -> the state at step 0, jitted.
@@ -94,14 +85,14 @@ class Experiment:
     run: RunOptions
     key: PRNGKey
     members: tuple[Member, ...]
-    train: Source
-    test: Source
+    train_source: Source
+    test_source: Source
     gan: nn.Module
     updates: tuple[PlayerUpdate, ...]
     create_state: Callable[[PRNGKey], TrainState]
     train_step: Callable[[TrainState, Batch, PRNGKey], tuple]
     compiled_step: Callable[[TrainState, Batch, PRNGKey], tuple]
-    programs: tuple[Programs, ...]
+    programs: tuple[StagePrograms, ...]
     batches: Batches
     dispatch: Dispatch
     parallelism: Parallelism
@@ -117,24 +108,26 @@ class Experiment:
     def data_record(self) -> dict[str, Any]:
         """Describes the data of the run, ready for JSON."""
         return {
-            "identity": self.train.identity,
-            "image_shape": list(self.train.image_shape),
-            "classes": list(self.train.class_names),
-            "examples": [len(self.train), len(self.test)],
-            **({"domains": self._domains_record} if isinstance(self.train, Unpaired) else {}),
-            **({"text": self._text_record} if isinstance(self.train, Sentences) else {}),
+            "identity": self.train_source.identity,
+            "image_shape": list(self.train_source.image_shape),
+            "classes": list(self.train_source.class_names),
+            "examples": [len(self.train_source), len(self.test_source)],
+            **(
+                {"domains": self._domains_record} if isinstance(self.train_source, Unpaired) else {}
+            ),
+            **({"text": self._text_record} if isinstance(self.train_source, Sentences) else {}),
         }
 
     @property
     def _domains_record(self) -> dict[str, Any]:
         """Describes unpaired data: the sizes of domains by split, and the shape of test images."""
-        sizes = [list(source.sizes) for source in (self.train, self.test)]
-        return {"sizes": sizes, "test_shape": list(self.test.image_shape)}
+        sizes = [list(source.sizes) for source in (self.train_source, self.test_source)]
+        return {"sizes": sizes, "test_shape": list(self.test_source.image_shape)}
 
     @property
     def _text_record(self) -> dict[str, Any]:
         """Describes how captions become conditions, with the different captions of the tests."""
-        return {**self.train.condition.record, "captions": list(self.test.captions)}
+        return {**self.train_source.condition.record, "captions": list(self.test_source.captions)}
 
     @property
     def state_spec(self) -> TrainState:
@@ -165,7 +158,7 @@ class Experiment:
     @property
     def _step_specs(self) -> tuple[TrainState, Batch, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the inputs of a member's step on all devices."""
-        batches = batch_spec(self.train, (len(self.updates), self.settings.batch_size))
+        batches = batch_spec(self.train_source, (len(self.updates), self.settings.batch_size))
         return self.member_spec, batches, jax.ShapeDtypeStruct((), self.key.dtype)
 
     def check_steps(self) -> None:
@@ -237,21 +230,23 @@ def make_experiment(
     run_length = schedules.RunLength(settings.num_train_steps, settings.batch_size)
 
     # Data.
-    train, test = (
+    train_source, test_source = (
         instantiate("data", settings.data, "config.data", "Source", split=split)
         if data_record is None
         else make_recorded(split, data_record)
         for split in ("train", "test")
     )
-    if isinstance(train, Counted) and isinstance(test, Counted):
-        print(f"{name}: {describe_counts(train, test)}", flush=True)
+    if isinstance(train_source, Counted) and isinstance(test_source, Counted):
+        print(f"{name}: {describe_counts(train_source, test_source)}", flush=True)
 
     if settings.text:
         text_record = text_record or (data_record or {}).get("text")
-        train, test = with_sentences(train, test, settings, text_record, run.accept_new_data)
+        train_source, test_source = with_sentences(
+            train_source, test_source, settings, text_record, run.accept_new_data
+        )
 
     # Networks.
-    shape = network_arguments(test, settings.conditional)
+    shape = network_arguments(test_source, settings.conditional)
     options = bind(GrowingOptions, settings.growing, "config.growing")
     with error_path("config.growing", ["resolutions"]):
         growth = make_growth(options, shape.get("size"), settings.num_train_steps)
@@ -279,7 +274,7 @@ def make_experiment(
         loss=loss,
         penalties=penalties,
         regularizers=make_regularizers(
-            settings.regularizers, None if data_record else test.image_shape[-3:]
+            settings.regularizers, None if data_record else test_source.image_shape[-3:]
         ),
         augmentations=tuple(
             make_parts("augmentations", settings.augmentations, Augmentation).values()
@@ -297,49 +292,15 @@ def make_experiment(
     )
     check_grows(gan, settings.gan["name"], growth)
 
-    # Training step.
-    rule = instantiate(
-        "training.update_rules", settings.update_rule, "config.update_rule", returns=UpdateRule
-    )
-    expected = "alternating or simultaneous with a history of images"
-    valid = rule.evaluates_once or not gan.history
-    check("config.update_rule.name", settings.update_rule["name"], valid, expected)
-    if rule.differentiates_optimizer:
-        check_differentiable(settings.optimizers.get(DISCRIMINATOR, {}), DISCRIMINATOR)
-    counts = {
-        **dict.fromkeys(gan.losses(), 1),
-        "discriminator": settings.discriminator_steps,
-        "generator": settings.generator_steps,
-    }
-    objective_path = error_path("config.objective", defaults(make_objective))
-    with error_path("config.growing", ["resolutions"]), objective_path:
-        stages_of = find_stages(gan, *example_spec(train, settings))
-    frozen = {DISCRIMINATOR: find_frozen(gan, train, settings)}
-
-    def optimizers_from(step: int) -> dict[str, optax.GradientTransformation]:
-        updates = {player: count * rule.optimizer_updates for player, count in counts.items()}
-        players = tuple(gan.losses())
-        return make_optimizers(settings.optimizers, players, run_length, updates, frozen, step)
-
-    stages = make_stages(gan, stages_of, optimizers_from)
-    first_steps = find_first_steps(gan, stages_of, GENERATOR)
-    decay = make_ema_decay(settings, run_length)
-
-    def make_updates(stage: RunStage) -> tuple[PlayerUpdate, ...]:
-        return tuple(
-            PlayerUpdate(player, player_loss, stage.optimizers[player], settings.accumulation_steps)
-            for player, player_loss in gan.losses().items()
-            for _ in range(counts[player])
-        )
-
-    def make_step(stage: RunStage) -> TrainStep:
-        return make_train_step(stage.gan, make_updates(stage), decay, rule.step, first_steps)
+    # Training step; of networks that grow, one of each stage.
+    rule = make_update_rule(gan, settings)
+    stages = make_training_stages(gan, rule, train_source, settings, run_length)
+    updates = stages[-1].updates
 
     # State and batches, on the devices.
     members = make_members(settings.seed, settings.population)
     key = root_key(members)
-    create = make_create_state(gan, stages[-1].optimizers, train, settings)
-    updates = make_updates(stages[-1])
+    create = make_create_state(gan, stages[-1].optimizers, train_source, settings)
     with error_path("config.objective", defaults(make_objective)):
         params = jax.eval_shape(create, key).params
     if parallelism is None:
@@ -351,7 +312,7 @@ def make_experiment(
             settings.shards,
         )
     root_keys = [member.key for member in members]
-    batches = make_batches(train, root_keys, len(updates), settings.batch_size, parallelism)
+    batches = make_batches(train_source, root_keys, len(updates), settings.batch_size, parallelism)
 
     # Samples and evaluation.
     make_hooks = resolve("evaluation.kinds", gan.HOOKS, "the GAN's HOOKS", "make_hooks")
@@ -359,9 +320,9 @@ def make_experiment(
         gan=gan,
         loss=loss,
         members=members,
-        train=train,
-        test=test,
-        classes=test.num_conditions if settings.conditional else None,
+        train=train_source,
+        test=test_source,
+        classes=test_source.num_conditions if settings.conditional else None,
         columns=run.sample_columns,
     )
     # Samples and evaluations share compiled programs.
@@ -370,30 +331,20 @@ def make_experiment(
         make_plan,
         settings.evaluation,
         "config.evaluation",
-        train=train,
-        test=test,
+        train=train_source,
+        test=test_source,
         conditional=settings.conditional,
         hooks=hooks,
         initial_state=lambda: jax.device_get(create(key)),
     )
 
-    # Calls of programs.
+    # Compiled programs, and the calls of them.
     intervals = [run.sample_every, run.checkpoint_every, evaluation.every]
     # A kernel of a convolution has four axes, of a population's one more.
     kernel_axes = 4 if len(members) == 1 else 5
     has_convolutions = any(leaf.ndim == kernel_axes for leaf in jax.tree.leaves(params))
 
-    def make_programs(stage: RunStage) -> Programs:
-        def compile_with(fixed: Mapping[str, Penalty]) -> TrainStep:
-            with_fixed = stage.gan.clone(objective=functools.partial(objective, penalties=fixed))
-            return parallelism.compile_step(make_step(stage._replace(gan=with_fixed)))
-
-        train_step = make_step(stage)
-        compiled_step = parallelism.compile_step(train_step)
-        step_at = choose_by_penalties(penalties, compiled_step, compile_with)
-        return Programs(stage.first, train_step, compiled_step, step_at)
-
-    programs = [make_programs(stage) for stage in stages]
+    programs = [compile_stage(stage, objective, penalties, parallelism) for stage in stages]
     dispatch = make_dispatch(
         programs,
         batches,
@@ -410,8 +361,8 @@ def make_experiment(
         run=run,
         key=key,
         members=members,
-        train=train,
-        test=test,
+        train_source=train_source,
+        test_source=test_source,
         gan=gan,
         updates=updates,
         create_state=create,
@@ -473,18 +424,6 @@ def with_sentences(
         Sentences(split.split, flip=split.flip, source=split, condition=conditioner)
         for split in (train, test)
     )
-
-
-def find_frozen(gan: nn.Module, train: Source, settings: Settings) -> frozenset[tuple[str, ...]]:
-    """Returns the layers of the discriminator that `config.start` freezes, by their paths."""
-    start = bind(StartOptions, settings.start, "config.start")
-    return frozen_layers(gan, *example_spec(train, settings), start.freeze_discriminator)
-
-
-def example_spec(train: Source, settings: Settings) -> tuple[Batch, jax.ShapeDtypeStruct]:
-    """Returns shapes and dtypes of a batch and of a key."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return batch_spec(train, (settings.batch_size,)), key
 
 
 def make_create_state(

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from gaxn.config import defaults, resolve
 from gaxn.evaluation.plan import make_plan
 from gaxn.objectives.objective import make_objective
+from gaxn.training.fine_tuning import StartOptions
 from gaxn.training.growing import GrowingOptions
-from gaxn.training.start import StartOptions
 from gaxn.types import check
 
 MAX_COLUMNS = 50

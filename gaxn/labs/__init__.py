@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gaxn.types import Report
+from gaxn.types import Measurement
 
-Lab = Callable[[], Report]
+Lab = Callable[[], Measurement]
 """A small experiment; it computes everything anew, with the same result every time."""
 
 

@@ -17,7 +17,7 @@ from gaxn.labs import grammar, reader
 from gaxn.labs.grammar import Sentences
 from gaxn.labs.reader import Evaluation, LayerOutput, Reader, Words
 from gaxn.nn.transformer import MultiHeadSelfAttention
-from gaxn.types import PRNGKey, Report, check
+from gaxn.types import Measurement, PRNGKey, check
 
 MAX_TOKENS, MAX_HEADS = 40, 16
 """The most tokens and heads for which the pictures are legible."""
@@ -90,7 +90,7 @@ class Lab:
             valid = not any(width % heads for heads in self.sweep_heads)
             check("sweep_heads", self.sweep_heads, valid, f"divisors of the width {width}")
 
-    def __call__(self) -> Report:
+    def __call__(self) -> Measurement:
         """Computes everything: about 20 seconds on one core."""
         key = jax.random.key(self.seed)
         words = self.sentence.split()
@@ -131,13 +131,13 @@ class Lab:
             "sweep": partial(_draw_sweep, words, sweep, statistics, len(self.sweep_heads)),
             **task.pictures,
         }
-        return Report(protocol, task.figures, tables, pictures)
+        return Measurement(protocol, task.figures, tables, pictures)
 
     def _run_untrained(self, batch: Words, width: int, heads: int, key: PRNGKey) -> LayerOutput:
         network = Reader(int(batch.max()) + 1, width, heads, self.positions, self.scale)
         return reader.run_untrained(network, batch, key)
 
-    def _run_task(self, key: PRNGKey) -> Report:
+    def _run_task(self, key: PRNGKey) -> Measurement:
         """Evaluates the task before training, after it, and after it with uniform attention."""
         sizes = len(grammar.WORDS), self.width, self.task_heads
         network = reader.Inflection(Reader(*sizes, self.positions, self.task_scale))
@@ -161,7 +161,7 @@ class Lab:
             for step, (loss, flat) in enumerate(zip(losses, uniform_losses, strict=True), 1)
         ]
         panels = {"loss of the task, in nats": tuple(history[0])[1:]}
-        return Report(
+        return Measurement(
             protocol={
                 "task": f"from the features of the verb: {', '.join(grammar.ANSWERS)}?",
                 "optimizer": f"Adam, {self.task_learning_rate}, falling to 0 as a cosine",

@@ -27,11 +27,11 @@ MAX_STEPS_PER_CALL = 32
 """Most steps of a call by default: a signal waits for the end of a call."""
 
 
-class Programs(NamedTuple):
-    """The programs of the steps from one on, up to the next `Programs` of a run.
+class StagePrograms(NamedTuple):
+    """The programs of one stage: of all steps from `first` to the next stage.
 
     Attributes:
-        first: the first of these steps.
+        first: the first step of the stage.
         train_step: the step that suits them all, not compiled.
         compiled_step: the same, compiled.
         step_at: step -> the compiled program of one step that suits it.
@@ -48,7 +48,7 @@ class Dispatch(NamedTuple):
 
     Attributes:
         calls: first step -> the steps of each call from there to the end of the run.
-        advance: (placed state, which it consumes, steps of a call, placed key) -> the state after
+        advance: (placed state (donated), steps of a call, placed key) -> the state after
             them, and scalars, which have a leading axis of steps if there are several.
     """
 
@@ -57,7 +57,7 @@ class Dispatch(NamedTuple):
 
 
 def make_dispatch(
-    programs: Sequence[Programs],
+    programs: Sequence[StagePrograms],
     batches: Batches,
     parallelism: Parallelism,
     has_convolutions: bool,
@@ -68,7 +68,7 @@ def make_dispatch(
     """Returns the calls of a run, and what makes them.
 
     Args:
-        programs: of the run, by their first steps, of which the first is 0.
+        programs: of each stage, in order; the first begins at step 0.
         batches: of the run.
         parallelism: how the step runs on the devices.
         has_convolutions: whether a network has.
@@ -92,16 +92,16 @@ def make_dispatch(
     firsts = [each.first for each in programs]
 
     @functools.cache
-    def several_steps(place: int) -> Callable:
-        train_step = programs[place].train_step
+    def several_steps(stage: int) -> Callable:
+        train_step = programs[stage].train_step
         return parallelism.compile_steps(train_step, resident.look_up, resident.table)
 
     def advance(state: TrainState, steps: range, key: PRNGKey) -> tuple[TrainState, Scalars]:
-        place = bisect.bisect_right(firsts, steps[0]) - 1
+        stage = bisect.bisect_right(firsts, steps[0]) - 1
         if len(steps) == 1:
-            return programs[place].step_at(steps[0])(state, batches(steps[0]), key)
+            return programs[stage].step_at(steps[0])(state, batches(steps[0]), key)
         indices = np.stack([resident.indices(step) for step in steps])
-        return several_steps(place)(state, indices, key)
+        return several_steps(stage)(state, indices, key)
 
     return Dispatch(
         calls=lambda first: split_steps(first, num_train_steps, steps_per_call, intervals, firsts),

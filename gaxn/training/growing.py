@@ -22,7 +22,7 @@ from gaxn.types import Batch, PyTree, check
 
 Optimizers = Mapping[str, optax.GradientTransformation]
 VariablePath = tuple[str, ...]
-StagesOf = Mapping[VariablePath, tuple[int, ...]]
+StagesByParameter = Mapping[VariablePath, tuple[int, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,24 +88,32 @@ class RunStage(NamedTuple):
 
 
 def make_stages(
-    gan: nn.Module, stages_of: StagesOf, make_optimizers: Callable[[int], Optimizers]
+    gan: nn.Module,
+    stages_by_parameter: StagesByParameter,
+    make_optimizers: Callable[[int], Optimizers],
 ) -> list[RunStage]:
     """Returns the stages of a run, whose optimizers all have a state of the same form.
 
     Args:
         gan: the networks and their losses.
-        stages_of: as of `find_stages`.
+        stages_by_parameter: as of `find_parameter_stages`.
         make_optimizers: a step -> the optimizers of layers that are there from this step on.
     """
     if gan.growing is None:
         return [RunStage(0, gan, make_optimizers(0))]
     firsts = [stage.first for stage in gan.growing.stages]
-    of_group = {group: make_optimizers(firsts[group[0]]) for group in set(stages_of.values())}
+    group_optimizers = {
+        group: make_optimizers(firsts[group[0]]) for group in set(stages_by_parameter.values())
+    }
 
     def make_optimizer(player: str, stage: int) -> optax.GradientTransformation:
-        groups = {path[1:]: group for path, group in stages_of.items() if path[0] == player}
+        groups = {
+            path[1:]: group for path, group in stages_by_parameter.items() if path[0] == player
+        }
         parts = {
-            group: of_group[group][player] if stage in group else hold(of_group[group][player])
+            group: group_optimizers[group][player]
+            if stage in group
+            else hold(group_optimizers[group][player])
             for group in sorted(set(groups.values()))
         }
         return by_group(parts, groups)
@@ -135,7 +143,9 @@ def at_last_stage(gan: nn.Module) -> nn.Module:
     return gan if gan.growing is None else at_stage(gan, len(gan.growing.stages) - 1)
 
 
-def find_stages(gan: nn.Module, batch: Batch, key: jax.ShapeDtypeStruct) -> StagesOf:
+def find_parameter_stages(
+    gan: nn.Module, batch: Batch, key: jax.ShapeDtypeStruct
+) -> StagesByParameter:
     """Returns the stages in which each parameter of a GAN that grows is there, by its path.
 
     Args:
@@ -143,22 +153,28 @@ def find_stages(gan: nn.Module, batch: Batch, key: jax.ShapeDtypeStruct) -> Stag
         batch: shapes and dtypes of a batch.
         key: shape and dtype of a key.
     """
-    stages_of = collections.defaultdict(list)
+    stages_by_parameter = collections.defaultdict(list)
     for stage in range(0 if gan.growing is None else len(gan.growing.stages)):
         staged = at_stage(gan, stage)
         rngs = {"params": key, "dropout": key}
         for path in flatten_dict(jax.eval_shape(staged.init, rngs, batch, key)["params"]):
-            stages_of[path].append(stage)
-    return {path: tuple(stages) for path, stages in stages_of.items()}
+            stages_by_parameter[path].append(stage)
+    return {path: tuple(stages) for path, stages in stages_by_parameter.items()}
 
 
-def find_first_steps(gan: nn.Module, stages_of: StagesOf, player: str) -> PyTree | None:
+def find_first_steps(
+    gan: nn.Module, stages_by_parameter: StagesByParameter, player: str
+) -> PyTree | None:
     """Returns the first step of each parameter of a player; None without growth."""
     if gan.growing is None:
         return None
     firsts = [stage.first for stage in gan.growing.stages]
     return unflatten_dict(
-        {path[1:]: firsts[stages[0]] for path, stages in stages_of.items() if path[0] == player}
+        {
+            path[1:]: firsts[stages[0]]
+            for path, stages in stages_by_parameter.items()
+            if path[0] == player
+        }
     )
 
 

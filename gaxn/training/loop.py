@@ -15,7 +15,7 @@ import numpy as np
 from gaxn.config import check_part, resolve
 from gaxn.distributed import multihost
 from gaxn.distributed.watchdog import Watchdog
-from gaxn.evaluation import diagnostics, reports
+from gaxn.evaluation import diagnostics, run_evaluation
 from gaxn.evaluation.report import STOPPED, TRAINING, ReportWriter, State
 from gaxn.evaluation.report.curves import add_bands, is_band
 from gaxn.experiment import Experiment
@@ -58,7 +58,7 @@ class Signals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def stop(self) -> bool:
+    def should_stop(self) -> bool:
         """Returns whether the loop ends after this call of the program; ask after every one."""
         self._calls += 1
         if multihost.agree_to_stop(self._calls):
@@ -131,9 +131,9 @@ def train(
         _Log(experiment, workdir / "metrics.jsonl", done, writers) as scalars_log,
     ):
         if multihost.is_first():
-            reports.draw_real(experiment, workdir)
+            run_evaluation.draw_real(experiment, workdir)
             if done == 0:
-                scalars_log.add_picture(0, reports.draw_samples(experiment, workdir, state))
+                scalars_log.add_picture(0, run_evaluation.draw_samples(experiment, workdir, state))
                 scalars_log.write(0, scalars_log.diagnose(state))
         report.update(State(TRAINING, done))
         host_state, state = state, parallelism.place(state)
@@ -143,7 +143,7 @@ def train(
             done = steps.stop
             scalars_log.add(steps, scalars)
             watchdog.reset()
-            stops = signals.stop()
+            stops = signals.should_stop()
             saves = stops or done == num_train_steps or done % run.checkpoint_every == 0
             draws = done == num_train_steps or done % run.sample_every == 0
             evaluates = best is not None and done % every == 0
@@ -154,18 +154,20 @@ def train(
                     host_state = parallelism.to_host(state)
                     if draws and multihost.is_first():
                         # Before the save: a run that is killed in between draws again.
-                        picture = reports.draw_samples(experiment, workdir, host_state)
+                        picture = run_evaluation.draw_samples(experiment, workdir, host_state)
                         scalars_log.add_picture(done, picture)
                         scalars_log.add_diagnostics(scalars_log.diagnose(host_state))
                     if evaluates:
                         keep = functools.partial(_save_best, done, host_state, checkpoints, best)
-                        reports.evaluate_interim(experiment, workdir, host_state, keep, writers)
+                        run_evaluation.evaluate_interim(
+                            experiment, workdir, host_state, keep, writers
+                        )
                 scalars_log.flush()
             if saves:
                 checkpoints.save(done, host_state)
             if draws and done < num_train_steps and multihost.is_first():
                 with scalars_log.pause():
-                    reports.draw_curves(workdir)
+                    run_evaluation.draw_curves(workdir)
             if draws or evaluates:
                 report.update(State(TRAINING, done))
             if stops:
@@ -234,8 +236,8 @@ class _Log:
                 self.flush()
         self._on_device.append((steps, scalars))
 
-    def _check(self) -> None:
-        """Reads the scalars; raises an InputError if any up to the last step is not finite."""
+    def _fetch(self) -> None:
+        """Copies scalars to the host, checks that they are finite, and adds them to `_pending`."""
         calls, self._on_device = self._on_device, []
         on_host = self._experiment.parallelism.to_host([scalars for _, scalars in calls])
         for (steps, _), of_call in zip(calls, on_host, strict=True):
@@ -287,7 +289,7 @@ class _Log:
         Raises:
             InputError: a scalar up to the last step is not finite.
         """
-        self._check()
+        self._fetch()
         while len(self._pending) > 1:
             self._write_if_due(*self._pending.popleft())
 

@@ -14,7 +14,7 @@ from gaxn.experiment.settings import complete
 from gaxn.io import run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.objectives import schedules
-from gaxn.training import start as starting
+from gaxn.training import fine_tuning
 from gaxn.training.population import member_state
 from gaxn.training.state import TrainState, steps_done
 from gaxn.types import InputError, check
@@ -46,7 +46,8 @@ CHECKPOINTS = "checkpoints"
 def read_data_record(workdir: Path) -> dict[str, Any] | None:
     """Returns the description of a run's data, if its networks can be made from it alone."""
     record = _read_data_record(workdir)
-    # Points are drawn from their index alone; a run without a record of domains is of an older day.
+    # Points are drawn from their index alone; a run without a record of domains
+    # was made by an older version.
     is_enough = record is not None and (len(record["image_shape"]) == 3 or "domains" in record)
     return record if is_enough else None
 
@@ -69,7 +70,7 @@ def _read_data_record(workdir: Path) -> dict[str, Any] | None:
 
 
 def free_fields(experiment: Experiment, workdir: Path) -> set[str]:
-    """Returns the fields with which a run may be resumed in a directory.
+    """Returns the config fields that may differ when a run is resumed.
 
     Raises:
         InputError: it has another length, on which a schedule depends.
@@ -141,18 +142,18 @@ def _restore_shipped(experiment: Experiment, name: str) -> TrainState:
     )
 
 
-def read_start(experiment: Experiment, workdir: Path) -> starting.Fit:
+def read_start(experiment: Experiment, workdir: Path) -> fine_tuning.VariableMatch:
     """Reads the networks that `config.start` names; prints what a new run takes over.
 
     Raises:
         InputError: there are no such networks, they do not fit, or they are others than those with
             which the run in `workdir` began.
     """
-    options = configs.bind(starting.StartOptions, experiment.settings.start, "config.start")
-    like = experiment.member_spec
-    fitted = starting.fit(_read_networks(options, like), like)
-    starting.check_fit(fitted, options)
-    before, now = read_start_record(workdir), start_record(fitted)
+    options = configs.bind(fine_tuning.StartOptions, experiment.settings.start, "config.start")
+    target = experiment.member_spec
+    match = fine_tuning.match_variables(_read_networks(options, target), target)
+    fine_tuning.check_match(match, options)
+    before, now = read_start_record(workdir), start_record(match)
     if before is not None and before["sha256"] != now["sha256"]:
         raise InputError(
             f"config.start.run must be as it was when {workdir} began, step {before['step']} "
@@ -160,12 +161,12 @@ def read_start(experiment: Experiment, workdir: Path) -> starting.Fit:
             f"with {now['sha256'][:12]}; set config.start.step, or name another --workdir"
         )
     if multihost.is_first():
-        print(f"start: {options.run}, {starting.describe(fitted)}")
-    return fitted
+        print(f"start: {options.run}, {fine_tuning.describe(match)}")
+    return match
 
 
-def start_record(fitted: starting.Fit) -> dict[str, Any]:
-    return {**fitted.facts, "sha256": fitted.sha256}
+def start_record(match: fine_tuning.VariableMatch) -> dict[str, Any]:
+    return {**match.facts, "sha256": match.sha256}
 
 
 def read_start_record(workdir: Path) -> dict[str, Any] | None:
@@ -179,12 +180,12 @@ def has_checkpoint(workdir: Path) -> bool:
         return bool(checkpoints.steps())
 
 
-def _read_networks(options: starting.StartOptions, like: TrainState) -> starting.Networks:
+def _read_networks(options: fine_tuning.StartOptions, target: TrainState) -> fine_tuning.Networks:
     """Returns the networks of a run, of a shipped one or of an export.
 
     Args:
         options: of the start.
-        like: spec of the state of one member that takes them over.
+        target: spec of the state of one member that takes them over.
 
     Raises:
         InputError: there are no such networks.
@@ -195,7 +196,7 @@ def _read_networks(options: starting.StartOptions, like: TrainState) -> starting
         card = shipped.read_card(options.run)
         variables = shipped.read_networks(shipped.FOLDER / f"{options.run}.safetensors")
         variables["ema"] = {"generator": variables["params"]["generator"]}
-        return starting.Networks(variables, {"name": card["name"], "step": card["step"]})
+        return fine_tuning.Networks(variables, {"name": card["name"], "step": card["step"]})
     if not (path / "config.json").exists():
         exported = shipped.read_export(path)
         if exported:
@@ -205,7 +206,7 @@ def _read_networks(options: starting.StartOptions, like: TrainState) -> starting
             _check_single("an export", written, options)
             (first, *_) = metadata.values()
             facts = {"name": first["config"], "step": int(first["step"])}
-            return starting.exported_networks(arrays, facts, like)
+            return fine_tuning.exported_networks(arrays, facts, target)
     try:
         return _read_run_networks(path, options)
     except InputError as error:
@@ -215,14 +216,14 @@ def _read_networks(options: starting.StartOptions, like: TrainState) -> starting
         ) from None
 
 
-def _check_single(kind: str, weights: str, options: starting.StartOptions) -> None:
+def _check_single(kind: str, weights: str, options: fine_tuning.StartOptions) -> None:
     """Raises an InputError if `config.start` names a step or weights that networks do not have."""
     check("config.start.step", options.step, options.step == LAST, f"{LAST!r} with {kind}")
     valid, expected = options.weights == weights, f"{weights!r} with {options.run}"
     check("config.start.weights", options.weights, valid, expected)
 
 
-def _read_run_networks(path: Path, options: starting.StartOptions) -> starting.Networks:
+def _read_run_networks(path: Path, options: fine_tuning.StartOptions) -> fine_tuning.Networks:
     """Returns the networks of a checkpoint; of a population, those of its first member."""
     name, config = configs.read_config(path)
     check("config.start.run", str(path), "lab" not in config, "a run of a GAN, not of a lab")
@@ -242,4 +243,6 @@ def _read_run_networks(path: Path, options: starting.StartOptions) -> starting.N
     if state is None:
         raise InputError(f"{path} has no checkpoint {which!r} that is not damaged")
     state = member_state(state, len(source.members), 0)
-    return starting.networks_of(state, options.weights, {"name": name, "step": steps_done(state)})
+    return fine_tuning.networks_of(
+        state, options.weights, {"name": name, "step": steps_done(state)}
+    )

@@ -28,14 +28,15 @@ class UpdateRule(NamedTuple):
     Attributes:
         step: (gan, updates, state, batches, key) -> the state after all updates, and scalars;
             batches are stacked along a leading axis, one per update.
-        evaluates_once: whether each loss is evaluated once a step, as an image history needs.
+        allows_image_history: whether losses may update an image history: each is evaluated once a
+            step, and differentiated once.
         optimizer_updates: how often an update of a player updates the state of its optimizer, by
             which schedules count.
         differentiates_optimizer: whether a gradient goes through an update of the discriminator.
     """
 
     step: Callable[..., tuple[TrainState, Scalars]]
-    evaluates_once: bool
+    allows_image_history: bool
     optimizer_updates: int = 1
     differentiates_optimizer: bool = False
 
@@ -50,7 +51,7 @@ def alternating() -> UpdateRule:
             scalars |= new
         return state, scalars
 
-    return UpdateRule(step, evaluates_once=True)
+    return UpdateRule(step, allows_image_history=True)
 
 
 def simultaneous(shared: bool = False) -> UpdateRule:
@@ -64,7 +65,7 @@ def simultaneous(shared: bool = False) -> UpdateRule:
         gradients = _all_gradients(gan, updates, state, batches, key, shared)
         return _apply_all(updates, state, gradients)
 
-    return UpdateRule(step, evaluates_once=True)
+    return UpdateRule(step, allows_image_history=True)
 
 
 def extragradient() -> UpdateRule:
@@ -81,7 +82,7 @@ def extragradient() -> UpdateRule:
         gradients = _all_gradients(gan, updates, at_params, batches, key)
         return _apply_all(updates, state.replace(opt_state=ahead.opt_state), gradients)
 
-    return UpdateRule(step, evaluates_once=False, optimizer_updates=2)
+    return UpdateRule(step, allows_image_history=False, optimizer_updates=2)
 
 
 def consensus(weight: float = 10.0) -> UpdateRule:
@@ -111,7 +112,7 @@ def consensus(weight: float = 10.0) -> UpdateRule:
         state, scalars = _apply_all(updates, state, regularized)
         return state, {"g/disagreement": value, **scalars}
 
-    return UpdateRule(step, evaluates_once=False)
+    return UpdateRule(step, allows_image_history=False)
 
 
 def unrolled(steps: int = 5) -> UpdateRule:
@@ -140,7 +141,7 @@ def unrolled(steps: int = 5) -> UpdateRule:
         state, scalars = update_player(gan, discriminator, state, *_inputs(batches, key, 0))
         return apply_gradients(generator, state, gradients), {**scalars, **gradients.scalars}
 
-    return UpdateRule(step, evaluates_once=False, differentiates_optimizer=True)
+    return UpdateRule(step, allows_image_history=False, differentiates_optimizer=True)
 
 
 def _all_gradients(

@@ -302,7 +302,7 @@ def _experiment(path: Path, **options):
 
 def test_an_unconditional_model_trains_on_one_class(tmp_path):
     experiment = _experiment(fill(tmp_path / "set", "a"))
-    assert experiment.train.class_names == ("a",) and not experiment.settings.conditional
+    assert experiment.train_source.class_names == ("a",) and not experiment.settings.conditional
     assert experiment.batches(0).labels.max() == 0
     assert set(experiment.evaluation.evaluators()) == {"attention"}
 

@@ -157,8 +157,8 @@ exec(patch)
 flags = [config, workdir, mode, coordinator, count, index]
 multihost.exit_together(main.main(["gaxn", *flags]))
 """
-AT_THE_START = "main.make_run = lambda *_: None; commands.start = act"
-IN_THE_EVALUATION = "commands.reports.evaluate = act"
+AT_THE_START = "main.make_run = lambda *_: None; commands.run = act"
+IN_THE_EVALUATION = "commands.run_evaluation.evaluate = act"
 SLEEP, GATHER, END = "time.sleep(120)", "multihost.gather_bytes(b'')", ""
 
 
@@ -293,7 +293,7 @@ def test_the_sharded_step_sends_only_sums(tiny):
     experiment = make_experiment(tiny(), "tiny", sharding.jitted(jax.devices()))
     state = jax.eval_shape(experiment.create_state, experiment.key)
     updates = len(experiment.updates)
-    batches = batch_spec(experiment.train, (updates, experiment.settings.batch_size))
+    batches = batch_spec(experiment.train_source, (updates, experiment.settings.batch_size))
     key = jax.ShapeDtypeStruct((), experiment.key.dtype)
     program = experiment.compiled_step.lower(state, batches, key).compile()
     kinds, sent = cost.collectives(program.as_text())

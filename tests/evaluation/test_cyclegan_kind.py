@@ -68,7 +68,7 @@ def run(experiment, state, tmp_path_factory):
 
 def _test_images(experiment, count):
     """Returns the first test images of A and of B, in the order of an evaluation."""
-    return [ordered_reader(domain)(np.arange(count)) for domain in experiment.test.domains]
+    return [ordered_reader(domain)(np.arange(count)) for domain in experiment.test_source.domains]
 
 
 def _without_weights(state, player, domain):
@@ -104,7 +104,7 @@ def test_each_direction_has_its_generator_and_the_discriminator_of_its_target(ex
 
 def test_samples_repeat_after_the_last_test_image(experiment, state):
     sampler = experiment.sampler(state).samplers["b2a"]
-    count = experiment.test.sizes[1]
+    count = experiment.test_source.sizes[1]
     np.testing.assert_array_equal(
         sampler.sample(np.array([count, count + 1]), None), sampler.sample(np.array([0, 1]), None)
     )

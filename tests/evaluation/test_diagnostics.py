@@ -50,7 +50,7 @@ def test_diversity_is_zero_for_a_generator_of_one_image(start):
 
 def test_the_mean_distance_is_over_all_pairs_of_images(start):
     experiment, _ = start
-    images = np.asarray(make_reader(experiment.train)(np.arange(10)).images) / 127.5 - 1
+    images = np.asarray(make_reader(experiment.train_source)(np.arange(10)).images) / 127.5 - 1
     expected = scipy.spatial.distance.pdist(images.reshape(10, -1)).mean()
     np.testing.assert_allclose(diagnostics._mean_distance(images), expected, rtol=1e-5)
 
@@ -77,8 +77,8 @@ class ContrastDiscriminator(nn.Module):
 
 def test_a_discriminator_is_saturated_where_its_loss_is_flat(start):
     experiment, _ = start
-    indices = np.random.RandomState(0).permutation(len(experiment.train))[:EXAMPLES]
-    images = make_reader(experiment.train)(indices).images
+    indices = np.random.RandomState(0).permutation(len(experiment.train_source))[:EXAMPLES]
+    images = make_reader(experiment.train_source)(indices).images
     distances = np.abs(np.asarray(images, np.float64) / 127.5 - 1).mean(axis=(1, 2, 3))
     threshold = np.median(distances)
     # Hinge: flat where the real logit is above 1 and the other, here the bias, below -1.
@@ -92,7 +92,7 @@ def test_a_discriminator_is_saturated_where_its_loss_is_flat(start):
             latent_size=1,
             conditional=False,
         )
-        diagnose = make_diagnostics(gan, loss, experiment.members, experiment.train, False)
+        diagnose = make_diagnostics(gan, loss, experiment.members, experiment.train_source, False)
         params = {"generator": {"shade": 0.0}, "discriminator": {"bias": -slope}}
         saturation = diagnose(TrainState(0, params, {}, {}, {}))[SATURATION]
         is_flat = (slope * (2 * distances - 1) > 1) & (-slope < -1)
@@ -107,7 +107,7 @@ def test_singular_values_are_those_of_the_normalized_kernels(tiny):
     assert players == {"generator", "discriminator"}
     # At the start the estimate is one power iteration old; many more make it exact.
     variables = {"params": state.params, **state.collections}
-    images = np.zeros((2, *experiment.train.image_shape), np.float32)
+    images = np.zeros((2, *experiment.train_source.image_shape), np.float32)
     labels = np.zeros(2, np.int32)
 
     @jax.jit

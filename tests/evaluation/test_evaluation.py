@@ -13,7 +13,7 @@ import pytest
 
 from gaxn import commands
 from gaxn.data import make_reader, npz, shapes
-from gaxn.evaluation import figures, plan, reports
+from gaxn.evaluation import figures, plan, run_evaluation
 from gaxn.evaluation.evaluators import feature_metrics
 from gaxn.evaluation.plan import EvaluationPlan
 from gaxn.experiment import make_experiment
@@ -93,7 +93,7 @@ def test_a_picture_that_cannot_be_drawn_keeps_no_figure_from_being_written(
     def fail(*_):
         raise MemoryError("of a picture")
 
-    monkeypatch.setattr(reports.plots, "curves", fail)
+    monkeypatch.setattr(run_evaluation.plots, "curves", fail)
     config = "num_train_steps=2", "population=1", "evaluation.every=1"
     assert commands.train(points(*config), tmp_path) == 0
     assert json.loads((tmp_path / "evaluation.json").read_text())["step"] == 2
@@ -292,7 +292,7 @@ def test_copies_are_detected_and_figures_of_real_images_are_reported(tiny):
     no_attention = ("generator.attention_at=()", "discriminator.attention_at=()")
     experiment = make_experiment(tiny("evaluation.samples=60", metrics, *no_attention), "tiny")
     evaluator = experiment.evaluation.evaluators()["classifier"]
-    training_images = np.asarray(make_reader(experiment.train)(np.arange(60)).images)
+    training_images = np.asarray(make_reader(experiment.train_source)(np.arange(60)).images)
     sampler = experiment.sampler(jax.device_get(experiment.create_state(experiment.key)))
     copying = sampler._replace(sample=lambda indices, labels: training_images[indices])
     report = evaluator(copying)
@@ -375,7 +375,7 @@ def test_interim_evaluations_do_not_count_as_training_time(points, tmp_path, mon
         nonlocal evaluation_seconds
         evaluation_seconds += 1_000
 
-    monkeypatch.setattr(reports, "evaluate_interim", evaluate_slowly)
+    monkeypatch.setattr(run_evaluation, "evaluate_interim", evaluate_slowly)
     # A clock that advances with evaluations, and by a second whenever it is read.
     readings = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: next(readings) + evaluation_seconds)

@@ -137,7 +137,7 @@ def test_the_card_names_data_seed_and_figures(points):
     experiment, _, folder = points
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: unknown\n")
-    assert experiment.train.identity in card
+    assert experiment.train_source.identity in card
     assert "| seed | 0, the first of a population of 2 |" in card
     assert "| modes | 7.5 +- 0.25 (real 8) |" in card
     blocks = [json.loads(block) for block in re.findall(r"(?s)```json\n(.*?)```", card)]
@@ -231,7 +231,7 @@ def test_both_directions_of_a_cyclegan_are_exported(tmp_path):
     translator = experiment.evaluation.sampler(state)
     translations = {"a2b": translator.to_b, "b2a": translator.to_a}
     for domain, (name, translate) in zip(
-        experiment.test.domains, translations.items(), strict=True
+        experiment.test_source.domains, translations.items(), strict=True
     ):
         images = ordered_reader(domain)(np.arange(max(BATCHES)))
         Image.fromarray(images[0]).save(tmp_path / "a.png")

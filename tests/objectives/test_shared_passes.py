@@ -52,7 +52,7 @@ def _loss(penalties, **options):
 @pytest.mark.parametrize("names", [("r1",), ("r2",), ("r1", "r2")])
 def test_the_loss_and_its_gradient_are_those_of_separate_passes(names, spectral_norm):
     shared = {name: {"r1": r1, "r2": r2}[name](0.7) for name in names}
-    separate = {name: penalty._replace(at="") for name, penalty in shared.items()}
+    separate = {name: penalty._replace(gradient_side="") for name, penalty in shared.items()}
     (one, params), (other, _) = (
         _loss(penalties, spectral_norm=spectral_norm) for penalties in (shared, separate)
     )

@@ -20,7 +20,7 @@ from gaxn.metrics.statistics.standard_errors import standard_error
 from gaxn.objectives.losses import Loss
 from gaxn.training.population import Member, member_state
 from gaxn.training.state import TrainState
-from gaxn.types import HostPixels, Report, Sampler, check
+from gaxn.types import HostPixels, Measurement, Sampler, check
 
 
 class EncoderSampler(NamedTuple):
@@ -105,13 +105,13 @@ class Evaluator:
 
     figures: ClassVar[set[str]] = {"mae"}
 
-    def __call__(self, sampler: EncoderSampler) -> Report:
+    def __call__(self, sampler: EncoderSampler) -> Measurement:
         images = read_images(self.test, self.samples)
         difference = np.abs(sampler.reconstruct(images) - images.astype(np.float64)) / 255
         values = difference.mean(axis=(1, 2, 3))
         figures = {"mae": float(values.mean()), "mae_error": standard_error(values)}
         protocol = {"reference": f"{self.test.identity}, test split", "samples": self.samples}
-        return Report({**protocol, **sampler.sampler.facts}, figures, {}, {})
+        return Measurement({**protocol, **sampler.sampler.facts}, figures, {}, {})
 
 
 def read_images(source: Source, count: int) -> HostPixels:

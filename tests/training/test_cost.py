@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from gaxn.distributed import sharding
-from gaxn.evaluation import reports
+from gaxn.evaluation import run_evaluation
 from gaxn.experiment import make_experiment
 from gaxn.gans.gan import GAN
 from gaxn.io import files
@@ -159,7 +159,7 @@ def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     )
     unmeasured = dataclasses.replace(experiment, evaluation=no_plan)
     state = jax.device_get(experiment.create_state(experiment.key))
-    reports.evaluate(unmeasured, tmp_path, state.replace(step=np.int32(8)))
+    run_evaluation.evaluate(unmeasured, tmp_path, state.replace(step=np.int32(8)))
     report = files.read_json(tmp_path / "evaluation.json")["cost"]
     convolutions = 16 * 3 * 8 + 8 + 16 * 8 * 8 + 8 + 16 * 8 * 16 + 16
     attention = 8 + 8 + 64 + 64 + 1

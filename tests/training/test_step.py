@@ -118,7 +118,7 @@ def test_the_rival_is_bit_equal_after_an_update(tiny, player, rival):
     experiment = _experiment(tiny(*small, *attention, *statistics))
     before = experiment.create_state(experiment.key)
     player_update = next(update for update in experiment.updates if update.player == player)
-    batch = data.make_reader(experiment.train)(np.arange(8))
+    batch = data.make_reader(experiment.train_source)(np.arange(8))
     update = jax.jit(
         lambda state, key: update_player(experiment.gan, player_update, state, batch, key)
     )

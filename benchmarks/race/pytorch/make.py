@@ -117,7 +117,7 @@ def make_gan_trainer(experiment: Experiment, device: str, form: str) -> Trainer:
     check_known("penalties", config["penalties"], [{}, {"r1": {"weight": r1.get("weight")}}])
     for name in config["augmentations"]:
         check_known("augmentations", name, AUGMENTATIONS)
-    size, _, channels = experiment.train.image_shape
+    size, _, channels = experiment.train_source.image_shape
     return Trainer(
         make_network(config["generator"]["name"], gan.generator, latent_size=gan.latent_size),
         make_network(
@@ -146,7 +146,7 @@ def make_population_trainer(experiment: Experiment, device: str, form: str) -> P
     check_defaults(experiment, "penalties", "augmentations")
     loss = make_loss(config["loss"])
     check_known("loss.name", config["loss"]["name"], [name for name in LOSSES if not loss.paired])
-    (features,) = experiment.train.image_shape
+    (features,) = experiment.train_source.image_shape
     return PopulationTrainer(
         make_network(
             config["generator"]["name"],
@@ -185,7 +185,7 @@ def make_cyclegan_trainer(
     weights_of_terms = gan.adversarial, gan.cycle, gan.identity, wgan_gp["weight"]
     numbers = all(isinstance(weight, int | float) for weight in weights_of_terms)
     check("the weights of the terms", weights_of_terms, numbers, "numbers in this benchmark")
-    *_, side, channels = experiment.train.image_shape
+    *_, side, channels = experiment.train_source.image_shape
 
     def make_pair(player: str, pair: Pair, **inferred: int) -> cyclegan.Pair:
         name = config[player]["name"]

@@ -1,8 +1,8 @@
-"""Evaluators, one per file: a `Sampler` in, a `Report` out."""
+"""Evaluators, one per file: a `Sampler` in, a `Measurement` out."""
 
 from typing import Protocol
 
-from gaxn.types import Report, Sampler
+from gaxn.types import Measurement, Sampler
 
 
 class Evaluator(Protocol):
@@ -14,4 +14,4 @@ class Evaluator(Protocol):
 
     figures: set[str]
 
-    def __call__(self, sampler: Sampler) -> Report: ...
+    def __call__(self, sampler: Sampler) -> Measurement: ...

@@ -12,7 +12,7 @@ import numpy as np
 from gaxn.data import Source, make_reader
 from gaxn.io import plots
 from gaxn.metrics.statistics import attention
-from gaxn.types import AttentionMaps, HostPixels, Report, Sampler
+from gaxn.types import AttentionMaps, HostPixels, Measurement, Sampler
 
 IMAGES = 6
 MAX_LAYERS = 12
@@ -65,7 +65,7 @@ class Evaluator:
 
     figures: ClassVar[set[str]] = set()
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         indices = np.arange(IMAGES)
         real, labels = jax.device_get(make_reader(self.test)(indices % len(self.test)))
         labels = labels if self.conditional else None
@@ -95,7 +95,7 @@ class Evaluator:
         if any(view.maps for view in by_view.values()):
             pictures["attention/maps"] = functools.partial(pack, by_view)
         protocol = {"images": IMAGES, "heads": "averaged in the pictures", **sampler.facts}
-        return Report(protocol, figures, {}, pictures)
+        return Measurement(protocol, figures, {}, pictures)
 
 
 def pack(

@@ -17,7 +17,7 @@ from gaxn.io import plots
 from gaxn.io.plots import Picture
 from gaxn.metrics import SetSpec
 from gaxn.metrics.statistics import nearest_neighbors
-from gaxn.types import HostLabels, HostPixels, Report, Sampler
+from gaxn.types import HostLabels, HostPixels, Measurement, Sampler
 
 QUERIES, PICTURED = 1_000, 8
 """Samples whose nearest training images are searched, and those that are drawn."""
@@ -110,7 +110,7 @@ class Evaluator:
         """Names of the figures, without those of errors and of real images."""
         return {name for metric in self._computed.values() for name in metric.FIGURES}
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         started = time.perf_counter()
         generated = self._generated(sampler)
         statistics = self._collect(generated, "samples")
@@ -126,7 +126,7 @@ class Evaluator:
             copies, pictures[f"nearest_{self.name}"] = self._copies(generated)
             values |= copies
         timing = scoring.timing(time.perf_counter() - started, statistics)
-        return Report(self._protocol(sampler), values, tables, pictures, timing)
+        return Measurement(self._protocol(sampler), values, tables, pictures, timing)
 
     @property
     def _test(self) -> Source:

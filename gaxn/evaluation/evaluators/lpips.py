@@ -15,7 +15,7 @@ from gaxn.evaluation.evaluators.translation_errors import Measure
 from gaxn.evaluation.sampling import balanced_labels
 from gaxn.features import FeatureExtractor
 from gaxn.metrics.statistics.standard_errors import standard_error
-from gaxn.types import HostPixels, Report, Sampler
+from gaxn.types import HostPixels, Measurement, Sampler
 
 FIGURE = "lpips_diversity"
 
@@ -43,7 +43,7 @@ class Evaluator:
 
     figures: ClassVar[set[str]] = {FIGURE}
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         started = time.perf_counter()
         count = self.samples // 2
 
@@ -69,7 +69,9 @@ class Evaluator:
             f"{FIGURE}{figures.ERROR}": standard_error(distances),
         }
         seconds = {"seconds": round(time.perf_counter() - started, 2)}
-        return Report(protocol, {**values, **figures.add_real_suffix(self._real)}, {}, {}, seconds)
+        return Measurement(
+            protocol, {**values, **figures.add_real_suffix(self._real)}, {}, {}, seconds
+        )
 
     @functools.cached_property
     def _distance(self) -> scoring.Distance:

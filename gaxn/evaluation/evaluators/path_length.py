@@ -17,7 +17,7 @@ from gaxn.evaluation.interpolation import slerp
 from gaxn.evaluation.sampling import balanced_labels
 from gaxn.features import FeatureExtractor
 from gaxn.metrics.statistics.standard_errors import trimmed_mean
-from gaxn.types import HostLatents, Images, Labels, Latents, Report, Sampler, Variables
+from gaxn.types import HostLatents, Images, Labels, Latents, Measurement, Sampler, Variables
 
 FIGURE = "perceptual_path_length"
 
@@ -65,7 +65,7 @@ class Evaluator:
 
     figures: ClassVar[set[str]] = {FIGURE}
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         started = time.perf_counter()
         steps = sharding.spread(self._program, (sampler.variables, self.extractor.params))
         places = np.random.RandomState(SEED).uniform(size=self.samples)
@@ -85,7 +85,9 @@ class Evaluator:
             **sampler.facts,
         }
         seconds = {"seconds": round(time.perf_counter() - started, 2)}
-        return Report(protocol, {FIGURE: mean, f"{FIGURE}{figures.ERROR}": error}, {}, {}, seconds)
+        return Measurement(
+            protocol, {FIGURE: mean, f"{FIGURE}{figures.ERROR}": error}, {}, {}, seconds
+        )
 
     @functools.cached_property
     def _program(self) -> Callable:

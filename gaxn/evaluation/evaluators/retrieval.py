@@ -14,7 +14,7 @@ from gaxn.data.sentences import Sentences
 from gaxn.evaluation import figures, scoring
 from gaxn.features.text.words import Matcher
 from gaxn.metrics.statistics.standard_errors import standard_error
-from gaxn.types import HostPixels, Report, Sampler
+from gaxn.types import HostPixels, Measurement, Sampler
 
 CANDIDATES = 100
 """Captions among which that of an image has to be the most similar."""
@@ -42,7 +42,7 @@ class Evaluator:
 
     figures: ClassVar[set[str]] = {FIGURE}
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         started = time.perf_counter()
         captions = np.arange(self.samples) % self.test.num_conditions
         right = self._retrieve(lambda indices: sampler.sample(indices, captions[indices]), captions)
@@ -57,7 +57,9 @@ class Evaluator:
             **sampler.facts,
         }
         timing = {"seconds": round(seconds, 2)}
-        return Report(protocol, {**values, **figures.add_real_suffix(self._real)}, {}, {}, timing)
+        return Measurement(
+            protocol, {**values, **figures.add_real_suffix(self._real)}, {}, {}, timing
+        )
 
     @functools.cached_property
     def _real(self) -> Mapping[str, float]:

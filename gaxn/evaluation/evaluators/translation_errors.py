@@ -12,7 +12,7 @@ from gaxn.data import Unpaired
 from gaxn.evaluation import figures
 from gaxn.evaluation.translation import Translator, ordered_reader
 from gaxn.metrics.statistics.standard_errors import standard_error
-from gaxn.types import HostPixels, Report
+from gaxn.types import HostPixels, Measurement
 
 BATCH = 100
 
@@ -86,7 +86,7 @@ class Evaluator:
         kinds = ("", "_identity", "_untrained", "_mean_image") if self.test.paired else ()
         return names | {f"{measure}_{way}{kind}" for way in ("a2b", "b2a") for kind in kinds}
 
-    def __call__(self, translator: Translator) -> Report:
+    def __call__(self, translator: Translator) -> Measurement:
         images, (name, difference, measure_protocol) = self._images, self.measure
         translate = {"a": translator.to_a, "b": translator.to_b}
         differences = {}
@@ -111,7 +111,7 @@ class Evaluator:
             "mean_image": f"of up to {MEAN_IMAGE_COUNT:,} training images",
             "reference": f"{self.test.identity}, test split",
         }
-        return Report({**protocol, **counts, **facts}, values, {}, {})
+        return Measurement({**protocol, **counts, **facts}, values, {}, {})
 
     @functools.cached_property
     def _images(self) -> Mapping[str, HostPixels]:

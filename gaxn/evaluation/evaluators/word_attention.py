@@ -10,7 +10,7 @@ from gaxn.data.sentences import Sentences
 from gaxn.evaluation import interpolation
 from gaxn.io import plots
 from gaxn.metrics.statistics import attention
-from gaxn.types import Report, Sampler
+from gaxn.types import Measurement, Sampler
 
 SENTENCES = 6
 
@@ -30,7 +30,7 @@ class Evaluator:
 
     figures: ClassVar[set[str]] = set()
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         chosen = interpolation.select_classes(self.test.num_conditions)
         numbers = chosen[np.linspace(0, len(chosen) - 1, SENTENCES).round().astype(int)]
         indices = np.arange(SENTENCES)
@@ -56,4 +56,4 @@ class Evaluator:
             pictures[path] = functools.partial(plots.word_attention, images, maps, words)
         captions = [self.test.captions[number] for number in numbers]
         protocol = {"captions": captions, "heads": "averaged", **sampler.facts}
-        return Report(protocol, figures, {}, pictures)
+        return Measurement(protocol, figures, {}, pictures)

@@ -15,7 +15,7 @@ from gaxn.evaluation.scoring import ImageSet
 from gaxn.features.word_reader import ALL, WordReader, read_words
 from gaxn.io import plots
 from gaxn.metrics.statistics.standard_errors import standard_error
-from gaxn.types import HostLabels, HostPixels, Report, Sampler
+from gaxn.types import HostLabels, HostPixels, Measurement, Sampler
 
 HELD_OUT = "held_out_"
 """Begins the names of figures of combinations that training lacks."""
@@ -52,7 +52,7 @@ class Evaluator:
         """Names of the figures, without those of errors and of real images."""
         return {name for name in self._real if not name.endswith(figures.ERROR)}
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         started = time.perf_counter()
         attributes, is_held_out = self._truth(self.samples)
         read = self._read(lambda part: sampler.sample(part, self._labels(part)), self.samples)
@@ -67,7 +67,7 @@ class Evaluator:
         }
         seconds = time.perf_counter() - started
         timing = {"seconds": round(seconds, 2), "images_per_second": round(self.samples / seconds)}
-        return Report(
+        return Measurement(
             {
                 **self.reader.extractor.card,
                 "samples": self.samples,

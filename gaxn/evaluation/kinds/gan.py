@@ -40,9 +40,9 @@ from gaxn.types import (
     InputError,
     Labels,
     Latents,
+    Measurement,
     PRNGKey,
     PyTree,
-    Report,
     Sampler,
     Variables,
     check,
@@ -95,7 +95,7 @@ def make_hooks(
         if sentences and isinstance(sentences.source, KnownWords):
             reader = word_reader.load_or_train(train.source, sentences.source)
             measure = words.Evaluator(sentences.source, reader, samples)
-            evaluators["words"] = OfCaptions(measure, sentences.numbers)
+            evaluators["words"] = CaptionEvaluator(measure, sentences.numbers)
         elif sentences:
             matcher = load_matcher(train.source)
             evaluators["retrieval"] = retrieval.Evaluator(sentences, matcher, samples)
@@ -137,12 +137,12 @@ def make_hooks(
 
 
 @dataclasses.dataclass(frozen=True)
-class OfCaptions:
-    """An evaluator whose labels are test images, for a sampler that takes numbers of captions.
+class CaptionEvaluator:
+    """An evaluator that asks for the caption of test image i, of a sampler of caption numbers.
 
     Attributes:
         evaluator: the evaluator.
-        numbers: of the captions of the test images.
+        numbers: the number of the caption of each test image, int [images].
     """
 
     evaluator: words.Evaluator
@@ -153,7 +153,7 @@ class OfCaptions:
         """Names of the figures, without those of errors and of real images."""
         return self.evaluator.figures
 
-    def __call__(self, sampler: Sampler) -> Report:
+    def __call__(self, sampler: Sampler) -> Measurement:
         def sample(indices: np.ndarray, labels: np.ndarray) -> HostPixels:
             return sampler.sample(indices, self.numbers[labels])
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gaxn.data import make_reader, shapes
-from gaxn.evaluation import figures, reports
+from gaxn.evaluation import figures, run_evaluation
 from gaxn.evaluation.report.pictures import cells
 from gaxn.io import files
-from gaxn.types import Report
+from gaxn.types import Measurement
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def drawn(monkeypatch):
         calls.append((history, list(panels)))
         return np.zeros((2, 2, 3), np.uint8)
 
-    monkeypatch.setattr(reports.plots, "curves", curves)
+    monkeypatch.setattr(run_evaluation.plots, "curves", curves)
     return calls
 
 
@@ -38,7 +38,7 @@ def _write(workdir, count):
 )
 def test_a_long_history_is_thinned_and_ends_with_its_last_line(tmp_path, drawn, count, stride):
     _write(tmp_path, count)
-    reports.draw_curves(tmp_path)
+    run_evaluation.draw_curves(tmp_path)
     ((history, panels),) = drawn
     steps = [line["step"] for line in history]
     assert steps == list(range(count))[::-1][::stride][::-1]
@@ -48,14 +48,14 @@ def test_a_long_history_is_thinned_and_ends_with_its_last_line(tmp_path, drawn, 
 
 def test_the_curves_of_a_finished_run_have_all_lines(tmp_path, drawn):
     _write(tmp_path, 2_001)
-    reports.draw_training(tmp_path)
+    run_evaluation.draw_training(tmp_path)
     ((history, panels),) = drawn
     assert len(history) == 2_001 and panels == ["losses", "logits"]
 
 
 def test_without_curves_nothing_is_drawn(tmp_path, drawn, caplog):
     _write(tmp_path, 1)
-    reports.draw_curves(tmp_path)
+    run_evaluation.draw_curves(tmp_path)
     assert not drawn and not caplog.messages
 
 
@@ -64,7 +64,7 @@ def test_figures_of_interim_evaluations_are_drawn_with_them(tmp_path, drawn):
     part = {"figures": {"mae_a2b": 0.5}, "protocol": {}}
     lines = [{"step": step, "translation": part} for step in (2, 4)]
     files.write_lines(tmp_path / "evaluations.jsonl", lines)
-    reports.draw_curves(tmp_path)
+    run_evaluation.draw_curves(tmp_path)
     assert [panels for _, panels in drawn] == [["losses", "logits"], ["translation/mae_a2b"]]
     assert (tmp_path / "evaluations.png").exists()
 
@@ -73,9 +73,9 @@ def test_a_picture_that_fails_is_a_warning(tmp_path, monkeypatch, caplog):
     def fail(*_):
         raise MemoryError("of a picture")
 
-    monkeypatch.setattr(reports.plots, "curves", fail)
+    monkeypatch.setattr(run_evaluation.plots, "curves", fail)
     _write(tmp_path, 2)
-    reports.draw_curves(tmp_path)
+    run_evaluation.draw_curves(tmp_path)
     assert caplog.messages == [f"warning: {tmp_path / 'curves.png'} cannot be drawn (of a picture)"]
 
 
@@ -93,7 +93,7 @@ def _cells(path, rows, columns):
 
 def test_real_images_are_drawn_once_a_row_per_class(tmp_path):
     test = shapes.Source("test", size=32)
-    reports.draw_real(_experiment(test, conditional=True), tmp_path)
+    run_evaluation.draw_real(_experiment(test, conditional=True), tmp_path)
     path = tmp_path / "samples" / "real.png"
     grid = _cells(path, rows=3, columns=3)
     searched = np.random.RandomState(0).permutation(len(test))[:100]
@@ -103,19 +103,19 @@ def test_real_images_are_drawn_once_a_row_per_class(tmp_path):
         pixels = [image.tobytes() for image in row]
         assert [by_image[each] for each in pixels] == [label] * 3 and len(set(pixels)) == 3
     before = path.stat().st_mtime_ns
-    reports.draw_real(_experiment(test, conditional=False), tmp_path)
+    run_evaluation.draw_real(_experiment(test, conditional=False), tmp_path)
     assert path.stat().st_mtime_ns == before
 
 
 def test_real_images_without_classes_are_a_square(tmp_path):
     test = shapes.Source("test", size=32)
-    reports.draw_real(_experiment(test, conditional=False), tmp_path)
+    run_evaluation.draw_real(_experiment(test, conditional=False), tmp_path)
     grid = _cells(tmp_path / "samples" / "real.png", rows=3, columns=3)
     assert len({image.tobytes() for row in grid for image in row}) == 9
 
 
 def test_points_have_no_picture_of_real_images(tmp_path):
-    reports.draw_real(_experiment(SimpleNamespace(image_shape=(2,)), False), tmp_path)
+    run_evaluation.draw_real(_experiment(SimpleNamespace(image_shape=(2,)), False), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -137,18 +137,18 @@ def test_singular_values_stand_beside_their_estimates():
 def _spectral_part(params, vectors):
     state = SimpleNamespace(params=params, collections={"spectral": vectors}, step=np.int32(7))
     experiment = SimpleNamespace(members=[SimpleNamespace(seed=5)])
-    return reports.measure_spectral_norm(experiment, state)["spectral_norm"]
+    return run_evaluation.measure_spectral_norm(experiment, state)["spectral_norm"]
 
 
 def test_without_spectral_norm_an_evaluation_has_no_part_of_it():
     state = SimpleNamespace(params={}, collections={}, step=np.int32(7))
     experiment = SimpleNamespace(members=[SimpleNamespace(seed=5)])
-    assert reports.measure_spectral_norm(experiment, state) == {}
+    assert run_evaluation.measure_spectral_norm(experiment, state) == {}
 
 
 def test_arrays_of_an_evaluator_are_written_beside_its_pictures(tmp_path):
-    reports._write_output(tmp_path / "a" / "b.png", {"x/y": np.arange(3)})
-    reports._write_output(tmp_path / "a" / "c.png", np.zeros((2, 2, 3), np.uint8))
+    run_evaluation._write_output(tmp_path / "a" / "b.png", {"x/y": np.arange(3)})
+    run_evaluation._write_output(tmp_path / "a" / "c.png", np.zeros((2, 2, 3), np.uint8))
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.npz", "c.png"]
     with np.load(tmp_path / "a" / "b.npz") as arrays:
         assert arrays["x/y"].tolist() == [0, 1, 2]
@@ -160,7 +160,9 @@ def test_a_mean_over_seeds_has_figures_whose_names_end_like_errors():
         {"largest_error": 0.1, "kid": 2.0, "kid_error": 9.0},
         {"largest_error": 0.3, "kid": 4.0},
     ]
-    report = reports.mean_report([Report({"seed": 0}, each, {}, {}) for each in named])
+    report = run_evaluation.mean_measurement(
+        [Measurement({"seed": 0}, each, {}, {}) for each in named]
+    )
     assert report.figures["largest_error"] == pytest.approx(0.2)
     assert report.figures["largest_error_error"] == pytest.approx(0.1)
     assert report.figures["kid"] == 3.0 and report.figures["kid_error"] == pytest.approx(1.0)

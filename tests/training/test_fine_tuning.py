@@ -25,9 +25,8 @@ from gaxn.io.checkpoints import Checkpoints
 from gaxn.models import cyclegan
 from gaxn.objectives.losses import hinge
 from gaxn.objectives.objective import make_objective
-from gaxn.training import restore
-from gaxn.training import start as starting
-from gaxn.training.start import list_layers
+from gaxn.training import fine_tuning, restore
+from gaxn.training.fine_tuning import list_layers
 from gaxn.types import Batch, InputError
 
 POINTS = ("population=1",)
@@ -92,7 +91,7 @@ def conditional(tiny):
 def unevaluated(monkeypatch):
     """Training without the evaluation at its end, which takes most of the time."""
     for name in ("evaluate", "draw_training", "draw_evaluations"):
-        monkeypatch.setattr(commands.reports, name, lambda *_, **__: None)
+        monkeypatch.setattr(commands.run_evaluation, name, lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -110,8 +109,8 @@ def test_a_run_takes_over_networks_but_no_optimizer_states(points, tmp_path, wei
     source = _save(points(), tmp_path / "a")
     experiment = points(f"start.run={tmp_path / 'a'}", f"start.weights={weights}")
     before = _draw(experiment, 5)
-    fitted = restore.read_start(experiment, tmp_path / "b")
-    state = starting.take_over(before, fitted)
+    match = restore.read_start(experiment, tmp_path / "b")
+    state = fine_tuning.take_over(before, match)
     generator = source.ema if weights == "ema" else source.params["generator"]
     _assert_equal(state.params, {**source.params, "generator": generator})
     _assert_equal(state.ema, source.ema)
@@ -119,7 +118,7 @@ def test_a_run_takes_over_networks_but_no_optimizer_states(points, tmp_path, wei
     assert state.collections["batch_stats"]["generator"]
     _assert_equal(state.opt_state, before.opt_state)
     assert state.step == before.step == 5
-    assert not fitted.new and not fitted.surplus
+    assert not match.new and not match.surplus
     # Donated buffers must not be shared.
     pairs = zip(*map(jax.tree.leaves, (state.ema, state.params["generator"])), strict=True)
     assert not any(np.shares_memory(a, b) for a, b in pairs)
@@ -129,7 +128,7 @@ def test_every_member_of_a_population_gets_the_networks_of_the_first(ring, point
     source = _save(_make(ring("population=3", variant="gan+tiny")), tmp_path / "a")
     config = ring("population=2", f"start.run={tmp_path / 'a'}", variant="gan+tiny")
     experiment = _make(config)
-    state = starting.take_over(_draw(experiment), restore.read_start(experiment, tmp_path / "b"))
+    state = fine_tuning.take_over(_draw(experiment), restore.read_start(experiment, tmp_path / "b"))
     first = jax.tree.map(lambda leaf: leaf[0], source)
     for member in range(2):
         part = jax.tree.map(lambda leaf, index=member: leaf[index], state)
@@ -142,9 +141,9 @@ def test_a_shipped_run_is_a_start(tmp_path, capsys):
     flags = [f"--config={name}", f"--config.start.run={name}"]
     config = configs.parse(["gaxn", *flags], defaults_of).config
     experiment = _make(config, shipped.read_card(name)["data"])
-    fitted = restore.read_start(experiment, tmp_path)
+    match = restore.read_start(experiment, tmp_path)
     networks = shipped.read_networks(shipped.FOLDER / f"{name}.safetensors")
-    state = starting.take_over(_draw(experiment), fitted)
+    state = fine_tuning.take_over(_draw(experiment), match)
     _assert_equal(state.params, networks["params"])
     _assert_equal(state.ema, networks["params"]["generator"])
     _assert_equal(state.collections["batch_stats"], networks["batch_stats"])
@@ -174,7 +173,7 @@ def test_networks_of_other_classes_are_refused_or_partly_new(conditional, tmp_pa
     assert ", ".join(CLASSES) in str(error.value) and "\n" not in str(error.value)
     experiment = conditional(*fields, record=_images(classes=5))
     before = _draw(experiment, 5)
-    state = starting.take_over(before, restore.read_start(experiment, tmp_path / "b"))
+    state = fine_tuning.take_over(before, restore.read_start(experiment, tmp_path / "b"))
     assert capsys.readouterr().out.endswith(f"; 2 new: {', '.join(CLASSES)}\n")
     discriminator, expected = state.params["discriminator"], source.params["discriminator"]
     for tree in (state.params["generator"], state.ema):
@@ -193,16 +192,16 @@ def test_missing_and_surplus_layers_are_counted(points, tmp_path):
         restore.read_start(points(*fields), tmp_path / "b")
     assert "Dense_0" not in str(error.value)
     assert "params.discriminator.Dense_1.bias ([20] there, [1] here)" in str(error.value)
-    fitted = restore.read_start(points(*fields, "start.mismatch=new"), tmp_path / "b")
-    texts = [text.partition(" ")[0].removeprefix("params.discriminator.") for text in fitted.new]
+    match = restore.read_start(points(*fields, "start.mismatch=new"), tmp_path / "b")
+    texts = [text.partition(" ")[0].removeprefix("params.discriminator.") for text in match.new]
     assert texts == ["Dense_1.bias", "Dense_1.kernel"]
-    assert len(fitted.surplus) == 2
-    assert all(" there, none here)" in text for text in fitted.surplus)
+    assert len(match.surplus) == 2
+    assert all(" there, none here)" in text for text in match.surplus)
 
 
 def test_a_long_list_is_shortened():
-    assert starting.shorten("ab") == "a, b"
-    assert starting.shorten("abcde") == "a, b, c and 2 more"
+    assert fine_tuning.shorten("ab") == "a, b"
+    assert fine_tuning.shorten("abcde") == "a, b, c and 2 more"
 
 
 def test_an_export_is_a_start(conditional, tmp_path):
@@ -215,9 +214,9 @@ def test_an_export_is_a_start(conditional, tmp_path):
         files.write_bytes(tmp_path / name, content)
     experiment = conditional(*spectral, f"start.run={tmp_path}")
     before = _draw(experiment, 5)
-    fitted = restore.read_start(experiment, tmp_path / "b")
-    assert fitted.facts == {"name": "before", "step": 7} and not fitted.new + fitted.surplus
-    after = starting.take_over(before, fitted)
+    match = restore.read_start(experiment, tmp_path / "b")
+    assert match.facts == {"name": "before", "step": 7} and not match.new + match.surplus
+    after = fine_tuning.take_over(before, match)
     _assert_equal(after.params, variables["params"])
     _assert_equal(after.ema, state.ema)
     _assert_equal(after.collections["batch_stats"], state.collections["batch_stats"])
@@ -231,7 +230,7 @@ def test_an_export_is_a_start(conditional, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(matrix @ u[0]), singular, rtol=1e-6)
 
     one = conditional(*spectral, f"start.run={tmp_path / 'discriminator.safetensors'}")
-    after = starting.take_over(before, restore.read_start(one, tmp_path / "b"))
+    after = fine_tuning.take_over(before, restore.read_start(one, tmp_path / "b"))
     _assert_equal(after.params["discriminator"], state.params["discriminator"])
     _assert_equal(after.params["generator"], before.params["generator"])
     _assert_equal(after.ema, before.ema)
@@ -262,7 +261,7 @@ def test_frozen_layers_stay_bit_equal_and_the_others_move(points):
 
 def test_layers_are_in_the_order_in_which_they_run(conditional):
     def layers(experiment):
-        batch = batch_spec(experiment.train, (8,))
+        batch = batch_spec(experiment.train_source, (8,))
         return [
             [".".join(path) for path in paths] for paths in list_layers(experiment.gan, batch, KEY)
         ]
@@ -297,11 +296,11 @@ def test_the_first_layers_of_both_discriminators_of_a_cyclegan_are_frozen():
     names = "down_0", "attention", "still", "logits"
     layers = list_layers(gan, batch, KEY)
     assert layers == [[(domain, name) for name in names] for domain in "ab"]
-    frozen = starting.frozen_layers(gan, batch, KEY, 1)
+    frozen = fine_tuning.frozen_layers(gan, batch, KEY, 1)
     assert frozen == {("a", "down_0"), ("b", "down_0")}
     expected = "must be 0 to 4, as the layers of the discriminator are down_0, .*, logits, got 5"
     with pytest.raises(InputError, match=rf"config\.start\.freeze_discriminator {expected}"):
-        starting.frozen_layers(gan, batch, KEY, 5)
+        fine_tuning.frozen_layers(gan, batch, KEY, 5)
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Fine-tuning: the trained networks that a run starts from, and the layers that stay as they are.
 
-All functions are pure. Trained networks come from gaxn/commands.py, which reads them.
+All functions are pure. gaxn/training/restore.py reads trained networks from files.
 """
 
 import dataclasses
@@ -72,7 +72,8 @@ class Networks(NamedTuple):
         variables: by collection, then player; the collection `ema` has the generator's moving
             average.
         facts: name of the config and step.
-        is_complete: whether a player that is not among them is missing, rather than left new.
+        is_complete: whether every player must be among them; False for an export, whose absent
+            players stay newly initialized.
     """
 
     variables: Mapping[str, Mapping[str, PyTree]]
@@ -80,7 +81,7 @@ class Networks(NamedTuple):
     is_complete: bool = True
 
 
-class Fit(NamedTuple):
+class VariableMatch(NamedTuple):
     """Variables that a run takes over, and those that do not fit.
 
     Attributes:
@@ -132,26 +133,26 @@ def network_variables(state: TrainState) -> dict[str, dict[str, PyTree]]:
 
 
 def exported_networks(
-    arrays: Mapping[str, Mapping[str, np.ndarray]], facts: Mapping[str, Any], like: TrainState
+    arrays: Mapping[str, Mapping[str, np.ndarray]], facts: Mapping[str, Any], target: TrainState
 ) -> Networks:
     """Returns networks that `--mode export` wrote as those of a state.
 
     Args:
         arrays: by player, then dotted name, without their collections.
         facts: name of the config and step.
-        like: the state of one member that takes them over, or its spec, which has the collections.
+        target: the state of one member that takes them over, or its spec, for its collections.
     """
     variables: dict[str, dict[str, PyTree]] = {}
     for player, named in arrays.items():
         rest = {name: a for name, a in named.items() if not name.endswith(".kernel_sigma")}
-        for collection, tree in like.collections.items():
+        for collection, tree in target.collections.items():
             if collection == spectral.COLLECTION or player not in tree:
                 continue
             names = [".".join(path) for path in flatten_dict(tree[player])]
             statistics = {name: rest.pop(name) for name in names if name in rest}
             variables.setdefault(collection, {})[player] = unflatten_dict(statistics, sep=".")
         variables.setdefault("params", {})[player] = unflatten_dict(rest, sep=".")
-        vectors = like.collections.get(spectral.COLLECTION, {}).get(player, {})
+        vectors = target.collections.get(spectral.COLLECTION, {}).get(player, {})
         sigmas = spectral_variables(vectors, rest)
         variables.setdefault(spectral.COLLECTION, {})[player] = sigmas
     if GENERATOR in arrays:
@@ -184,17 +185,17 @@ def spectral_variables(vectors: PyTree, kernels: Mapping[str, np.ndarray]) -> Py
     return unflatten_dict(result)
 
 
-def fit(networks: Networks, like: TrainState) -> Fit:
-    """Compares networks with those of a state.
+def match_variables(networks: Networks, target: TrainState) -> VariableMatch:
+    """Finds the variables that a state can take over from trained networks.
 
     Args:
         networks: trained ones.
-        like: the state of one member, or its spec.
+        target: the state of one member, or its spec.
     """
     known = networks.variables["params"].keys()
     needed = {
         path: leaf
-        for path, leaf in flatten_dict(network_variables(like)).items()
+        for path, leaf in flatten_dict(network_variables(target)).items()
         if networks.is_complete or path[1] in known
     }
     given = flatten_dict(networks.variables)
@@ -216,19 +217,21 @@ def fit(networks: Networks, like: TrainState) -> Fit:
         sorted((path for path in paths if path[0] != EMA), key=lambda p: (p[0] != "params", p))
         for paths in (needed.keys() - taken.keys(), given.keys() - needed.keys())
     )
-    return Fit(taken, tuple(map(compare, new)), tuple(map(compare, surplus)), networks.facts)
+    return VariableMatch(
+        taken, tuple(map(compare, new)), tuple(map(compare, surplus)), networks.facts
+    )
 
 
-def check_fit(fitted: Fit, options: StartOptions) -> None:
+def check_match(match: VariableMatch, options: StartOptions) -> None:
     """Raises an InputError if networks do not fit as `config.start.mismatch` wants it."""
-    wrong = [*fitted.new, *fitted.surplus]
+    wrong = [*match.new, *match.surplus]
     if wrong and options.mismatch == "refuse":
         raise InputError(
             f"config.start.run must be of the same networks, but {options.run} differs in "
             f"{shorten(wrong)}; config.start.mismatch='new' makes these anew"
         )
     expected = "of networks that have a variable in common with those of the config"
-    check("config.start.run", options.run, bool(fitted.taken), expected)
+    check("config.start.run", options.run, bool(match.taken), expected)
 
 
 def shorten(texts: Iterable[str]) -> str:
@@ -238,27 +241,27 @@ def shorten(texts: Iterable[str]) -> str:
     return ", ".join(texts[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def describe(fitted: Fit) -> str:
+def describe(match: VariableMatch) -> str:
     """Returns a line on what is taken over."""
-    count = sum(path[0] != EMA for path in fitted.taken)
-    line = f"{fitted.facts['name']} at step {fitted.facts['step']:,}: {count} arrays taken over"
-    for word, texts in (("new", fitted.new), ("left out", fitted.surplus)):
+    count = sum(path[0] != EMA for path in match.taken)
+    line = f"{match.facts['name']} at step {match.facts['step']:,}: {count} arrays taken over"
+    for word, texts in (("new", match.new), ("left out", match.surplus)):
         line += f"; {len(texts)} {word}: {shorten(texts)}" if texts else ""
     return line
 
 
-def take_over(state: TrainState, fitted: Fit) -> TrainState:
+def take_over(state: TrainState, match: VariableMatch) -> TrainState:
     """Returns a state at step 0 with trained variables; its optimizer states are unchanged.
 
     Of a population, every member gets them.
 
     Args:
         state: on the host.
-        fitted: the variables.
+        match: the variables.
     """
 
     def replace(path: tuple, leaf: np.ndarray) -> np.ndarray:
-        array = fitted.taken.get(_names(path))
+        array = match.taken.get(_names(path))
         return leaf if array is None else np.array(np.broadcast_to(array, leaf.shape))
 
     variables = jax.tree_util.tree_map_with_path(replace, network_variables(state))

@@ -24,7 +24,7 @@ from gaxn.metrics.statistics.standard_errors import standard_error
 from gaxn.nn import spectral
 from gaxn.training.population import member_state
 from gaxn.training.state import TrainState, steps_done
-from gaxn.types import HostPixels, Labels, Report
+from gaxn.types import HostPixels, Labels, Measurement
 
 log = logging.getLogger(__name__)
 
@@ -150,25 +150,27 @@ def measure(
     document: dict[str, Any] = {"name": experiment.name, "step": steps_done(state)}
     pictures = {}
     for part, evaluator in evaluators.items():
-        report = mean_report([evaluator(sampler) for sampler in samplers])
-        fields = ("figures", "tables", "protocol", *(("timing",) if report.timing else ()))
-        document[part] = {field: getattr(report, field) for field in fields}
-        pictures |= report.pictures
+        measurement = mean_measurement([evaluator(sampler) for sampler in samplers])
+        fields = ("figures", "tables", "protocol", *(("timing",) if measurement.timing else ()))
+        document[part] = {field: getattr(measurement, field) for field in fields}
+        pictures |= measurement.pictures
     return document, pictures
 
 
-def mean_report(reports: Sequence[Report]) -> Report:
+def mean_measurement(measurements: Sequence[Measurement]) -> Measurement:
     """Returns the means over a population, their standard errors, and each member's figures.
 
     Pictures and the other tables are the first member's.
     """
-    first = reports[0]
-    if len(reports) == 1:
+    first = measurements[0]
+    if len(measurements) == 1:
         return first
     by_name = {
-        name: [report.figures.get(name) for report in reports]
-        for name in dict.fromkeys(name for report in reports for name in report.figures)
-        if not any(figures.is_error(name, report.figures) for report in reports)
+        name: [measurement.figures.get(name) for measurement in measurements]
+        for name in dict.fromkeys(
+            name for measurement in measurements for name in measurement.figures
+        )
+        if not any(figures.is_error(name, measurement.figures) for measurement in measurements)
     }
     means = {}
     for name, values in by_name.items():
@@ -178,12 +180,14 @@ def mean_report(reports: Sequence[Report]) -> Report:
             means[f"{name}{figures.ERROR}"] = standard_error(numbers)
     protocol = {
         **first.protocol,
-        "errors": f"standard errors of the mean over {len(reports)} seeds",
-        "seed": f"{first.protocol['seed']} to {reports[-1].protocol['seed']}",
+        "errors": f"standard errors of the mean over {len(measurements)} seeds",
+        "seed": f"{first.protocol['seed']} to {measurements[-1].protocol['seed']}",
     }
-    seconds = sum(report.timing.get("seconds", 0.0) for report in reports)
+    seconds = sum(measurement.timing.get("seconds", 0.0) for measurement in measurements)
     timing = {**first.timing, "seconds": round(seconds, 2)}
-    return Report(protocol, means, {**first.tables, "members": by_name}, first.pictures, timing)
+    return Measurement(
+        protocol, means, {**first.tables, "members": by_name}, first.pictures, timing
+    )
 
 
 def measure_spectral_norm(experiment: Experiment, state: TrainState) -> dict[str, Any]:
@@ -193,7 +197,7 @@ def measure_spectral_norm(experiment: Experiment, state: TrainState) -> dict[str
     next call divides the kernel, and as a decomposition gives it; `largest_error` is the largest
     |exact / estimate - 1|.
     """
-    reports = []
+    measurements = []
     for index, member in enumerate(experiment.members):
         one = member_state(state, len(experiment.members), index)
         kernels = spectral.kernels(one.params, one.collections.get(spectral.COLLECTION, {}))
@@ -205,10 +209,12 @@ def measure_spectral_norm(experiment: Experiment, state: TrainState) -> dict[str
         tables = {"layers": list(kernels), "estimates": estimates, "exact": exact}
         protocol = {"exact": "largest singular value of the kernel [inputs, outputs], float64"}
         protocol |= {"weights": "raw", "step": steps_done(state), "seed": member.seed}
-        reports.append(Report(protocol, {"largest_error": float(errors.max())}, tables, {}))
-    report = mean_report(reports)
+        measurements.append(
+            Measurement(protocol, {"largest_error": float(errors.max())}, tables, {})
+        )
+    measurement = mean_measurement(measurements)
     fields = ("figures", "tables", "protocol")
-    return {"spectral_norm": {field: getattr(report, field) for field in fields}}
+    return {"spectral_norm": {field: getattr(measurement, field) for field in fields}}
 
 
 def is_evaluated(workdir: Path, step: int) -> bool:
@@ -231,13 +237,13 @@ def draw_real(experiment: Experiment, workdir: Path) -> None:
     A CycleGAN's grid has its test images, and one of points has real ones.
     """
     path = workdir / "samples" / "real.png"
-    if len(experiment.test.image_shape) == 3 and not path.exists():
+    if len(experiment.test_source.image_shape) == 3 and not path.exists():
         _draw(path, functools.partial(_real_grid, experiment))
 
 
 def _real_grid(experiment: Experiment) -> Picture:
     """Returns test images: of a conditional run a row per class, of another one a square."""
-    test, columns = experiment.test, experiment.run.sample_columns
+    test, columns = experiment.test_source, experiment.run.sample_columns
     order = np.random.RandomState(0).permutation(len(test))
     read = make_reader(test)
 
