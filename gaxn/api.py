@@ -1,6 +1,7 @@
 """The Python interface: train a run, load one, generate from it, and score sets of images."""
 
 import functools
+import inspect
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from gaxn.types import (
     Latents,
     PyTree,
     Sampler,
+    SentenceCondition,
     Variables,
     check,
 )
@@ -76,7 +78,8 @@ def train(config: str | Path | ConfigDict, workdir: str | Path = "", **fields: A
     origin = {} if isinstance(given, ConfigDict) else configs.origin_of(str(given), before, config)
     workdir = files.expand(workdir or f"runs/{name}")
     text_record = restore.read_text_record(workdir)
-    experiment = make_run(config, name, origin=origin, text_record=text_record)
+    devices = sharding.cores_for(config.to_dict())
+    experiment = make_run(config, name, origin=origin, text_record=text_record, devices=devices)
     expected = "of a GAN; a lab runs by `gaxn --config` alone"
     check("config", name, not isinstance(experiment, LabRun), expected)
     status = commands.train(experiment, workdir)
@@ -115,7 +118,7 @@ def load(
     record = restore.read_data_record(workdir)
     if weights:
         config.evaluation.weights = weights
-    valid = step in (LAST, BEST) or (isinstance(step, int) and step >= 0)
+    valid = step in (LAST, BEST) or (isinstance(step, int | np.integer) and step >= 0)
     check("step", step, valid, f"{LAST!r}, {BEST!r} or the step of a checkpoint")
     one_device = sharding.jitted(jax.local_devices()[:1])
     experiment = make_experiment(config, name, one_device, record)
@@ -156,6 +159,10 @@ def evaluate(
         InputError: a set cannot be read, or a metric cannot be computed.
     """
     compilation_cache.enable()
+    for name in options:
+        known = inspect.signature(image_sets.evaluate_sets).parameters
+        keywords = [each.name for each in known.values() if each.kind is each.KEYWORD_ONLY]
+        check("an option", name, name in keywords, f"one of {', '.join(keywords)}")
     extractor = image_sets.load_extractor(features, weights, preprocessing)
     if isinstance(options.get("metrics"), str):
         options["metrics"] = (options["metrics"],)
@@ -227,6 +234,7 @@ class Run:
                 each.
         """
         sampler = self._sampler(truncation)
+        check("labels", labels, labels is None or captions is None, "None with captions")
         seeds, labels = self._requests(seeds, labels)
         requests = generation.Requests(seeds, labels)
         if captions is not None:
@@ -247,15 +255,16 @@ class Run:
         Args:
             params: such as `run.params`; only "generator" is used.
             latents: float [n, latent_size].
-            labels: int [n], or class weights, float [n, classes]; of sentences, `run.conditions`;
-                None of an unconditional one.
+            labels: one class for all, or one for each; or class weights, float [n, classes]; of
+                sentences, `run.conditions`; None of an unconditional one.
         """
         self._sampler()
+        labels = self._conditions(labels, len(latents))
         variables = {**self._variables, "params": {**self.params, **params}}
         gan = self._experiment.gan
         return sampling.generate(gan, variables, latents, labels, train=False)[0]
 
-    def conditions(self, captions: Sequence[str]) -> Labels:
+    def conditions(self, captions: str | Sequence[str]) -> Labels:
         """Returns what `generate` takes for sentences, in place of labels.
 
         Args:
@@ -264,6 +273,7 @@ class Run:
         Raises:
             InputError: the generator takes no sentences.
         """
+        captions = [captions] if isinstance(captions, str) else list(captions)
         return generation.request_captions([0], captions, self._experiment.test_source).conditions
 
     def discriminate(
@@ -279,20 +289,14 @@ class Run:
             labels: one class for all, or one for each, for a conditional discriminator.
             domain: of a CycleGAN, whose discriminator: "a" or "b".
         """
-        expected, shape = self._image_shape, jnp.shape(images)
-        # The discriminators of a CycleGAN take images of any size.
-        valid = len(shape) == 4 if self._is_cyclegan else shape[1:] == expected
-        check("the shape of images", shape, valid, f"(n, {str(expected)[1:-1]})")
+        self._check_shape(images)
         inputs, method = [pixels.decode(jnp.asarray(images))], "discriminate_single"
         if self._is_cyclegan:
             check("domain", domain, domain in ("a", "b"), "a or b")
             method += f"_{domain}"
         else:
             check("domain", domain, not domain, '"" without a CycleGAN')
-            numbers = self._labels(labels, len(images))
-            test = self._experiment.test_source
-            is_text = isinstance(test, Sentences)
-            inputs.append(test.condition_of(numbers) if is_text else numbers)
+            inputs.append(self._conditions(labels, len(images)))
         return self._compile_method(method)(self._variables, *inputs)
 
     def attention(
@@ -315,6 +319,7 @@ class Run:
         )
         sampler = self._sampler()
         if images is not None:
+            self._check_shape(images)
             return sampler.discriminator_attention(images, self._labels(labels, len(images)))
         return sampler.generator_attention(*self._requests(seeds, labels))
 
@@ -351,7 +356,11 @@ class Run:
         """
         check("the run", self.name, self._is_cyclegan, "that of a CycleGAN, to translate")
         check("direction", direction, direction in ("a2b", "b2a"), "a2b or b2a")
-        translator = self._make_sampler(0.0)
+        translator, images = self._make_sampler(0.0), np.asarray(images)
+        valid = images.ndim == 4 and images.dtype == np.uint8
+        check(
+            "images", f"{images.dtype} {images.shape}", valid, "uint8 (n, height, width, channels)"
+        )
         multiple, sides = translator.multiple, images.shape[1:3]
         valid = not any(side % multiple for side in sides)
         check("the sides of images", sides, valid, f"multiples of {multiple}")
@@ -372,7 +381,8 @@ class Run:
         text_record = restore.read_text_record(self.workdir)
         parallelism = self._experiment.parallelism
         experiment = make_experiment(config, self.name, parallelism, text_record=text_record)
-        run_directory.check_same_data(self.workdir, experiment.data_record)
+        accepts_new_data = experiment.run.accept_new_data
+        run_directory.check_same_data(self.workdir, experiment.data_record, accepts_new_data)
         document, _ = run_evaluation.measure(
             experiment, experiment.evaluation.evaluators(), self._state
         )
@@ -382,6 +392,13 @@ class Run:
     def _image_shape(self) -> tuple[int, ...]:
         """Shape of an image that a discriminator takes."""
         return tuple(self._experiment.test_source.image_shape[-3:])
+
+    def _check_shape(self, images: HostPixels) -> None:
+        """Raises an InputError unless a discriminator takes images of this shape."""
+        expected, shape = self._image_shape, jnp.shape(images)
+        # The discriminators of a CycleGAN take images of any size.
+        valid = len(shape) == 4 if self._is_cyclegan else shape[1:] == expected
+        check("the shape of images", shape, valid, f"(n, {str(expected)[1:-1]})")
 
     @property
     def _is_cyclegan(self) -> bool:
@@ -403,7 +420,9 @@ class Run:
         return self._make_sampler(truncation)
 
     def _make_sampler(self, truncation: float) -> Any:
-        return commands.make_sampler(self._experiment, self._state, truncation, self._member)
+        # Its arrays are used again, so a trace that asks for the first sampler must not have them.
+        with jax.ensure_compile_time_eval():
+            return commands.make_sampler(self._experiment, self._state, truncation, self._member)
 
     def _compile_method(self, method: str) -> Callable[..., jax.Array]:
         return jax.jit(functools.partial(self._experiment.gan.apply, method=method))
@@ -413,7 +432,8 @@ class Run:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns seeds and their labels, one of each."""
         classes = len(self.class_names)
-        check("seeds", seeds, isinstance(seeds, Iterable), "a list or range of whole numbers")
+        is_list = isinstance(seeds, Iterable) and np.ndim(seeds) != 0
+        check("seeds", seeds, is_list, "a list or range of whole numbers")
         seeds = np.asarray(list(seeds))
         requests = generation.make_requests(seeds, None, classes)
         if labels is None:
@@ -430,13 +450,29 @@ class Run:
         requests = generation.request_captions(seeds[:1], captions, self._experiment.test_source)
         return requests._replace(seeds=seeds, labels=np.resize(requests.labels, len(seeds)))
 
+    def _conditions(self, labels: Any, count: int) -> Labels | None:
+        """Returns `count` conditions of any of the forms that `generate` takes."""
+        if isinstance(labels, SentenceCondition):
+            return labels
+        if isinstance(labels, np.ndarray | jax.Array):
+            # They may be traced, so that only their shape can be checked.
+            check("labels", "an array", bool(self.class_names), "None, as the generator takes none")
+            return labels if labels.ndim else jnp.broadcast_to(labels, (count,))
+        numbers = self._labels(labels, count)
+        test_source = self._experiment.test_source
+        is_text = isinstance(test_source, Sentences)
+        return test_source.condition_of(numbers) if is_text else numbers
+
     def _labels(self, labels: Classes | None, count: int) -> np.ndarray | None:
         """Returns `count` labels as numbers; None of an unconditional GAN."""
         if labels is None:
             check("labels", labels, not self.class_names, "classes, as the GAN is conditional")
             return None
-        single = isinstance(labels, int | str | np.integer)
-        numbers = generation.find_labels([labels] if single else list(labels), self.class_names)
+        single = isinstance(labels, str) or np.ndim(labels) == 0
+        listed = [labels] if single else list(labels)
+        # A label may be a NumPy or JAX integer.
+        listed = [each if isinstance(each, str) else np.asarray(each).item() for each in listed]
+        numbers = generation.find_labels(listed, self.class_names)
         check("labels", numbers, single or len(numbers) == count, f"one, or {count}")
         return np.resize(numbers, count)
 

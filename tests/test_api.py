@@ -100,6 +100,68 @@ def test_generate_is_a_pure_function_of_parameters_and_latents(ring):
     check_grads(points, (generator, latents), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
 
 
+LABELS = {
+    "a list": [7, 7],
+    "a number": 7,
+    "a NumPy number": np.int64(7),
+    "an array without axes": np.array(7),
+    "a JAX number": jnp.int32(7),
+    "names": ("7", "7"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", LABELS)
+def test_labels_may_have_many_forms(run, form):
+    expected = run.sample([1, 2], labels=[7, 7])
+    np.testing.assert_array_equal(run.sample([1, 2], labels=LABELS[form]), expected)
+    images = run.generate(run.params, run.latents([1, 2]), LABELS[form])
+    assert np.abs(pixels.encode(images).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.slow
+def test_the_first_use_of_a_run_may_be_compiled():
+    # In a trace all that is made is traced, and the sampler is made at its first use.
+    first, second = gaxn.load("attn_cgan_mnist"), gaxn.load("attn_cgan_mnist")
+    latents = jnp.asarray(second.latents([1, 2]))
+    labels = jnp.array([7, 7])
+    images = jax.jit(lambda z: first.generate(first.params, z, labels))(latents)
+    expected = second.generate(second.params, latents, labels)
+    np.testing.assert_allclose(images, expected, atol=1e-4)
+    np.testing.assert_array_equal(first.sample([1, 2]), second.sample([1, 2]))
+
+
+AFTER_JAX = """
+import threading
+import jax.numpy as jnp
+import gaxn
+jnp.zeros(3)
+errors = []
+def train():
+    try:
+        gaxn.train("ring:gan+tiny", "a", batch_size=32)
+        gaxn.train("ring:gan+tiny", "b", batch_size=33)
+    except BaseException as error:
+        errors.append(error)
+thread = threading.Thread(target=train)
+thread.start()
+thread.join()
+print(errors)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("touch", ["jnp.zeros(3)", ""])
+def test_a_program_may_use_jax_before_it_trains_in_a_thread_and_train_twice(tmp_path, touch):
+    environment = {**os.environ, "PYTHONPATH": str(Path(gaxn.__file__).parents[1])}
+    environment |= {"JAX_PLATFORMS": "cpu"}
+    environment.pop("JAX_NUM_CPU_DEVICES", None)
+    script = AFTER_JAX.replace("jnp.zeros(3)", touch)
+    options = {"capture_output": True, "text": True, "check": True, "cwd": tmp_path}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, **options)
+    assert result.stdout.splitlines()[-1] == "[]", result.stdout + result.stderr
+
+
 @pytest.mark.slow
 def test_discriminate_gives_the_logits_of_the_discriminator(run):
     images, labels = run.sample(range(6)), np.array([0, 1, 2, 3, 4, 0])
@@ -171,6 +233,25 @@ WRONG = {
     "a picture of another size": (
         lambda run: run.discriminate(np.zeros((1, 9, 28, 1), np.uint8), 0),
         r"the shape of images must be \(n, 28, 28, 1\)",
+    ),
+    "attention to another size": (
+        lambda run: run.attention(images=np.zeros((1, 9, 28, 1), np.uint8), labels=0),
+        r"the shape of images must be \(n, 28, 28, 1\)",
+    ),
+    "no seeds but a number": (lambda run: run.sample(np.array(5)), "seeds must be a list or range"),
+    "half a label": (lambda run: run.sample([1], labels=3.5), "a label must be 0 to 9"),
+    "no labels to generate": (
+        lambda run: run.generate(run.params, run.latents([1])),
+        "labels must be classes, as the GAN is conditional",
+    ),
+    "labels and captions": (
+        lambda run: run.sample([1], labels=1, captions="one"),
+        "labels must be None with captions",
+    ),
+    "captions": (lambda run: run.conditions("one"), "captions must be left out"),
+    "an option": (
+        lambda run: gaxn.evaluate("a", "b", metric=["frechet"]),
+        "an option must be one of metrics, samples",
     ),
     "no labels": (lambda run: run.discriminate(run.sample([1])), "labels must be classes"),
     "translation": (lambda run: run.translate(run.sample([1]), "a2b"), "that of a CycleGAN"),

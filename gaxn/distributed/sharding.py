@@ -5,6 +5,7 @@ one device or sharded over several; `pmapped` under the per-device view; `popula
 members of a population. All give the same trajectory.
 """
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -395,8 +396,9 @@ def make_parallelism(
     population: int = 1,
     accumulation_steps: int = 1,
     shards: int = 0,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Parallelism:
-    """Returns the parallelism of a config, over all devices.
+    """Returns the parallelism of a config.
 
     Args:
         parallel: a name in `PARALLEL`.
@@ -404,13 +406,14 @@ def make_parallelism(
         population: members of the population.
         accumulation_steps: micro-batches of each device's share of a batch.
         shards: devices that share one copy of the state if `parallel` is "sharded"; 0 for all.
+        devices: that the step uses; None for all.
 
     Raises:
         InputError: a batch, a population or a number of shards does not suit the devices.
     """
     check("parallel", parallel, parallel in PARALLEL, f"one of {', '.join(PARALLEL)}")
     check("shards", shards, shards == 0 or parallel == "sharded", "0 unless parallel is sharded")
-    devices = jax.devices()
+    devices = devices or jax.devices()
     if population > 1:
         check("parallel", parallel, parallel == "auto", "auto with a population")
         divides = population % multihost.count() == 0
@@ -453,7 +456,29 @@ def use_cores(batch_size: int) -> None:
     _keep_freed_memory()
     if jax.config.jax_num_cpu_devices == -1:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", devices_for_cores(batch_size, cores or 1))
+        # JAX refuses it once it has devices, which a program may have used before it trains.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", devices_for_cores(batch_size, cores or 1))
+
+
+def cores_for(config: Mapping[str, Any]) -> Sequence[jax.Device] | None:
+    """Returns the most of a CPU's devices that divide the batch of a config.
+
+    A program that trains several runs cannot change their number, which suits the first.
+
+    Returns:
+        Devices; None for all of them: of other backends, of several processes, and if the user set
+        their number (`JAX_NUM_CPU_DEVICES`).
+    """
+    if jax.default_backend() != "cpu" or os.environ.get("JAX_NUM_CPU_DEVICES"):
+        return None
+    batch_size, micro_batches = config.get("batch_size"), config.get("accumulation_steps", 1)
+    sizes = batch_size, micro_batches
+    if multihost.count() > 1 or not all(isinstance(size, int) and size > 0 for size in sizes):
+        return None
+    devices = jax.devices()
+    divisors = (n for n in range(1, len(devices) + 1) if batch_size % (n * micro_batches) == 0)
+    return devices[: max(divisors, default=len(devices))]
 
 
 def _keep_freed_memory() -> None:

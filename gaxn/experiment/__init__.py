@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -184,6 +184,7 @@ def make_run(
     data_record: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] = {},
     text_record: Mapping[str, Any] | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Experiment | LabRun:
     """Returns the run of a config: of a lab if it has a field `lab`, else of a GAN.
 
@@ -193,11 +194,13 @@ def make_run(
         data_record: description of the data, if they need not be read.
         origin: how the config came about.
         text_record: of the run that goes on, see `make_experiment`.
+        devices: that the step uses; None for all.
     """
     fields = config.to_dict()
     if "lab" not in fields:
-        records = {"data_record": data_record, "text_record": text_record}
-        experiment = make_experiment(config, name, **records)
+        experiment = make_experiment(
+            config, name, data_record=data_record, text_record=text_record, devices=devices
+        )
         return dataclasses.replace(experiment, origin=origin)
     lab = resolve("labs", fields["lab"], "config.lab", "Lab")
     options = {field: value for field, value in fields.items() if field != "lab"}
@@ -211,6 +214,7 @@ def make_experiment(
     parallelism: Parallelism | None = None,
     data_record: Mapping[str, Any] | None = None,
     text_record: Mapping[str, Any] | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Experiment:
     """Makes every part of a run from its config.
 
@@ -221,6 +225,7 @@ def make_experiment(
         data_record: `Experiment.data_record`, if the data need not be read.
         text_record: `restore.read_text_record` of a run that goes on, whose captions become the
             conditions that they were; None to make conditions anew, or for that of `data_record`.
+        devices: of `config.parallel`; None for all.
 
     Raises:
         InputError: a field is unknown, missing, of the wrong type or out of range.
@@ -310,6 +315,7 @@ def make_experiment(
             settings.population,
             settings.accumulation_steps,
             settings.shards,
+            devices,
         )
     root_keys = [member.key for member in members]
     batches = make_batches(train_source, root_keys, len(updates), settings.batch_size, parallelism)

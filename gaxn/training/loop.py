@@ -3,6 +3,7 @@
 import functools
 import logging
 import signal
+import threading
 from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -51,6 +52,9 @@ class Signals:
     def __enter__(self) -> "Signals":
         # Among several processes SIGTERM belongs to jax.distributed, which tells the others.
         watched = self.WATCHED if multihost.count() == 1 else (signal.SIGINT,)
+        if threading.current_thread() is not threading.main_thread():
+            # Python gives signals to the main thread alone.
+            watched = ()
         self._previous = {number: signal.signal(number, self._note) for number in watched}
         return self
 
