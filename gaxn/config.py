@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import math
 import os
 import pkgutil
 import re
@@ -23,6 +24,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from absl import flags
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict, config_flags
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
@@ -369,6 +371,7 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
     }
     options = {name: text for name, text in options.items() if not name.startswith("config.")}
     mode = given.get("mode", TRAIN)
+    check("--workdir", given.get("workdir"), given.get("workdir") != "", "a directory")
     if mode == COMPARE:
         surplus = [*options, *(f"config.{name}" for name in overrides)]
         surplus += ["config"] * ("config" in given)
@@ -394,7 +397,10 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
             raise InputError(f"--config is missing; usage: {USAGE}")
         name, config = load_config(given["config"])
     before = config.to_dict()
-    for path, text in overrides.items():
+    for index, (path, text) in enumerate(overrides.items()):
+        for before_it in list(overrides)[:index]:
+            if before_it.startswith(f"{path}."):
+                raise InputError(f"--config.{before_it} must come after --config.{path}")
         _override(config, path, text, defaults_of)
     origin = origin_of(given["config"], before, config) if given.get("config") else {}
     return Arguments(
@@ -444,6 +450,8 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], list[st
                 [*options.get(name, "").split(SEPARATOR), *items]
             ).strip()
         else:
+            # The last of several counts, at its place.
+            options.pop(name, None)
             options[name] = "true" if value is None else value
     return given, options, words
 
@@ -451,6 +459,13 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], list[st
 def _integer(flag: str, text: str) -> int:
     check(f"--{flag}", text, bool(re.fullmatch(r"-?\d+", text)), "an integer")
     return int(text)
+
+
+def check_finite(fields: Mapping[str, Any]) -> None:
+    """Raises an InputError if a field of a config is infinite or NaN, which JSON cannot hold."""
+    for path, value in flatten_dict(fields, sep=".").items():
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        check(f"config.{path}", value, is_finite, "a finite number")
 
 
 def read_config(workdir: Path) -> tuple[str, ConfigDict]:
@@ -495,7 +510,9 @@ def load_config(path: str) -> tuple[str, ConfigDict]:
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001
-        raise InputError(f"--config {path}: {type(error).__name__}: {error}") from None
+        # The message of ml_collections may be a whole traceback, which ends with the mistake.
+        reason = str(error).strip().rpartition("\n")[2]
+        raise InputError(f"--config {path}: {type(error).__name__}: {reason}") from None
     finally:
         del sys.path[: len(folders)]
         for name in sys.modules.keys() - loaded:
@@ -523,7 +540,7 @@ def _split_variant(path: str) -> tuple[str, str]:
 
 def _find_config_file(place: str) -> Path:
     """Returns the path of a config file; one that comes with gaxn may be given by its name."""
-    file = Path(place)
+    file = files.expand(place)
     if file.is_file():
         return file
     shipped = {
@@ -552,7 +569,7 @@ def set_field(config: ConfigDict, path: str, value: Any, defaults_of: DefaultsOf
         with section.ignore_type():
             section[last] = value
         return
-    if _switches_schedule(section, last, value):
+    if _switches_schedule(section, last, value) or _widens(section, last, value):
         return
     try:
         section[last] = as_tuples(value)
@@ -564,8 +581,10 @@ def set_field(config: ConfigDict, path: str, value: Any, defaults_of: DefaultsOf
 def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf) -> None:
     """Sets a field to the value of a text, in the type that the field has."""
     section, last = _find_section(config, path, defaults_of)
-    with contextlib.suppress(ValueError, SyntaxError):
-        if _switches_schedule(section, last, ast.literal_eval(text)):
+    # A TypeError is that of a set of dicts: doubled braces.
+    with contextlib.suppress(ValueError, SyntaxError, TypeError):
+        value = ast.literal_eval(text)
+        if _switches_schedule(section, last, value) or _widens(section, last, value):
             return
     values = flags.FlagValues()
     argv = ["gaxn", f"--value.{last}={text}"]
@@ -598,6 +617,15 @@ def _find_section(config: ConfigDict, path: str, defaults_of: DefaultsOf) -> tup
         if index < len(parents):
             config = config[name]
     return config, last
+
+
+def _widens(config: ConfigDict, name: str, value: Any) -> bool:
+    """Sets a float where the config has an int, which may be that of a float's field."""
+    widens = isinstance(value, float) and type(config[name]) is int
+    if widens:
+        with config.ignore_type():
+            config[name] = value
+    return widens
 
 
 def _switches_schedule(config: ConfigDict, name: str, value: Any) -> bool:

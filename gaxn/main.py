@@ -106,7 +106,7 @@ def named_paths(arguments: config.Arguments | None) -> list[str]:
     fields = flatten_dict(arguments.config.to_dict()) if arguments.config is not None else {}
     flags = (str(arguments.workdir), *map(str, arguments.runs), *arguments.options.values())
     texts = (value for value in fields.values() if isinstance(value, str))
-    return list(filter(None, (*flags, *texts, *variables)))
+    return [os.path.expanduser(text) for text in (*flags, *texts, *variables) if text]
 
 
 def use_devices(arguments: config.Arguments) -> None:

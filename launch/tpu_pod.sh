@@ -43,6 +43,9 @@ archive=$(mktemp --suffix=.tgz)
 trap 'rm -f "$archive"' EXIT
 git -C "$(dirname "$0")/.." archive --format=tgz -o "$archive" HEAD
 gcloud compute tpus tpu-vm scp "$archive" "$name:gaxn.tgz" --zone "$zone" --worker=all
-on_all "mkdir -p gaxn && tar -xzf gaxn.tgz -C gaxn && pip install -q -e 'gaxn[tpu]'"
+# The images have Python 3.10, and gaxn needs a newer one, which uv brings.
+uv="\$HOME/.local/bin/uv"
+on_all "command -v $uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh"
+on_all "mkdir -p gaxn && tar -xzf gaxn.tgz -C gaxn && $uv venv -q --allow-existing --python 3.12 venv && $uv pip install -q --python venv -e 'gaxn[tpu]'"
 on_all "sudo mkdir -p /mnt/runs && sudo chown \$USER /mnt/runs && (mountpoint -q /mnt/runs || gcsfuse --implicit-dirs --rename-dir-limit 10000 ${folder:+--only-dir $folder} $bucket /mnt/runs)"
-on_all "cd gaxn && python3 -m gaxn.main $arguments"
+on_all "cd gaxn && GAXN_TPU_SLICE=1 ../venv/bin/python -m gaxn.main $arguments"

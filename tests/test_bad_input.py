@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gaxn import config as configs
+from gaxn.experiment.settings import defaults_of
 from gaxn.io import run_directory
 from gaxn.main import main
 
@@ -17,6 +19,8 @@ OVERRIDES = {
     "sed=1": ["config.sed is unknown; config has seed, "],
     "generator.width=(8,)": ["config.generator.width is unknown; config.generator has widths, "],
     "seed=x": ["config.seed must be a value of type int, got 'x'"],
+    "run.stuck_after=inf": ["config.run.stuck_after must be ", "finite", "got inf"],
+    "ema_decay=nan": ["config.ema_decay must be a finite number, got nan"],
     "seed=-1": ["config.seed must be 0 to 2^32 - 1, got -1"],
     "num_train_steps=0": ["config.num_train_steps must be 1 or more, got 0"],
     "batch_size=6": ["config.batch_size must be a multiple of the 4 devices, got 6"],
@@ -201,6 +205,15 @@ TRACED = {
         *(("conditional=False", "objective.packing=8", "batch_size=16", "accumulation_steps=4"),),
         "config.objective.packing must be a divisor of the 4 examples",
     ),
+    "packs with consistency": (
+        "attn_cgan_shapes",
+        (
+            "conditional=False",
+            "objective.packing=2",
+            "regularizers={'bcr': {'augmentations': {'cutout': {}}}}",
+        ),
+        "config.objective.packing must be 1 with the regularizer bcr, got 2",
+    ),
     "images wanted": (
         "ring",
         ("augmentations={'translation': {}}", "population=1"),
@@ -261,6 +274,18 @@ COMMANDS = {
         [f"--config={CONFIG}:tiny", "--mode=sample", "--input=x"],
         "--input is unknown; --mode sample takes no options",
     ),
+    "an empty directory": (
+        [f"--config={CONFIG}:tiny", "--workdir="],
+        "--workdir must be a directory, got ''",
+    ),
+    "a field before those around it": (
+        [f"--config={CONFIG}:tiny", "--config.loss.name=hinge", "--config.loss={'name': 'hinge'}"],
+        "--config.loss.name must come after --config.loss",
+    ),
+    "doubled braces": (
+        [f"--config={CONFIG}:tiny", "--config.data={{'name': 'shapes'}}"],
+        "config.data must be a value of type ConfigDict",
+    ),
     "a flag without a value": ([f"--config={CONFIG}:tiny", "--mode"], "--mode needs a value"),
     "a flag of another type": (
         [f"--config={CONFIG}:tiny", "--processes=two"],
@@ -280,6 +305,23 @@ def test_a_config_that_does_not_run_is_named(capsys, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("def get_config():\n    return 1 / 0\n")
     assert "ZeroDivisionError" in _refused(capsys, f"--config={broken}")
+
+
+def test_a_config_file_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "marked.py"
+    text = (CONFIG.parent / "ring.py").read_text()
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    arguments = configs.parse(["gaxn", f"--config={file}:tiny"], defaults_of)
+    assert arguments.origin["sentence"] == text.splitlines()[0].strip('"')
+
+
+def test_a_whole_number_gives_way_to_a_fraction_and_the_last_flag_counts():
+    flags = ["--config.data.size=48", "--config.data={'name': 'shapes', 'size': 40}"]
+    flags += ["--config.penalties={'r1': {'weight': 10}}", "--config.penalties.r1.weight=0.5"]
+    flags += ["--config.data.size=64"]
+    config = configs.parse(["gaxn", f"--config={CONFIG}:tiny", *flags], defaults_of).config
+    assert config.penalties.r1.weight == 0.5
+    assert config.data.to_dict() == {"name": "shapes", "size": 64}
 
 
 def test_a_config_file_with_an_old_field_is_refused(capsys, tmp_path):

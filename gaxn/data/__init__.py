@@ -261,19 +261,35 @@ class ImageFiles(Source):
         Raises:
             InputError: a file cannot be opened, or too many one after another cannot be used.
         """
-        batch, problems = self._try_to_read(indices, self._read_usable)
-        self._raise_problems(problems)
-        return batch
+        return self.read_usable(indices)[0]
 
-    def _read_usable(self, index: int) -> tuple[np.ndarray, int]:
+    def read_usable(self, indices: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """Reads examples as `read` does; returns beside them the indices of those that were read.
+
+        The arguments and errors are those of `read`.
+        """
+        read_indices = np.array(indices)
+
+        def read_example(index: int) -> tuple[np.ndarray, int]:
+            usable, example = self._read_next_usable(index)
+            read_indices[indices == index] = usable
+            return example
+
+        batch, problems = self._try_to_read(indices, read_example)
+        self._raise_problems(problems)
+        return batch, read_indices
+
+    def _read_next_usable(self, index: int) -> tuple[int, tuple[np.ndarray, int]]:
+        """Returns the first usable example from an index on, after its index."""
         for following in range(index, index + MAX_REPLACEMENTS):
+            usable = following % len(self)
             try:
-                return self.read_example(following % len(self))
+                return usable, self.read_example(usable)
             except UnreadableError:
                 raise
             except InputError as error:
-                self._warn_once(following % len(self), str(error))
-        return self.read_example(index)
+                self._warn_once(usable, str(error))
+        return index, self.read_example(index)
 
     def _warn_once(self, index: int, reason: str) -> None:
         if index in self._replaced or len(self._replaced) > NAMED_PROBLEMS:

@@ -286,7 +286,10 @@ class Source(data.ImageFiles):
     @functools.cached_property
     def _digest(self) -> int:
         sizes = self._listing.images
-        listing = [(file.class_name, file.path, sizes[file.name]) for file in self._all_files]
+        listing = [
+            (file.class_name, file.path, sizes[file.name], *([file.caption] * bool(file.caption)))
+            for file in self._all_files
+        ]
         return zlib.crc32(repr(listing).encode())
 
     @functools.cached_property

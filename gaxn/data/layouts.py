@@ -299,7 +299,15 @@ def _read_rows(place: str, content: bytes) -> list[tuple[str, Any, str]] | None:
         rows = [json.loads(line, object_pairs_hook=_make_dict) for line in lines]
     if not (rows and isinstance(rows[0], dict) and "file_name" in rows[0]):
         return None
-    return [(row["file_name"], row.get("label"), row.get("text") or "") for row in rows]
+    return [(row["file_name"], row.get("label"), _caption(row.get("text"))) for row in rows]
+
+
+def _caption(value: Any) -> str:
+    """Returns the caption in a row, the first of several; "" for none."""
+    first = value[0] if isinstance(value, list) and value else value
+    if first and not isinstance(first, str):
+        raise ValueError(f"a text must be a string, or a list of strings, got {first!r}")
+    return first or ""
 
 
 def _make_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -113,7 +113,11 @@ class Sentences(data.Source):
 
     def read(self, indices: np.ndarray) -> Batch:
         """Reads the images at `indices`, int [n], with their conditions."""
-        images, _ = self.source.read(indices)
+        if isinstance(self.source, data.ImageFiles):
+            # An image that takes the place of a damaged one comes with its own caption.
+            (images, _), indices = self.source.read_usable(indices)
+        else:
+            images, _ = self.source.read(indices)
         return Batch(images, self.condition_of(self.numbers[indices]))
 
     def __getstate__(self):

@@ -116,7 +116,10 @@ class Source(data.ImageFiles):
             image = image_preparation.prepare(picture, size, self.crop, channels)
             if not self.label:
                 return image, 0
-            return image, int(functools.reduce(operator.getitem, self.label.split("/"), record))
+            label = int(functools.reduce(operator.getitem, self.label.split("/"), record))
+            expected = f"0 to {len(self.class_names) - 1}; -1 marks images without one (label='')"
+            check("its label", label, 0 <= label < len(self.class_names), expected)
+            return image, label
         except Exception as error:  # noqa: BLE001
             # Decoders raise errors of every type on damaged files.
             reason = data.one_line(error)

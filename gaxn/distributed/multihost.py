@@ -36,8 +36,13 @@ SCHEDULERS = {
     "Open MPI": "OMPI_MCA_orte_hnp_uri",
     "Kubernetes": "JOB_COMPLETION_INDEX",
     "a TPU pod": "TPU_WORKER_HOSTNAMES",
+    "launch/tpu_pod.sh": "GAXN_TPU_SLICE",
 }
-"""Environment variables by which a scheduler's processes are known."""
+"""Environment variables by which a scheduler's processes are known.
+
+On a TPU slice of Google Compute Engine only its metadata server knows the others. JAX asks it, and
+the script that starts the processes says that there are some.
+"""
 
 GRACE = 2.0
 """Seconds in which other processes may still report an error, once the first has one too.

@@ -559,11 +559,11 @@ def _json(fields: Mapping[str, Any]) -> str:
 
 def _without_folders(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a config in which only the last part of each path remains, as cards are published."""
-    return {
-        name: _without_folders(value)
-        if isinstance(value, Mapping)
-        else Path(value).name
-        if name in ("path", "directory") and isinstance(value, str)
-        else value
-        for name, value in fields.items()
-    }
+
+    def shorten(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _without_folders(value)
+        is_path = name in ("path", "directory", "run") or str(value).startswith(("/", "~"))
+        return Path(value).name if is_path and isinstance(value, str) else value
+
+    return {name: shorten(name, value) for name, value in fields.items()}

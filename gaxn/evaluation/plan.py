@@ -15,7 +15,7 @@ from gaxn.evaluation.evaluators import Evaluator, attention, feature_metrics
 from gaxn.evaluation.evaluators.feature_metrics import Reference
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.sampling import SamplingOptions
-from gaxn.features import FeatureExtractor, vgg, word_reader
+from gaxn.features import FeatureExtractor, vgg, without_logits, word_reader
 from gaxn.features import classifier as classifier_network
 from gaxn.features import inception as inception_network
 from gaxn.features.resizing import PREPROCESSINGS
@@ -193,7 +193,8 @@ def make_plan(
     def references() -> dict[tuple[str, Target], Reference]:
         extractors: dict[str, FeatureExtractor] = {}
         if classifier and isinstance(hooks.labeled[0], KnownWords):
-            extractors["reader"] = word_reader.load_or_train(*hooks.labeled).extractor
+            reader = word_reader.load_or_train(*hooks.labeled).extractor
+            extractors["reader"] = without_logits(reader)
         elif classifier and len(hooks.labeled[0].class_names) > 1:
             extractors["classifier"] = classifier_network.load_or_train(*hooks.labeled)
         if inception:

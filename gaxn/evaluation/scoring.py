@@ -27,6 +27,7 @@ from gaxn.metrics import (
     SetSpec,
     frechet,
     inception_score,
+    intra_frechet,
     kid,
     ms_ssim,
     precision_recall,
@@ -166,18 +167,19 @@ def select_applicable(metrics: Metrics, specs: Sequence[SetSpec]) -> dict[str, A
 def select_unreliable(metrics: Metrics, specs: Iterable[SetSpec]) -> list[str]:
     """Returns the names of the metrics that mean little for sets as small as these.
 
-    A covariance needs more images than features, too.
+    A covariance needs more images than features, too; one of each class, as many of each.
     """
-    counts = [(spec.count, spec.features) for spec in specs if spec.count]
+    covariances = {frechet: lambda spec: 1, intra_frechet: lambda spec: spec.labels}
 
-    def least(metric: Any, features: int) -> int:
-        features_needed = features + 1 if metric is frechet else 0
-        return max(getattr(metric, "RELIABLE_COUNT", 0), features_needed)
+    def least(metric: Any, spec: SetSpec) -> int:
+        count = covariances[metric](spec) if metric in covariances else 0
+        return max(getattr(metric, "RELIABLE_COUNT", 0), count * (spec.features + 1))
 
+    known = [spec for spec in specs if spec.count]
     return [
         name
         for name, metric in metrics.items()
-        if any(count < least(metric, features) for count, features in counts)
+        if any(spec.count < least(metric, spec) for spec in known)
     ]
 
 
@@ -308,6 +310,8 @@ def collect(
     for indices in tqdm(share, title, leave=False, disable=None):
         pixels, labels = images.read(indices)
         features, logits, modes = extract(pixels)
+        if not np.isfinite(features).all():
+            raise InputError(f"the features of {title} must be finite numbers")
         batch = Observations(np.asarray(pixels), features, logits, modes, labels)
         for name, metric in collectors.items():
             inputs = (getattr(batch, field) for field in metric.INPUTS)

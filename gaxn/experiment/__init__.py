@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from gaxn.config import bind, defaults, error_path, instantiate, resolve
+from gaxn.config import bind, check_finite, defaults, error_path, instantiate, resolve
 from gaxn.data import (
     Captioned,
     Counted,
@@ -197,6 +197,7 @@ def make_run(
         devices: that the step uses; None for all.
     """
     fields = config.to_dict()
+    check_finite(fields)
     if "lab" not in fields:
         experiment = make_experiment(
             config, name, data_record=data_record, text_record=text_record, devices=devices
@@ -241,6 +242,9 @@ def make_experiment(
         else make_recorded(split, data_record)
         for split in ("train", "test")
     )
+    shapes = train_source.image_shape, test_source.image_shape
+    valid = shapes[0] == shapes[1] or isinstance(train_source, Unpaired)
+    check("the images of both splits", shapes, valid, "of one shape, or config.data.size above 0")
     if isinstance(train_source, Counted) and isinstance(test_source, Counted):
         print(f"{name}: {describe_counts(train_source, test_source)}", flush=True)
 

@@ -1,6 +1,7 @@
 """The fields of an experiment's config, and their defaults."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -157,7 +158,8 @@ class RunOptions:
             check(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
         most = self.sample_columns <= MAX_COLUMNS
         check("sample_columns", self.sample_columns, most, f"{MAX_COLUMNS} or fewer")
-        check("stuck_after", self.stuck_after, self.stuck_after > 0, "above 0, in seconds")
+        valid = 0 < self.stuck_after < math.inf
+        check("stuck_after", self.stuck_after, valid, "above 0 and finite, in seconds")
 
 
 SECTIONS = {

@@ -27,7 +27,7 @@ from gaxn.types import Batch, PyTree, check
 
 @dataclasses.dataclass(frozen=True)
 class TrainingStage:
-    """What the training step of a stage is made of; a run that does not grow is one stage.
+    """The parts of the training step of a stage; a run that does not grow is one stage.
 
     Attributes:
         first: the first step of the stage.

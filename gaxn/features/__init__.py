@@ -98,3 +98,12 @@ def _as_variables(params: PyTree) -> PyTree:
     Transposing constants of millions of numbers would take it seconds for each layer.
     """
     return jax.lax.optimization_barrier(params) if jax.tree.leaves(params) else params
+
+
+def without_logits(extractor: FeatureExtractor) -> FeatureExtractor:
+    """Returns an extractor whose logits no metric takes for those of the data's classes."""
+
+    def apply(params: PyTree, images: Pixels | Images) -> ExtractorOutput:
+        return extractor.apply(params, images)._replace(logits=None)
+
+    return dataclasses.replace(extractor, apply=apply)

@@ -209,10 +209,11 @@ def read_named(kind: Kind, weights: str) -> Trained:
     )
     if weights in names:
         return _read(SHIPPED / f"{weights}.npz", SHIPPED / f"{weights}.json")
-    path = Path(weights)
-    exist = path.is_file() and path.with_suffix(".json").is_file()
-    expected = f"{', '.join(names)}, or the path of a .npz with its .json beside it"
-    check(f"weights of the {kind.name}", weights, exist, expected)
+    path = files.expand(weights)
+    card = _read_card(path.with_suffix(".json")) if path.is_file() else {}
+    valid = card.get("extractor") == kind.extractor and "sha256" in card
+    expected = f"{', '.join(names)}, or the path of a .npz of that network with its .json beside it"
+    check(f"weights of the {kind.name}", weights, valid, expected)
     return _read(path, path.with_suffix(".json"))
 
 

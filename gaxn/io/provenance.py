@@ -61,7 +61,7 @@ def origin(
 
 def first_line(file: Path) -> str:
     """Returns the first line of the docstring of a Python file; "" without one."""
-    docstring = ast.get_docstring(ast.parse(file.read_text())) or ""
+    docstring = ast.get_docstring(ast.parse(file.read_bytes())) or ""
     return docstring.partition("\n")[0].strip()
 
 

@@ -179,7 +179,9 @@ class Objective(nn.Module):
         if self.ada_target:
             self.ada()
         output = self._output(self._pack(images, labels), labels, train=True)
-        for term in self.terms.values():
+        for name, term in self.terms.items():
+            valid = self.packing == 1 or not term.NEEDS_SINGLE_IMAGES
+            check("packing", self.packing, valid, f"1 with the regularizer {name}")
             term(output, labels)
         eval_mode = self.penalties or any(term.NEEDS_EVAL_MODE for term in self.terms.values())
         if eval_mode and self._has_batch_statistics():

@@ -87,12 +87,14 @@ class Regularizer(nn.Module):
             batch statistics.
         NEEDS_LATENTS: whether the generator's inputs must be latents.
         NEEDS_FEATURES: whether it calls `discriminator_features`.
+        NEEDS_SINGLE_IMAGES: whether it takes the images apart, so that they must not be packed.
         pair_names: of the pairs that it uses of a GAN that has them.
     """
 
     NEEDS_EVAL_MODE: ClassVar[bool] = False
     NEEDS_LATENTS: ClassVar[bool] = False
     NEEDS_FEATURES: ClassVar[bool] = False
+    NEEDS_SINGLE_IMAGES: ClassVar[bool] = False
 
     @property
     def pair_names(self) -> tuple[str, ...]:
@@ -184,11 +186,11 @@ class BalancedConsistency(Regularizer):
     fake: float
 
     NEEDS_EVAL_MODE = True
+    NEEDS_SINGLE_IMAGES = True
 
     def discriminator(self, inputs: RegularizerInputs, keys: jax.Array) -> Logits:
         sides = ((inputs.real, inputs.real_output), (inputs.fake, inputs.fake_output))
-        # A pack has the key of its first example, on whichever device it is.
-        pairs = jax.vmap(jax.random.split)(keys[:: keys.shape[0] // inputs.real.shape[0]])
+        pairs = jax.vmap(jax.random.split)(keys)
         squares = []
         for side, (images, output) in enumerate(sides):
             augmented = self._augment(images, pairs[:, side], inputs.step)

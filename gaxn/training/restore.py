@@ -11,7 +11,7 @@ from gaxn.distributed import multihost, sharding
 from gaxn.evaluation.plan import ALL, BEST, LAST
 from gaxn.experiment import Experiment, make_experiment
 from gaxn.experiment.settings import complete
-from gaxn.io import run_directory, shipped
+from gaxn.io import files, run_directory, shipped
 from gaxn.io.checkpoints import Checkpoints
 from gaxn.objectives import schedules
 from gaxn.training import fine_tuning
@@ -190,7 +190,7 @@ def _read_networks(options: fine_tuning.StartOptions, target: TrainState) -> fin
     Raises:
         InputError: there are no such networks.
     """
-    path, weights = Path(options.run), options.weights
+    path, weights = files.expand(options.run), options.weights
     if shipped.is_shipped(path):
         _check_single("a shipped run", "ema", options)
         card = shipped.read_card(options.run)

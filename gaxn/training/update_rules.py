@@ -73,6 +73,7 @@ def extragradient() -> UpdateRule:
 
     The simultaneous step only looks ahead. The players then move from where they were, with the
     optimizer states that it left (ExtraAdam, algorithm 4). Both have the same batches and keys.
+    What an optimizer itself adds to a gradient, such as weight decay, is at the point of departure.
     """
 
     def step(gan, updates, state, batches, key) -> tuple[TrainState, Scalars]:

@@ -405,6 +405,26 @@ def test_captions_and_labels_may_be_in_two_files(tmp_path):
     assert captions == {f"{index}.png": f"leaf {index}" for index in range(4)}
 
 
+def test_a_text_may_be_a_list_of_texts(tmp_path):
+    rows = [{"text": ["a leaf", "foliage"]}, {"text": []}, {"text": "a tree"}]
+    assert _source(_hugging_face(tmp_path / "set", rows), "all").captions == (
+        "a leaf",
+        "",
+        "a tree",
+    )
+    wrong = _hugging_face(tmp_path / "wrong", [{"text": {"en": "a leaf"}}, {"text": "a tree"}])
+    with pytest.raises(InputError, match="a text must be a string, or a list of strings"):
+        _ = _source(wrong, "all").captions
+
+
+def test_other_captions_are_another_identity(tmp_path):
+    sources = [
+        _source(_hugging_face(tmp_path / name, [{"text": name}, {"text": "leaf"}]), "all")
+        for name in ("left", "well")
+    ]
+    assert len({source.identity for source in sources}) == 2
+
+
 def test_the_first_of_several_captions_counts(tmp_path):
     rows = [{"text": "leaf"}, {"text": "tree"}, {"file_name": "0.png", "text": "rust"}]
     root = _hugging_face(tmp_path / "set", rows)

@@ -1,14 +1,16 @@
 """A source of sentences gives the vector of each image's caption in place of a label."""
 
 import dataclasses
+import json
 import pickle
 
 import jax
 import numpy as np
 import pytest
+from pictures import fill
 
 from gaxn import data
-from gaxn.data import Source, make_reader
+from gaxn.data import Source, folder, make_reader
 from gaxn.data.sentences import Sentences, check_captions
 from gaxn.types import Batch, InputError, SentenceCondition
 
@@ -92,3 +94,21 @@ def test_images_without_captions_are_named():
     source = _source(texts=("a", "", "b", "c", " ")).source
     with pytest.raises(InputError, match=r"2 of 5 train images have none \(images 1, 4\)"):
         check_captions(source)
+
+
+def test_an_image_in_place_of_a_damaged_one_has_its_own_caption(tmp_path):
+    root = fill(tmp_path / "set", "", count=4)
+    rows = [{"file_name": f"{i:03}.png", "text": f"caption {i}"} for i in range(4)]
+    lines = "\n".join(map(json.dumps, rows))
+    (root / "metadata.jsonl").write_text(lines)
+    damaged = root / "001.png"
+    damaged.write_bytes(damaged.read_bytes()[:60] + b"x" * 20 + damaged.read_bytes()[80:])
+    source = folder.Source("all", path=str(root), resident_bytes=0)
+
+    def condition(captions):
+        return np.array([[int(caption.split()[1])] for caption in captions], np.float32)
+
+    sentences = Sentences("train", source=source, condition=condition)
+    images, labels = sentences.read(np.array([0, 1, 2, 1]))
+    np.testing.assert_array_equal(labels[:, 0], [0, 2, 2, 2])
+    np.testing.assert_array_equal(images[1], images[2])

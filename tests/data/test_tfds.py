@@ -231,6 +231,22 @@ def test_an_image_smaller_than_crop_is_named(prepared):
         _source(prepared, crop=21, resident_bytes=0).read(np.array([4]))
 
 
+class GaxnUnlabeled(GaxnDots):
+    """Images whose labels are -1, as those of the split `unlabelled` of stl10."""
+
+    def _generate_examples(self, split):
+        for key, example in super()._generate_examples(split):
+            yield key, {**example, "label": -1}
+
+
+def test_labels_that_mark_images_without_one_are_refused(tmp_path):
+    tfds.prepare("gaxn_unlabeled", str(tmp_path))
+    with pytest.raises(InputError, match=r"its label must be 0 to 1; -1 marks images without one"):
+        _ = tfds.Source("train", "gaxn_unlabeled", str(tmp_path), size=20).table
+    table = tfds.Source("train", "gaxn_unlabeled", str(tmp_path), size=20, label="").table
+    assert len(table.images) == COUNTS["train"]
+
+
 def test_a_damaged_file_is_reported_in_one_line(tmp_path):
     tfds.prepare("gaxn_dots", str(tmp_path))
     (file,) = (tmp_path / "gaxn_dots").rglob("*-train.array_record*")

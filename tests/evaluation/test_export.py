@@ -154,9 +154,14 @@ def test_a_card_has_no_figures_of_another_step_and_no_folder_of_its_author(point
     card = write_card(experiment, *arguments, {**FIGURES, "step": 8})
     assert "The last evaluation is of step 8, not of 0." in card and "7.5" not in card
     assert "This run was not evaluated." in write_card(experiment, *arguments, None)
-    config = {"data": {"a": {"path": "home/me/photos"}}}
+    config = {
+        "data": {"a": {"path": "home/me/photos"}},
+        "evaluation": {"inception": "/home/me/w.pth", "lpips": "~/home/v.pth"},
+        "start": {"run": "home/runs/before"},
+    }
     card = write_card(dataclasses.replace(experiment, config=config), *arguments, None)
     assert '"data": {"a": {"path": "photos"}}' in card and "home" not in card
+    assert all(name in card for name in ('"w.pth"', '"v.pth"', '"before"'))
 
 
 def test_a_folder_with_files_and_a_file_are_refused(tmp_path):

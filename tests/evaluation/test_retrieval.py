@@ -5,6 +5,7 @@ import numpy as np
 from gaxn.data import Recorded
 from gaxn.data.sentences import Sentences
 from gaxn.evaluation.evaluators.retrieval import FIGURE, Evaluator
+from gaxn.features.text import words
 from gaxn.features.text.words import Matcher
 from gaxn.types import Batch, Sampler
 
@@ -33,6 +34,10 @@ def _similarity(images, captions):
     return -np.abs(images[:, :1, 0, 0].astype(float) - numbers)
 
 
+def _tokenize(captions):
+    return np.array([[int(caption.split()[1])] for caption in captions])
+
+
 def test_the_share_of_right_captions_stands_beside_that_of_real_images():
     record = {
         "identity": "numbers",
@@ -43,7 +48,7 @@ def test_the_share_of_right_captions_stands_beside_that_of_real_images():
     source = Numbers("test", record=record)
     test = Sentences("test", source=source, condition=lambda captions: np.zeros((len(captions), 1)))
     card = {"extractor": "matcher", "trained_on": "numbers", "sha256": "0"}
-    evaluate = Evaluator(test, Matcher(_similarity, card), SAMPLES)
+    evaluate = Evaluator(test, Matcher(_similarity, _tokenize, card), SAMPLES)
     # A quarter of the samples shows another number.
     wrong = np.random.default_rng(0).permutation(SAMPLES) < SAMPLES // 4
 
@@ -62,3 +67,32 @@ def test_the_share_of_right_captions_stands_beside_that_of_real_images():
     # One of ten shows the next number, whose caption is among the 99 others with odds 99 to 30.
     assert 0.9 <= real < 0.96
     assert report.protocol["candidates"] == 100 and report.protocol["step"] == 3
+
+
+def test_captions_that_the_network_cannot_tell_apart_are_no_rivals():
+    class Birds(Numbers):
+        @property
+        def captions(self):
+            return ("A red bird.", "a red bird", "a blue bird")
+
+    record = {"identity": "birds", "image_shape": (2, 2, 1), "classes": [], "examples": [0, 3]}
+    source = Birds("test", record=record)
+    test = Sentences("test", source=source, condition=lambda captions: np.zeros((len(captions), 1)))
+
+    def tokenize(captions):
+        return words.tokenize(captions, ["a", "bird", "blue", "red"], 4)
+
+    def similarity(images, captions):
+        is_blue = np.array(["blue" in caption for caption in captions])
+        return (is_blue == images[:, :1, 0, 0].astype(bool)).astype(float)
+
+    card = {"extractor": "matcher", "trained_on": "birds", "sha256": "0"}
+    evaluate = Evaluator(test, Matcher(similarity, tokenize, card), 30)
+
+    def sample(indices, labels):
+        is_blue = np.array(["blue" in test.captions[label] for label in labels])
+        return np.broadcast_to(
+            is_blue[:, None, None, None].astype(np.uint8), (len(labels), 2, 2, 1)
+        )
+
+    assert evaluate(Sampler(sample, None, None, {}, {})).figures[FIGURE] == 1.0

@@ -16,6 +16,7 @@ from gaxn.distributed import sharding
 from gaxn.evaluation import plan, scoring
 from gaxn.evaluation.scoring import ImageSet
 from gaxn.features import classifier, pixels, stacked_mnist
+from gaxn.metrics import SetSpec
 from gaxn.types import InputError
 
 COUNT = 450
@@ -172,6 +173,30 @@ def test_too_few_images_are_one_line(extractor):
         InputError, match="metric precision_recall: the number of images must be 6 or more"
     ):
         _result([few, few], extractor, _metrics("precision_recall"))
+
+
+def test_a_covariance_needs_more_images_than_features_and_one_of_each_class_as_many_of_each():
+    modules = _metrics("frechet", "intra_frechet")
+
+    def unreliable(count, features, labels):
+        spec = SetSpec(count, features, labels=labels)
+        return scoring.select_unreliable(modules, [spec])
+
+    assert unreliable(5_000, 2_048, 100) == ["intra_frechet"]
+    assert unreliable(2_000, 2_048, 100) == ["frechet", "intra_frechet"]
+    assert unreliable(6_500, 64, 100) == []
+    assert unreliable(6_499, 64, 100) == ["intra_frechet"]
+
+
+def test_features_that_are_not_finite_are_one_line(extractor):
+    blank = np.zeros((4, 32, 32, 3), np.uint8)
+    images = ImageSet(4, (32, 32, 3), 0, lambda indices: (blank[indices], None))
+
+    def extract(pixels):
+        return np.full((len(pixels), 2), np.nan), None, None
+
+    with pytest.raises(InputError, match="the features of samples must be finite numbers"):
+        scoring.collect(images, extractor, {}, extract, "samples")
 
 
 def test_an_extractor_refuses_other_images(extractor):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gaxn.data import KnownWords, captioned_shapes, make_reader
-from gaxn.features import classifier, word_reader
+from gaxn.features import classifier, networks, word_reader
 from gaxn.models.classifier import Classifier
 from gaxn.types import InputError
 
@@ -65,6 +65,17 @@ def test_weights_of_another_kind_are_refused():
     names = "fashion-mnist, mnist, shapes"
     with pytest.raises(InputError, match=f"weights of the classifier must be {names}, or the path"):
         classifier.load(NAME)
+
+
+def test_a_file_of_another_network_is_refused(tmp_path):
+    shipped = networks.SHIPPED / f"{NAME}.npz"
+    cards = {"reader": shipped.with_suffix(".json").read_text(), "empty": "{}", "cut": "{"}
+    for name, card in cards.items():
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(shipped.read_bytes())
+        path.with_suffix(".json").write_text(card)
+        with pytest.raises(InputError, match=r"path of a \.npz of that network with its \.json"):
+            classifier.load(str(path))
 
 
 @pytest.mark.slow

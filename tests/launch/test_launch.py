@@ -257,7 +257,11 @@ esac
     assert sum("queued-resources create mine" in line for line in lines) == (state != "ACTIVE")
     assert sum("queued-resources delete mine" in line for line in lines) == (state == "SUSPENDED")
     assert all("--worker=all" in line for line in lines if " ssh " in line or " scp " in line)
-    assert r"python3 -m gaxn.main --config configs/a\ b.py" in lines[-1]
+    command = r"GAXN_TPU_SLICE=1 ../venv/bin/python -m gaxn.main --config configs/a\ b.py"
+    assert command in lines[-1]
+    assert any(
+        "$HOME/.local/bin/uv venv -q --allow-existing --python 3.12" in line for line in lines
+    )
     # gcsfuse mounts a bucket, of it a folder, and renames folders only by a flag.
     (mount,) = (line for line in lines if "gcsfuse" in line)
     assert "--rename-dir-limit" in mount and "--only-dir x bucket /mnt/runs" in mount

@@ -446,8 +446,22 @@ def test_copies_raise_the_share_of_copies_and_new_samples_do_not():
         )
 
     reference = nearest(unseen)
-    median, expected, share = nearest_neighbors.compute(nearest(generated), reference)
+    median, expected, share, _ = nearest_neighbors.compute(nearest(generated), reference)
     assert abs(median - expected) < 0.05 * expected and share < 0.03
     half = np.concatenate([training[:1_000], generated[:1_000]])
-    _, _, share = nearest_neighbors.compute(nearest(half), reference)
+    _, _, share, _ = nearest_neighbors.compute(nearest(half), reference)
     assert 0.5 < share < 0.53
+
+
+@pytest.mark.parametrize("count", [2, 10, 30, 100, 1_000])
+def test_without_copies_the_share_of_copies_is_the_expected_one(count):
+    random = np.random.default_rng(0)
+    shares = []
+    for _ in range(400):
+        squares = (np.square(random.exponential(size=(n, 1))) for n in (1_000, count))
+        states = (nearest_neighbors.State(None, each, None) for each in squares)
+        _, _, share, expected = nearest_neighbors.compute(*states)
+        shares.append(share)
+    error = np.std(shares) / np.sqrt(len(shares))
+    # Between two order statistics the quantile is a line, the distribution is none.
+    assert abs(np.mean(shares) - expected) < 4 * error + 0.06 * expected

@@ -178,12 +178,12 @@ class Evaluator:
         for indices, features in scoring.iterate_features(training, extract, "training images"):
             state = nearest_neighbors.update(state, indices, features)
             unseen = nearest_neighbors.update(unseen, indices, features)
-        distance, real_distance, share = nearest_neighbors.compute(state, unseen)
+        distance, real_distance, share, real_share = nearest_neighbors.compute(state, unseen)
         values = {
             "nearest_training_image": distance,
             f"nearest_training_image{figures.REAL}": real_distance,
             "copied_share": share,
-            f"copied_share{figures.REAL}": nearest_neighbors.COPY_QUANTILE,
+            f"copied_share{figures.REAL}": real_share,
         }
         nearest = np.argsort(state.distances[:, 0], kind="stable")[:PICTURED]
         rows = [
@@ -209,13 +209,15 @@ class Evaluator:
                 "images"
             )
         points = len(self._test.image_shape) == 1
+        spec = self.reference.spec
+        specs = [spec, spec._replace(count=self.samples)]
+        unreliable = scoring.select_unreliable(self._computed, specs)
+        is_few = self.memorization and len(self._test) < nearest_neighbors.RELIABLE_COUNT
+        few_unseen = ["copied_share"] * is_few
         return {
             **self.reference.extractor.card,
             "metrics": list(self._computed),
-            figures.FEW: scoring.select_unreliable(
-                self._computed,
-                [self.reference.spec, self.reference.spec._replace(count=self.samples)],
-            ),
+            figures.FEW: [*unreliable, *few_unseen],
             "samples": self.samples,
             "labels": self._labels,
             "reference": f"{self._test.identity}, test split",

@@ -26,9 +26,9 @@ FIGURE = "retrieved_of_100"
 class Evaluator:
     """The share of samples of which the asked caption is the most similar among 100.
 
-    The others are different captions of the test split. The similarity is that of a network that
-    was trained on real images and captions alone. Its share for the test images themselves stands
-    beside it.
+    The others are captions of the test split that the network can tell from that of the sample.
+    The similarity is that of this network, which was trained on real images and captions alone. Its
+    share for the test images themselves stands beside it.
 
     Attributes:
         test: the test split.
@@ -78,7 +78,9 @@ class Evaluator:
             make_images: indices -> images.
             captions: number of the caption of each image.
         """
-        count = self.test.num_conditions
+        tokens = self.matcher.tokenize(self.test.captions)
+        _, meanings = np.unique(tokens, axis=0, return_inverse=True)
+        meanings = meanings.ravel()
         right = np.zeros(len(captions))
         for indices in np.split(
             np.arange(len(captions)), range(scoring.BATCH, len(captions), scoring.BATCH)
@@ -87,7 +89,8 @@ class Evaluator:
             similarity = self.matcher.similarity(images, self.test.captions)
             for row, index in enumerate(indices):
                 random = np.random.RandomState(index)
-                others = random.permutation(np.delete(np.arange(count), captions[index]))
+                others = np.flatnonzero(meanings != meanings[captions[index]])
+                others = random.permutation(others)
                 others = similarity[row, others[: CANDIDATES - 1]]
                 right[index] = similarity[row, captions[index]] > others.max(initial=-np.inf)
         return right

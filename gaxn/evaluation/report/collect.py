@@ -192,8 +192,10 @@ def infer_state(workdir: Path) -> State:
     if "lab" in config or (step is not None and step >= config.get("num_train_steps", math.inf)):
         return State(DONE, step)
     before = read_state(workdir / "report.html")
+    # A step before the last one may have been evaluated since.
+    was_done = before.kind == DONE and (before.step or 0) >= config.get("num_train_steps", math.inf)
     # A run that was killed has no other report than that of its last interval.
-    return before if before.kind in (STOPPED, FAILED) else State(STOPPED)
+    return before if was_done or before.kind in (STOPPED, FAILED) else State(STOPPED)
 
 
 def read_state(path: Path) -> State:

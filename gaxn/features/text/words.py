@@ -44,10 +44,12 @@ class Matcher(NamedTuple):
 
     Attributes:
         similarity: (images, uint8 [n, height, width, channels], m captions) -> [n, m].
+        tokenize: m captions -> token ids, int32 [m, words]; captions with equal ids are one to it.
         card: its description.
     """
 
     similarity: Callable[[np.ndarray, Sequence[str]], np.ndarray]
+    tokenize: Callable[[Sequence[str]], np.ndarray]
     card: Mapping[str, Any]
 
 
@@ -87,11 +89,15 @@ def load_matcher(train: Source, width: int = 64, num_steps: int = 4_000) -> Matc
     network = TextMatcher(_network(card["vocabulary"], card["width"]))
     apply = jax.jit(network.apply)
 
-    def similarity(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
-        tokens = tokenize(captions, card["vocabulary"], card["words"])
-        return np.asarray(apply(params, pixels.decode(images), tokens))
+    def tokenize_any(captions: Sequence[str]) -> np.ndarray:
+        # Test captions may be longer than all that it learned from, or have no word at all.
+        sentences = [split_words(caption)[: card["words"]] or [""] for caption in captions]
+        return tokenize_words(sentences, card["vocabulary"], card["words"])
 
-    return Matcher(similarity, card)
+    def similarity(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+        return np.asarray(apply(params, pixels.decode(images), tokenize_any(captions)))
+
+    return Matcher(similarity, tokenize_any, card)
 
 
 def _identity(train: Source, width: int, num_steps: int) -> str:
@@ -156,17 +162,25 @@ def split_words(caption: str) -> list[str]:
 
 
 def tokenize(captions: Sequence[str], vocabulary: Sequence[str], length: int) -> np.ndarray:
-    """Returns the numbers of the words of captions, int32 [n, length]; 0 after the last word.
+    """Returns the token ids of captions, int32 [n, length]; 0 after the last word.
 
     Raises:
         InputError: a caption has no word, or too many.
     """
-    numbers = {word: place + UNKNOWN + 1 for place, word in enumerate(vocabulary)}
-    tokens = np.full((len(captions), length), ABSENT, np.int32)
-    for row, caption in enumerate(captions):
-        words = split_words(caption)
+    sentences = [split_words(caption) for caption in captions]
+    for caption, words in zip(captions, sentences, strict=True):
         valid = 1 <= len(words) <= length
         check("a caption", printable(caption), valid, f"a sentence of 1 to {length} words")
+    return tokenize_words(sentences, vocabulary, length)
+
+
+def tokenize_words(
+    sentences: Sequence[Sequence[str]], vocabulary: Sequence[str], length: int
+) -> np.ndarray:
+    """Returns the token ids of sentences of at most `length` words, int32 [n, length]."""
+    numbers = {word: place + UNKNOWN + 1 for place, word in enumerate(vocabulary)}
+    tokens = np.full((len(sentences), length), ABSENT, np.int32)
+    for row, words in enumerate(sentences):
         tokens[row, : len(words)] = [numbers.get(word, UNKNOWN) for word in words]
     return tokens
 

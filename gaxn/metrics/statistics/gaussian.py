@@ -135,7 +135,7 @@ def check_moments(mean: np.ndarray, covariance: np.ndarray) -> None:
     tolerance = 1e-4 * np.abs(covariance).max(initial=0)
     if np.abs(covariance - covariance.T).max(initial=0) > tolerance:
         raise ValueError("sigma must be symmetric")
-    smallest = np.linalg.eigvalsh(covariance).min(initial=0)
+    smallest = np.linalg.eigvalsh(covariance.astype(np.float64)).min(initial=0)
     if smallest < -tolerance * len(mean):
         raise ValueError(f"sigma must have no negative eigenvalue, got {smallest:g}")
 
@@ -217,7 +217,8 @@ def distance(a: Gaussian, b: Gaussian) -> float:
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2); negative results of rounding count as 0.
     """
     shift = a.mean - b.mean
-    return max(0.0, float(shift @ shift + a.trace + b.trace - 2 * _trace_of_root(a, b)))
+    # Of NaN this is NaN; Python's `max` would make it 0, the best value.
+    return float(np.maximum(0.0, shift @ shift + a.trace + b.trace - 2 * _trace_of_root(a, b)))
 
 
 def _trace_of_root(a: Gaussian, b: Gaussian) -> float:

@@ -546,6 +546,17 @@ def test_the_state_of_a_run_elsewhere_follows_from_its_files(tmp_path):
     assert collect.infer_state(tmp_path) == State(DONE, 8)
 
 
+def test_a_finished_run_is_done_after_an_earlier_step_is_evaluated(tmp_path):
+    report.write_report(_write(tmp_path), State(DONE, 8))
+    files.write_json(tmp_path / "evaluation.json", {**EVALUATION, "step": 4})
+    assert collect.infer_state(tmp_path) == State(DONE, 8)
+    # Unless the run is to go on.
+    record = files.read_json(tmp_path / "config.json")
+    record["config"]["num_train_steps"] = 16
+    files.write_json(tmp_path / "config.json", record)
+    assert collect.infer_state(tmp_path) == State(STOPPED)
+
+
 def test_a_failed_write_leaves_the_report_of_before(tmp_path, monkeypatch, caplog):
     report.write_report(_write(tmp_path), State(TRAINING, 4))
     before = (tmp_path / "report.html").read_bytes()
