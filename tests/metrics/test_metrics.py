@@ -463,5 +463,5 @@ def test_without_copies_the_share_of_copies_is_the_expected_one(count):
         _, _, share, expected = nearest_neighbors.compute(*states)
         shares.append(share)
     error = np.std(shares) / np.sqrt(len(shares))
-    # Between two order statistics the quantile is a line, the distribution is none.
+    # The expected share takes the distribution between two order statistics for a line.
     assert abs(np.mean(shares) - expected) < 4 * error + 0.06 * expected
