@@ -12,8 +12,15 @@ from markupsafe import Markup
 
 from gaxn.distributed import multihost
 from gaxn.evaluation.report import collect
-from gaxn.evaluation.report.collect import DONE, FAILED, STOPPED, TRAINING, State
 from gaxn.evaluation.report.pictures import Encoded, Pictures
+from gaxn.evaluation.report.run_state import (
+    DONE,
+    FAILED,
+    STOPPED,
+    TRAINING,
+    State,
+    infer_state,
+)
 from gaxn.io import files
 from gaxn.types import InputError
 
@@ -68,7 +75,7 @@ def _write(
     if not multihost.is_first():
         return {}
     pictures = Pictures(dict(encoded))
-    state = collect.infer_state(workdir) if state is None else state
+    state = infer_state(workdir) if state is None else state
     data = collect.collect_report(workdir, state, pictures)
     files.write_bytes(workdir / NAME, render(data["runs"][0]["name"], data))
     return pictures.encoded

@@ -5,13 +5,12 @@ A file that is missing or damaged is left out, so a run of any version has a rep
 
 import base64
 import datetime
-import fcntl
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -20,11 +19,10 @@ from gaxn.config import CONFIG_FOLDERS
 from gaxn.evaluation import figures, interpolation
 from gaxn.evaluation.report import curves
 from gaxn.evaluation.report.pictures import MAX_SIDE, Pictures, cells, thin
+from gaxn.evaluation.report.run_state import State, infer_state, read_json, resolve_state
 from gaxn.evaluation.translation import DIRECTIONS
 from gaxn.io import files, plots, provenance
 from gaxn.metrics.statistics.standard_errors import standard_error
-
-TRAINING, DONE, STOPPED, FAILED = "training", "done", "stopped", "failed"
 
 MAX_GRIDS, MAX_COMPARED_GRIDS = 60, 24
 """Grids of samples through training, of a run and of each of several."""
@@ -66,20 +64,6 @@ ROWS_OF_TRANSLATIONS = 8
 Json = dict[str, Any]
 
 
-class State(NamedTuple):
-    """A run's state, at the head of its report.
-
-    Attributes:
-        kind: "training", "done", "stopped" or "failed".
-        step: training steps done; None for that of the last line of the log.
-        message: a line on it.
-    """
-
-    kind: str
-    step: int | None = None
-    message: str = ""
-
-
 def collect_report(workdir: Path, state: State, pictures: Pictures) -> Json:
     """Returns the data of the report of one run.
 
@@ -106,7 +90,7 @@ def collect_comparison(
     bytes_each = MAX_GRID_BYTES // len(workdirs)
     runs, configs = [], []
     for label, workdir in workdirs.items():
-        record = _read_json(workdir / "config.json")
+        record = read_json(workdir / "config.json")
         grids = _collect_grids(workdir, pictures, MAX_COMPARED_GRIDS, bytes_each)
         best = _find_best(workdir, [grid["step"] for grid in grids])
         samples = {"grids": grids, "best": best, "caption": _describe_grid(record)}
@@ -130,7 +114,7 @@ def _with_pictures(document: Json, pictures: Pictures) -> Json:
 
 def collect_run(workdir: Path, state: State, pictures: Pictures) -> Json:
     """Returns the data of one run; the arguments are those of `collect_report`."""
-    record = _read_json(workdir / "config.json")
+    record = read_json(workdir / "config.json")
     config, parts = record.get("config", {}), _parts(_read_evaluation(workdir))
     return {
         **_collect_head(workdir, state, record, workdir.resolve().name),
@@ -164,7 +148,7 @@ def _collect_head(workdir: Path, state: State, record: Json, label: str) -> Json
     history = curves.read_lines(workdir / "metrics.jsonl", curves.MAX_POINTS)
     evaluation = _read_evaluation(workdir)
     name = str(record.get("name", label))
-    resolved = _resolve_state(state, workdir, config, history)
+    resolved = resolve_state(state, workdir, config, history)
     return {
         "label": label,
         "name": name,
@@ -180,66 +164,6 @@ def _collect_head(workdir: Path, state: State, record: Json, label: str) -> Json
             *curves.collect_evaluations(workdir),
         ],
         "warnings": curves.warnings(history),
-    }
-
-
-def infer_state(workdir: Path) -> State:
-    """Returns the state of a run that another process trains, or trained, from its files."""
-    if _is_locked(workdir):
-        return State(TRAINING)
-    config = _read_json(workdir / "config.json").get("config", {})
-    step = _read_json(workdir / "evaluation.json").get("step")
-    if "lab" in config or (step is not None and step >= config.get("num_train_steps", math.inf)):
-        return State(DONE, step)
-    before = read_state(workdir / "report.html")
-    # A step before the last one may have been evaluated since.
-    was_done = before.kind == DONE and (before.step or 0) >= config.get("num_train_steps", math.inf)
-    # A run that was killed has no other report than that of its last interval.
-    return before if was_done or before.kind in (STOPPED, FAILED) else State(STOPPED)
-
-
-def read_state(path: Path) -> State:
-    """Returns the state that a report shows; that of training without a readable one."""
-    try:
-        _, _, data = path.read_text().partition('id="data">')
-        _, _, text = data.partition('"state": ')
-        value, _ = json.JSONDecoder().raw_decode(text)
-        return State(value["kind"], value["step"], value["message"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return State(TRAINING)
-
-
-def _is_locked(workdir: Path) -> bool:
-    """Returns whether a process trains in a directory, see `run_directory.open_run`."""
-    try:
-        with (workdir / ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _resolve_state(
-    state: State, workdir: Path, config: Json, history: Sequence[Mapping[str, Any]]
-) -> Json:
-    """Returns a state with the speed and the time left."""
-    last = history[-1]["step"] if history else 0
-    step, steps = last if state.step is None else state.step, config.get("num_train_steps", 0)
-    speed, left, message = curves.last_speed(workdir), None, state.message
-    if state.kind == TRAINING:
-        images = config.get("batch_size", 0) * config.get("population", 1)
-        left = (steps - step) * images / speed if speed else None
-        if steps and step >= steps:
-            message = message or "Training is finished; the evaluation follows."
-    return {
-        "kind": state.kind,
-        "step": step,
-        "steps": steps,
-        "images_per_second": speed,
-        "seconds_left": left,
-        "message": message,
     }
 
 
@@ -651,7 +575,7 @@ def _collect_config(record: Json) -> list[Json]:
 
 def _read_evaluation(workdir: Path) -> Json:
     """Returns the last evaluation; parts that a later interim one has are of that one."""
-    evaluation = _read_json(workdir / "evaluation.json")
+    evaluation = read_json(workdir / "evaluation.json")
     last = (curves.read_lines(workdir / "evaluations.jsonl") or [{}])[-1]
     is_later = last.get("step", 0) > evaluation.get("step", -1)
     return {**evaluation, **last} if is_later else evaluation
@@ -672,14 +596,6 @@ def _flatten(tree: Mapping[str, Any]) -> Json:
 
 def _to_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _read_json(path: Path) -> Json:
-    try:
-        value = files.read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _read_png(path: Path) -> np.ndarray:

@@ -27,6 +27,7 @@ from gaxn.evaluation.report import (
     pictures,
 )
 from gaxn.evaluation.report.pictures import Pictures
+from gaxn.evaluation.report.run_state import infer_state
 from gaxn.experiment import make_experiment
 from gaxn.io import files, plots
 from gaxn.io.writers import NO_WRITERS
@@ -110,7 +111,7 @@ def _write(workdir, config=(), record=(), history=HISTORY, evaluation=None, step
 
 def _collect(workdir, state=None):
     """Returns the data of the report of one run."""
-    state = state or collect.infer_state(workdir)
+    state = state or infer_state(workdir)
     (run,) = collect.collect_report(workdir, state, Pictures())["runs"]
     return run
 
@@ -532,29 +533,29 @@ def test_numbers_that_are_not_finite_are_null():
 
 def test_the_state_of_a_run_elsewhere_follows_from_its_files(tmp_path):
     _write(tmp_path)
-    assert collect.infer_state(tmp_path) == State(STOPPED)
+    assert infer_state(tmp_path) == State(STOPPED)
     report.write_report(tmp_path, State(FAILED, 4, HOSTILE))
-    assert collect.infer_state(tmp_path) == State(FAILED, 4, HOSTILE)
+    assert infer_state(tmp_path) == State(FAILED, 4, HOSTILE)
     with (tmp_path / ".lock").open("w") as file:
-        assert collect.infer_state(tmp_path).kind == FAILED
+        assert infer_state(tmp_path).kind == FAILED
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert collect.infer_state(tmp_path) == State(TRAINING)
+        assert infer_state(tmp_path) == State(TRAINING)
     report.write_report(tmp_path, State(TRAINING, 6))
     # It was killed.
-    assert collect.infer_state(tmp_path) == State(STOPPED)
+    assert infer_state(tmp_path) == State(STOPPED)
     files.write_json(tmp_path / "evaluation.json", EVALUATION)
-    assert collect.infer_state(tmp_path) == State(DONE, 8)
+    assert infer_state(tmp_path) == State(DONE, 8)
 
 
 def test_a_finished_run_is_done_after_an_earlier_step_is_evaluated(tmp_path):
     report.write_report(_write(tmp_path), State(DONE, 8))
     files.write_json(tmp_path / "evaluation.json", {**EVALUATION, "step": 4})
-    assert collect.infer_state(tmp_path) == State(DONE, 8)
+    assert infer_state(tmp_path) == State(DONE, 8)
     # Unless the run is to go on.
     record = files.read_json(tmp_path / "config.json")
     record["config"]["num_train_steps"] = 16
     files.write_json(tmp_path / "config.json", record)
-    assert collect.infer_state(tmp_path) == State(STOPPED)
+    assert infer_state(tmp_path) == State(STOPPED)
 
 
 def test_a_failed_write_leaves_the_report_of_before(tmp_path, monkeypatch, caplog):
