@@ -38,10 +38,12 @@ def main(argv: Sequence[str]) -> int:
     single = ConfigDict({**config, "population": 1})
     sides = {
         f"population of {count}, {len(devices)} devices": make_side(
-            config, sharding.populated(devices, count), 1
+            config, sharding.population_parallelism(devices, count), 1
         ),
-        f"{count} runs, {len(devices)} devices": make_side(single, sharding.jitted(devices), count),
-        f"{count} runs, 1 device": make_side(single, sharding.jitted(devices[:1]), count),
+        f"{count} runs, {len(devices)} devices": make_side(
+            single, sharding.jit_parallelism(devices), count
+        ),
+        f"{count} runs, 1 device": make_side(single, sharding.jit_parallelism(devices[:1]), count),
     }
     report(alternate(sides, options.rounds, options.steps))
     return 0

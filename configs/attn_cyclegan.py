@@ -15,7 +15,7 @@ Variants, joined by "+", the smaller ones last:
                per class: --config.data.path=apple_leaves_128.zip
     original   the CycleGAN of the paper: no attention, no spectral norm, no penalty; instance norm
                in the discriminators, least squares, batches of one image (unlike the paper, the
-               evaluation uses a running mean of the generators)
+               evaluation uses the moving average of the generators)
     tiny       runs in seconds and learns nothing
 
 Not trained yet: it would take hours on an accelerator. The networks and the recipe are those of

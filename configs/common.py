@@ -14,7 +14,7 @@ import gaxn.config
 def gan(
     *, num_train_steps: int, batch_size: int, latent_size: int, ema_decay: float = 0.999
 ) -> ConfigDict:
-    """Returns the start of a GAN's config, with a running mean of the generator for samples."""
+    """Returns the start of a GAN's config; samples are by the generator's moving average."""
     return ConfigDict(
         {
             "seed": 0,

@@ -78,7 +78,7 @@ def train(config: str | Path | ConfigDict, workdir: str | Path = "", **fields: A
     origin = {} if isinstance(given, ConfigDict) else configs.origin_of(str(given), before, config)
     workdir = files.expand(workdir or f"runs/{name}")
     text_record = restore.read_text_record(workdir)
-    devices = sharding.cores_for(config.to_dict())
+    devices = sharding.cpu_devices_for(config.to_dict())
     experiment = make_run(config, name, origin=origin, text_record=text_record, devices=devices)
     expected = "of a GAN; a lab runs by `gaxn --config` alone"
     check("config", name, not isinstance(experiment, LabRun), expected)
@@ -120,7 +120,7 @@ def load(
         config.evaluation.weights = weights
     valid = step in (LAST, BEST) or (isinstance(step, int | np.integer) and step >= 0)
     check("step", step, valid, f"{LAST!r}, {BEST!r} or the step of a checkpoint")
-    one_device = sharding.jitted(jax.local_devices()[:1])
+    one_device = sharding.jit_parallelism(jax.local_devices()[:1])
     experiment = make_experiment(config, name, one_device, record)
     members = len(experiment.members)
     check("member", member, 0 <= member < members, f"0 to {members - 1}")

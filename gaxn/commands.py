@@ -68,7 +68,7 @@ def train(experiment: Experiment, workdir: Path) -> int:
     )
     with lock, writers:
         if isinstance(experiment.train_source, Sentences) and multihost.is_first():
-            for name, content in experiment.train_source.condition.encoder.copies.items():
+            for name, content in experiment.train_source.conditioner.encoder.copies.items():
                 files.write_bytes(workdir / name, content)
         return _train(experiment, workdir, writers, match)
 
@@ -105,7 +105,7 @@ def _train(
             return 0
         with (
             loop.Signals() as signals,
-            watchdog.over_steps(experiment.run.stuck_after) as step_watchdog,
+            watchdog.step_watchdog(experiment.run.stuck_after) as step_watchdog,
         ):
             state = loop.train(
                 experiment, workdir, state, checkpoints, best, signals, step_watchdog, writers

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
             sys.stderr.flush()
             os.abort()
         if isinstance(error, OSError):
-            message = errors.describe_if_users(error, named_paths(arguments))
+            message = errors.describe_user_error(error, named_paths(arguments))
             if message:
                 return fail(2, message)
         if multihost.count() == 1:
@@ -114,7 +114,7 @@ def use_devices(arguments: config.Arguments) -> None:
     # Must run before JAX makes its devices.
     processes = multihost.expected_count(arguments.cluster)
     sharding.use_cores_for(arguments.config, processes)
-    with watchdog.over_joining():
+    with watchdog.join_watchdog():
         multihost.join(arguments.cluster)
     if arguments.mode != config.TRAIN:
         multihost.end_on_sigterm()

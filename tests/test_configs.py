@@ -59,7 +59,7 @@ def _mock_data(name):
 def test_the_step_of_a_config_is_traced(name, photos):
     config = configs.parse(["gaxn", *_flags(name, photos)], defaults_of).config
     with _mock_data(name):
-        experiment = make_experiment(config, name, sharding.jitted(jax.devices()[:1]))
+        experiment = make_experiment(config, name, sharding.jit_parallelism(jax.devices()[:1]))
     members = () if len(experiment.members) == 1 else (len(experiment.members),)
     step = jax.vmap(experiment.train_step) if members else experiment.train_step
     state = jax.eval_shape(experiment.create_state, experiment.key)

@@ -256,7 +256,7 @@ class ImageFiles(Source):
 
         In place of an image that cannot be used comes the next one that can, with its label: a run
         must not end at one wrong byte, hours after its start. The batch is still a function of
-        the files and the indices. Each such image is named in a warning, once a process.
+        the files and the indices. Warnings name the first ten such images of a process.
 
         Raises:
             InputError: a file cannot be opened, or too many one after another cannot be used.

@@ -120,14 +120,14 @@ def _read_one_hot(values: np.ndarray) -> Int[np.ndarray, " count"]:
 
 
 def choose_tests(
-    ranks: Int[np.ndarray, " n"], below: float, classes: Int[np.ndarray, " n"]
+    ranks: Int[np.ndarray, " n"], threshold: float, classes: Int[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
-    """Returns whether each image is in the test split: if its rank is `below`.
+    """Returns whether each image is in the test split.
 
-    But the lowest of each class is, so that a small class is in the test split, and the highest is
-    not, so that a class is never in the test split alone. Other images stay where they are.
+    An image is in it if its rank is below the threshold. In each class of two or more, the image of
+    the lowest rank is always a test image, and that of the highest rank always a training image.
     """
-    is_test = ranks < below
+    is_test = ranks < threshold
     order = np.lexsort((ranks, classes))
     ends = np.flatnonzero(np.diff(classes[order], append=-1))
     is_test[order[np.append(0, ends[:-1] + 1)]] = True

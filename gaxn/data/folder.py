@@ -47,9 +47,9 @@ class Source(data.ImageFiles):
     """Images of any size, one folder per class; without labels if they are in no folder.
 
     `layouts.arrange` finds classes, splits and captions. If no folders are the splits, that of an
-    image depends only on its path within its class (by CRC-32), so adding images moves none of the
-    others; but a class of two or more is in both splits, and a single image is for training. The
-    split "all" has both.
+    image depends only on its path within its class (by CRC-32). Adding images moves none of the
+    others, but in small classes: a class of two or more has an image in each split, which may
+    change. A single image is for training. The split "all" has both.
 
     Images are decoded by `decoding.decode` and prepared by `image_preparation.prepare`.
 

@@ -53,15 +53,15 @@ class Batches:
     """A function from a step to its batches on the devices.
 
     Attributes:
-        of_step: that function.
-        resident: what it reads; None if examples are read ahead.
+        read: step -> batches [updates, batch_size, ...], placed on the devices.
+        resident: the table that `read` looks up; None if examples are read ahead.
     """
 
-    of_step: Callable[[int], Batch]
+    read: Callable[[int], Batch]
     resident: Resident | None
 
     def __call__(self, step: int) -> Batch:
-        return self.of_step(step)
+        return self.read(step)
 
 
 def make_batches(

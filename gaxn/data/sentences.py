@@ -34,11 +34,11 @@ class Sentences(data.Source):
 
     Attributes:
         source: of the images.
-        condition: captions -> conditions, on the host.
+        conditioner: captions -> conditions, on the host.
     """
 
     source: data.Source = None
-    condition: Callable[[Sequence[str]], Labels] = None
+    conditioner: Callable[[Sequence[str]], Labels] = None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -70,7 +70,7 @@ class Sentences(data.Source):
     @functools.cached_property
     def conditions(self) -> Labels:
         """The conditions of all captions, by number."""
-        return self.condition(self.captions)
+        return self.conditioner(self.captions)
 
     @functools.cached_property
     def table(self) -> PyTree:
@@ -123,4 +123,4 @@ class Sentences(data.Source):
     def __getstate__(self):
         # A worker process gets the conditions, not the encoder that made them.
         _ = self.conditions, self.numbers
-        return {**vars(self), "condition": None}
+        return {**vars(self), "conditioner": None}

@@ -95,7 +95,7 @@ def join(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> None:
 
     Raises:
         InputError: JAX refuses the arguments. If the others never come it aborts (SIGABRT) after
-            `JOIN_TIMEOUT`, unless `watchdog.over_joining` watches.
+            `JOIN_TIMEOUT`, unless `watchdog.join_watchdog` watches.
     """
     cluster.check()
     names = schedulers(environment)

@@ -1,8 +1,8 @@
 """Placement of arrays on devices, and the compilation of the training step.
 
-A `Parallelism` runs the step that training/step.py writes once: `jitted` under the global view, on
-one device or sharded over several; `pmapped` under the per-device view; `populated` over the
-members of a population. All give the same trajectory.
+A `Parallelism` runs the step that training/step.py writes once: `jit_parallelism` under the global
+view, on one device or sharded over several; `pmap_parallelism` under the per-device view;
+`population_parallelism` over the members of a population. All give the same trajectory.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class Parallelism(NamedTuple):
     step_specs: Callable[..., tuple[PyTree, ...]] | None = None
 
 
-def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
+def jit_parallelism(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
     """Returns the parallelism of one program that sees the global batch; XLA splits it.
 
     Args:
@@ -151,7 +151,7 @@ def jitted(devices: Sequence[jax.Device], shards: int = 1) -> Parallelism:
     )
 
 
-def pmapped(devices: Sequence[jax.Device]) -> Parallelism:
+def pmap_parallelism(devices: Sequence[jax.Device]) -> Parallelism:
     """Returns the parallelism of one program per device, on its rows of the batch."""
     local = [device for device in devices if device.process_index == jax.process_index()]
     first = list(devices).index(local[0])
@@ -210,7 +210,7 @@ def pmapped(devices: Sequence[jax.Device]) -> Parallelism:
     )
 
 
-def populated(devices: Sequence[jax.Device], members: int) -> Parallelism:
+def population_parallelism(devices: Sequence[jax.Device], members: int) -> Parallelism:
     """Returns the parallelism of one program over a population, each member on one device.
 
     It uses as many devices of each process as can share the members evenly. States, batches and
@@ -286,8 +286,8 @@ def _scan_steps(
     """
 
     def steps(state: PyTree, table: PyTree, indices: jax.Array, key: PRNGKey) -> PyTree:
-        def step(state: PyTree, of_step: jax.Array) -> PyTree:
-            batches = look_up(table, of_step)
+        def step(state: PyTree, step_indices: jax.Array) -> PyTree:
+            batches = look_up(table, step_indices)
             if sharding is not None:
                 batches = jax.lax.with_sharding_constraint(batches, sharding)
             return train_step(state, batches, key)
@@ -351,7 +351,7 @@ def _process_rows(devices: Iterable[jax.Device], batch: int) -> np.ndarray:
     return rows_of_process(processes, jax.process_index(), batch)
 
 
-def spread(program: Program, fixed: PyTree) -> Program:
+def data_parallel(program: Program, fixed: PyTree) -> Program:
     """Returns `program(fixed, *batches)` with each batch split over this process's devices.
 
     Args:
@@ -379,14 +379,14 @@ def spread(program: Program, fixed: PyTree) -> Program:
 
 
 def rows_on_devices(rows: int) -> int:
-    """Returns the rows of a batch of which `spread` puts `rows` on each device."""
+    """Returns the rows of a batch of which `data_parallel` puts `rows` on each device."""
     return rows * jax.local_device_count()
 
 
 PARALLEL: Mapping[str, Callable[[Sequence[jax.Device], int], Parallelism]] = {
-    "auto": lambda devices, _: jitted(devices),
-    "pmap": lambda devices, _: pmapped(devices),
-    "sharded": jitted,
+    "auto": lambda devices, _: jit_parallelism(devices),
+    "pmap": lambda devices, _: pmap_parallelism(devices),
+    "sharded": jit_parallelism,
 }
 
 
@@ -419,7 +419,7 @@ def make_parallelism(
         divides = population % multihost.count() == 0
         expected = f"1, or a multiple of the {multihost.count()} processes"
         check("population", population, divides, expected)
-        return populated(devices, population)
+        return population_parallelism(devices, population)
     if batch_size % (len(devices) * accumulation_steps):
         times = f" times accumulation_steps, {accumulation_steps}" * (accumulation_steps > 1)
         raise InputError(
@@ -461,10 +461,11 @@ def use_cores(batch_size: int) -> None:
             jax.config.update("jax_num_cpu_devices", devices_for_cores(batch_size, cores or 1))
 
 
-def cores_for(config: Mapping[str, Any]) -> Sequence[jax.Device] | None:
-    """Returns the most of a CPU's devices that divide the batch of a config.
+def cpu_devices_for(config: Mapping[str, Any]) -> Sequence[jax.Device] | None:
+    """Returns as many CPU devices as possible, in a number that divides the batch of a config.
 
-    A program that trains several runs cannot change their number, which suits the first.
+    The number of CPU devices is fixed once JAX has started: in a program that trains several runs
+    it was chosen for the first of them.
 
     Returns:
         Devices; None for all of them: of other backends, of several processes, and if the user set

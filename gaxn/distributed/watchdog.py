@@ -46,13 +46,13 @@ class Watchdog:
                 self._end()
 
 
-def over_steps(seconds: float) -> Watchdog:
+def step_watchdog(seconds: float) -> Watchdog:
     """Returns a watchdog of training, to be reset after every step."""
     message = f"no step has ended for {seconds:g} s (config.run.stuck_after); {RESUME}"
     return Watchdog(seconds, lambda: _end(STUCK, message))
 
 
-def over_joining(seconds: float = 0.95 * multihost.JOIN_TIMEOUT) -> Watchdog:
+def join_watchdog(seconds: float = 0.95 * multihost.JOIN_TIMEOUT) -> Watchdog:
     """Returns a watchdog of the start; JAX would abort without a clear message."""
     message = f"not all processes have come within {seconds:g} s; {RESUME}"
     return Watchdog(seconds, lambda: _end(NEVER_JOINED, message))

@@ -134,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
         print("gaxn: interrupted; nothing was written", file=sys.stderr)
         return 130
     except OSError as error:
-        message = errors.describe_if_users(error, argv[1:])
+        message = errors.describe_user_error(error, argv[1:])
         if not message:
             raise
         print(f"gaxn: {message}", file=sys.stderr)

@@ -101,7 +101,7 @@ def export_run(
         f"{name}.stablehlo": write_program(program) for name, program in programs.items()
     }
     if isinstance(experiment.train_source, Sentences):
-        contents["text.json"] = write_text_facts(experiment.train_source.condition)
+        contents["text.json"] = write_text_facts(experiment.train_source.conditioner)
     counts = parameters(variables["params"])
     # Translations of data that were not read would be those of black images.
     has_picture = _has_latents(experiment.gan) or not isinstance(experiment.test_source, Recorded)
@@ -171,8 +171,8 @@ def make_programs(experiment: Experiment, variables: Variables) -> dict[str, Pro
         is_points = len(experiment.test_source.image_shape) == 1
         kind = "points" if is_points else "images in [-1, 1]"
         programs = {"generator": Program(generate, inputs, kind)}
-        if isinstance(train, Sentences) and train.condition.encoder.network:
-            programs["text"] = make_text_program(train.condition, batch)
+        if isinstance(train, Sentences) and train.conditioner.encoder.network:
+            programs["text"] = make_text_program(train.conditioner, batch)
         return programs
     if _translates(gan):
         shape = experiment.test_source.image_shape[-3:]

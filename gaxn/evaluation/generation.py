@@ -101,7 +101,7 @@ def request_captions(
     check("captions", list(captions), len(captions) > 0, "one or more sentences")
     numbers = range(len(captions))
     requests = make_requests(seeds, numbers, len(captions))
-    conditions = source.condition(captions)
+    conditions = source.conditioner(captions)
     return requests._replace(captions=tuple(captions), conditions=conditions)
 
 
@@ -132,7 +132,8 @@ def parse_seeds(text: str) -> np.ndarray:
 def find_labels(labels: Sequence[int | str], class_names: Sequence[str]) -> list[int]:
     """Returns the numbers of labels that may be given as names of classes.
 
-    A text that is a name counts as that, also if it is a number; a number is never a name.
+    A string that is the name of a class is that class, even if it looks like a number; an int is
+    always a number.
 
     Raises:
         InputError: one is neither.
@@ -185,7 +186,7 @@ def generate(sampler: Sampler, requests: Requests, title: str = "") -> Iterator[
 
 
 def check_output(output: Path, field: str = "--output") -> None:
-    """Raises an InputError if images written there would be written over something."""
+    """Raises an InputError unless images can be written there without overwriting anything."""
     expected = "the path of a folder, of FILE.npz or of FILE.zip"
     valid = output != Path() and output.suffix not in (".png", ".jpg", ".gif")
     check(field, str(output), valid, expected)

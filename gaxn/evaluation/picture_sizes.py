@@ -21,7 +21,7 @@ Translate = Callable[[HostPixels], HostPixels]
 
 
 class Fit(NamedTuple):
-    """One of these ways.
+    """A way to translate a picture of any size; the value of --fit.
 
     Attributes:
         prepare: (picture, size) -> the picture that is translated.

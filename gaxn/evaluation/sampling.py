@@ -1,4 +1,4 @@
-"""Trained weights as samplers need them: which weights, which statistics, what attention sees."""
+"""Options of sampling, the variables that they select, and the attention weights of a network."""
 
 from typing import Any, NamedTuple
 

@@ -40,7 +40,7 @@ BATCH = 200
 """Images per batch: a multiple of the blocks from which MS-SSIM draws its pairs."""
 
 PAIRS = 50
-"""Pairs of images per batch of distances, whose networks have larger maps."""
+"""Pairs of images per batch of distances; networks of LPIPS need more memory than others."""
 
 UPDATE_SIZE = 8_000
 """Feature vectors per update of a state: moments are much cheaper in large batches."""
@@ -153,7 +153,7 @@ class SetStatistics:
 
 
 def select_applicable(metrics: Metrics, specs: Sequence[SetSpec]) -> dict[str, Any]:
-    """Returns the metrics whose inputs every set provides, and for whose features they are made."""
+    """Returns the metrics whose inputs every set provides, at a scale that they take."""
     has_unit_scale = all(spec.unit_scale for spec in specs)
     counts = [{**spec._asdict(), "images": spec.pictures, "logits": spec.classes} for spec in specs]
     return {
@@ -184,7 +184,7 @@ def select_unreliable(metrics: Metrics, specs: Iterable[SetSpec]) -> list[str]:
 
 
 def needs_unit_scale(metric: Any) -> bool:
-    """Returns whether the figures of a metric mean nothing for features of any size."""
+    """Returns whether a metric needs features of the order of 1, as KID does."""
     return getattr(metric, "NEEDS_UNIT_SCALE", False)
 
 
@@ -239,7 +239,7 @@ def set_spec(images: ImageSet, extractor: FeatureExtractor) -> SetSpec:
 
 def make_extract(extractor: FeatureExtractor, size: int = BATCH) -> Extract:
     """Returns a function from up to `size` images to their features, compiled once."""
-    program = sharding.spread(jax.jit(extractor.apply), extractor.params)
+    program = sharding.data_parallel(jax.jit(extractor.apply), extractor.params)
 
     def extract(images: HostPixels) -> ExtractorOutput:
         if len(images) > size:
@@ -255,7 +255,7 @@ def make_distance(extractor: FeatureExtractor) -> Distance:
 
     They are computed in batches of `PAIRS`, by a program that is compiled once.
     """
-    program = sharding.spread(jax.jit(extractor.distance), extractor.params)
+    program = sharding.data_parallel(jax.jit(extractor.distance), extractor.params)
 
     def distance(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, " pairs"]:
         parts = [program(a[indices], b[indices]) for indices in batches(len(a))]

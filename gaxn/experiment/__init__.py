@@ -127,7 +127,7 @@ class Experiment:
     @property
     def _text_record(self) -> dict[str, Any]:
         """Describes how captions become conditions, with the different captions of the tests."""
-        return {**self.train_source.condition.record, "captions": list(self.test_source.captions)}
+        return {**self.train_source.conditioner.record, "captions": list(self.test_source.captions)}
 
     @property
     def state_spec(self) -> TrainState:
@@ -431,7 +431,7 @@ def with_sentences(
     else:
         conditioner = restore_conditioner(encoder, record, has_words, accepts_another)
     return tuple(
-        Sentences(split.split, flip=split.flip, source=split, condition=conditioner)
+        Sentences(split.split, flip=split.flip, source=split, conditioner=conditioner)
         for split in (train, test)
     )
 

@@ -24,7 +24,7 @@ def network_arguments(source: Source, conditional: bool) -> dict[str, int | None
     height, width, channels = source.image_shape[-3:]
     check("the images' height and width", (height, width), height == width, "equal")
     if isinstance(source, Sentences):
-        return {"size": height, "channels": channels, "classes": source.condition.features}
+        return {"size": height, "channels": channels, "classes": source.conditioner.features}
     classes = len(source.class_names)
     if conditional and classes < 2:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Feature extractors: a module with a function `load`, which returns a `FeatureExtractor`, is one.
+"""Feature extractors: each is a module with a function `load`, which returns a `FeatureExtractor`.
 
 The parameters of `load` are the options of the extractor. The other modules serve extractors.
 """
@@ -46,8 +46,8 @@ class FeatureExtractor:
         channels: number of channels that images must have; None for any number.
         unit_scale: whether features are of the order of 1, as the kernel of KID expects; those
             of a classifier that was trained without such a bound are not.
-        distance: (params, images, images) -> a distance of each pair that was made to agree with
-            human judgment; None for the mean square difference of the features.
+        distance: (params, images, images) -> a perceptual distance of each pair, such as
+            LPIPS; None for the mean square difference of the features.
     """
 
     apply: Callable[[PyTree, Pixels | Images], ExtractorOutput]
@@ -101,7 +101,7 @@ def _as_variables(params: PyTree) -> PyTree:
 
 
 def without_logits(extractor: FeatureExtractor) -> FeatureExtractor:
-    """Returns an extractor whose logits no metric takes for those of the data's classes."""
+    """Returns the extractor with `logits=None`, as they are not of the classes of the data."""
 
     def apply(params: PyTree, images: Pixels | Images) -> ExtractorOutput:
         return extractor.apply(params, images)._replace(logits=None)

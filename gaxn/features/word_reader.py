@@ -80,7 +80,7 @@ def train(
         return {**correct, ALL: jnp.stack(list(correct.values())).all(axis=0)}
 
     examples, shape = len(train_source), train_source.image_shape
-    read = _make_disturbed_reader(train_source)
+    read = _make_augmented_reader(train_source)
     params = networks.train(network, loss, read, examples, shape, seed, num_steps)
     read = _make_reader(test_source)
     accuracy = networks.mean_score(network, params, is_correct, read, len(test_source))
@@ -152,26 +152,29 @@ def _make_reader(source: KnownWords) -> networks.Read:
     return lambda indices: (read_images(indices).images, read_targets(indices))
 
 
-def _make_disturbed_reader(source: KnownWords) -> networks.Read:
-    """Returns `_make_reader` of disturbed images; an image always has the same disturbance."""
+def _make_augmented_reader(source: KnownWords) -> networks.Read:
+    """Returns `_make_reader` of augmented images; an image always has the same augmentation."""
     read = _make_reader(source)
 
     @jax.jit
-    def disturb(images, indices):
+    def augment(images, indices):
         key = keys.stream(jax.random.key(0), "disturbance")
-        return jax.vmap(_disturb)(images, keys.per_example(key, indices))
+        return jax.vmap(_augment)(images, keys.per_example(key, indices))
 
-    def read_disturbed(indices):
+    def read_augmented(indices):
         images, targets = read(indices)
-        return disturb(images, indices), targets
+        return augment(images, indices), targets
 
-    return read_disturbed
+    return read_augmented
 
 
-def _disturb(
+def _augment(
     pixels: UInt8[Array, "height width channels"], key: PRNGKey
 ) -> UInt8[Array, "height width channels"]:
-    """Blurs an image by 0 to 1 of a binomial filter, and adds noise of 0 to `NOISE`."""
+    """Mixes an image with its binomial blur, and adds Gaussian noise.
+
+    The weight of the blur is uniform in [0, 1], the deviation of the noise in [0, `NOISE`].
+    """
     blur, noise = jax.random.uniform(keys.stream(key, "amounts"), (2,))
     image = pixels / 255
     normal = jax.random.normal(keys.stream(key, "noise"), image.shape)

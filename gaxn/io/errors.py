@@ -28,10 +28,10 @@ def show_warnings() -> None:
     root.setLevel(logging.WARNING)
 
 
-def describe_if_users(error: OSError, paths: Iterable[str | Path]) -> str:
+def describe_user_error(error: OSError, paths: Iterable[str | Path]) -> str:
     """Returns one line for an error that the user can mend, or "".
 
-    That is one of a full disk, and one of a file at or below a path that the user named. All
+    These are a full disk, and any error of a file at or below one of the paths. All
     others are faults of gaxn, whose traceback matters.
 
     Args:

@@ -78,7 +78,7 @@ def started(workdir: Path) -> str:
 def _differences(
     before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Returns each field of which two configs have different values, with both; None for none."""
+    """Returns each field that differs between two configs, with its two values; None if absent."""
     for name in {**before, **after}:
         field = f"{path}.{name}" if path else name
         values = before.get(name), after.get(name)
@@ -89,7 +89,7 @@ def _differences(
 
 
 def _is_replaced(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Returns whether a dict of options is another one's, not the same with other values."""
+    """Returns whether two dicts of options are of different parts: by name, or by their fields."""
     return before.get("name") != after.get("name") or before.keys() - after.keys() != set()
 
 

@@ -32,10 +32,11 @@ class Observations(NamedTuple):
 
 
 class SetSpec(NamedTuple):
-    """Numbers of images, features per image, logits, known modes and labels; 0 of what is absent.
+    """Numbers of images, features per image, logits, known modes and labels; 0 if absent.
 
-    `pictures` is 1 for images and 0 for points; `unit_scale` is 1 if features are of the order of
-    1, and 0 if they are of any size; `side` is the smaller side of the images in pixels.
+    `pictures` is 1 for images and 0 for points; `unit_scale` is 1 if values of features are of the
+    order of 1, and 0 if their scale is arbitrary; `side` is the smaller side of the images in
+    pixels.
     """
 
     count: int
@@ -67,8 +68,8 @@ class Metric(Protocol):
         FIGURES: the names of the figures, without those of their errors.
         MIN_COUNT: the smallest number of images for which the figures are defined.
 
-    A file may set NEEDS_UNIT_SCALE, if its figures mean nothing for features of any size, and
-    RELIABLE_COUNT, the number of images below which they mean little.
+    A file may set NEEDS_UNIT_SCALE, if its figures mean nothing for features of arbitrary scale,
+    and RELIABLE_COUNT, the number of images below which they mean little.
     """
 
     INPUTS: tuple[str, ...]

@@ -21,7 +21,7 @@ MIN_COUNT = 2
 RELIABLE_COUNT = 200
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, DEVIATION = 11, 1.5
-LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 PAIRING_BLOCK, SEED = 100, 2020
 
 
@@ -130,10 +130,10 @@ def _pair_up(state: State) -> State:
 def _structure(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns luminance and contrast-structure of each window (eq. 1, 4 and 5, C3 = C2 / 2)."""
     mean_a, mean_b = _smooth(a), _smooth(b)
-    luminance = (2 * mean_a * mean_b + LUMINANCE) / (mean_a**2 + mean_b**2 + LUMINANCE)
+    luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
     variances = _smooth(a * a) - mean_a**2 + _smooth(b * b) - mean_b**2
     covariance = _smooth(a * b) - mean_a * mean_b
-    return luminance, (2 * covariance + CONTRAST) / (variances + CONTRAST)
+    return luminance, (2 * covariance + C2) / (variances + C2)
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ class Generator(nn.Module):
         x = wrap(dense, "dense")(latents, train).reshape(-1, start, start, self.first)
         x = nn.relu(normalize(x, condition, train, self.dtype))
         block = nn.remat(_Doubling, static_argnums=(3,)) if self.remat else _Doubling
-        growth, step = growing.begin(self, sizes)
+        growth, step = growing.growth_and_step(self, sizes)
         image = None
         for width, size in zip((*self.widths, None), sizes, strict=True):
             if size in growth.active:

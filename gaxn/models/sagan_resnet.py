@@ -59,7 +59,7 @@ class Generator(sagan.Generator):
         x = spectral.wrap(self.spectral_norm, dense, "dense")(latents, train)
         x = x.reshape(-1, start, start, self.first)
         block = nn.remat(UpBlock, static_argnums=(3,)) if self.remat else UpBlock
-        growth, step = growing.begin(self, (start, *sizes))
+        growth, step = growing.growth_and_step(self, (start, *sizes))
         image = None
         for width, size in zip((None, *self.widths), (start, *sizes), strict=True):
             if start < size <= growth.active[-1]:

@@ -87,7 +87,7 @@ class Growth:
         It is 0 before the first step of the resolution, 1 / (fade_steps + 1) in it, and 1 from
         `fade_steps` steps later on. The first resolution has none.
 
-        A layer whose first gradient is 0 would begin with a larger update than Adam's first.
+        It is above 0 in its first step, as Adam's update after a gradient of 0 would be too large.
         """
         start = self.starts[self.resolutions.index(resolution)]
         return jnp.clip((step + 1 - start) / (self.fade_steps + 1), 0, 1)
@@ -117,7 +117,9 @@ class Growth:
         return reduced
 
 
-def begin(network: nn.Module, available: Sequence[int]) -> tuple[Growth, jax.Array | None]:
+def growth_and_step(
+    network: nn.Module, available: Sequence[int]
+) -> tuple[Growth, jax.Array | None]:
     """Returns the growth of a network, and the training step by which its layers fade in.
 
     Without growth these are one resolution and None. Called once within the compact method of a
@@ -217,7 +219,7 @@ def run_halvings(
         InputError: the fields or the images' size do not suit each other.
     """
     sizes = resolutions(full_size(network, images), len(network.widths))[::-1]
-    growth, step = begin(network, sizes[-2::-1])
+    growth, step = growth_and_step(network, sizes[-2::-1])
     x = None
     for width, (before, size) in zip(network.widths, pairwise(sizes), strict=True):
         if x is not None:

@@ -16,10 +16,11 @@ from gaxn.types import Images, check
 class MinibatchDeviation(nn.Module):
     """A further channel, the standard deviation within groups (Karras et al., 2018, section 3).
 
-    It is that over the examples of a group, of each number of a map, averaged over all numbers.
-    Groups follow the order of the global batch, so devices do not change them. In eval mode it is
-    its running mean, in the collection `batch_stats` as the statistics of BatchNorm: a
-    discriminator then sees real and generated images apart, and can have no penalties.
+    The standard deviation of each activation over the examples of a group, averaged over the
+    activations, is one constant channel. Groups follow the order of the global batch, so devices do
+    not change them. In eval mode the channel is a running mean, in the collection `batch_stats`. As
+    with BatchNorm, real and generated images are then discriminated in batches of their own, and
+    gradient penalties are refused.
 
     Attributes:
         group: examples of a group, a divisor of the global batch.

@@ -227,7 +227,7 @@ def _read_run_networks(path: Path, options: fine_tuning.StartOptions) -> fine_tu
     """Returns the networks of a checkpoint; of a population, those of its first member."""
     name, config = configs.read_config(path)
     check("config.start.run", str(path), "lab" not in config, "a run of a GAN, not of a lab")
-    one_device = sharding.jitted(jax.local_devices()[:1])
+    one_device = sharding.jit_parallelism(jax.local_devices()[:1])
     source = make_experiment(config, name, one_device, read_data_record(path))
     which = str(options.step)
     if which == BEST and not (path / BEST).is_dir():

@@ -49,7 +49,7 @@ def _refusal(source) -> str:
 
 
 def _batches(source):
-    parallelism = sharding.jitted(jax.devices()[:1])
+    parallelism = sharding.jit_parallelism(jax.devices()[:1])
     return make_batches(source, [jax.random.key(3)], 1, 8, parallelism)
 
 

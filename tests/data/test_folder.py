@@ -297,7 +297,9 @@ def test_a_conditional_model_needs_two_classes(capsys, tmp_path):
 
 def _experiment(path: Path, **options):
     arguments = config.parse(["gaxn", *_overrides(path, **options)], defaults_of)
-    return make_experiment(arguments.config, arguments.name, sharding.jitted(jax.devices()[:1]))
+    return make_experiment(
+        arguments.config, arguments.name, sharding.jit_parallelism(jax.devices()[:1])
+    )
 
 
 def test_an_unconditional_model_trains_on_one_class(tmp_path):

@@ -50,7 +50,7 @@ def test_a_batch_larger_than_the_source_wraps(order):
     np.testing.assert_array_equal(np.bincount(indices.ravel()), np.full(SIZE, 3))
 
 
-@pytest.mark.parametrize("place", [sharding.jitted, sharding.pmapped])
+@pytest.mark.parametrize("place", [sharding.jit_parallelism, sharding.pmap_parallelism])
 def test_the_batch_contains_the_images_at_the_indices(place):
     source = shapes.Source(examples=SIZE, size=16)
     key = jax.random.key(3)
@@ -59,14 +59,14 @@ def test_the_batch_contains_the_images_at_the_indices(place):
     order = pipeline.make_order(keys.stream(key, "data"), SIZE)
     expected = data.make_reader(source)(pipeline.indices_of_step(order, SIZE, 5, UPDATES, 8))
     images = np.asarray(batch.images)
-    if place is sharding.pmapped:
+    if place is sharding.pmap_parallelism:
         images = images.swapaxes(0, 1).reshape(expected.images.shape)
     np.testing.assert_array_equal(images, expected.images)
 
 
 def test_each_update_of_a_step_has_different_examples(tiny):
     config = tiny("discriminator_steps=2", "generator_steps=3")
-    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
     players = [update.player for update in experiment.updates]
     assert players == ["discriminator"] * 2 + ["generator"] * 3
     images = np.asarray(experiment.batches(0).images)
@@ -78,7 +78,9 @@ def test_each_update_of_a_step_has_different_examples(tiny):
 def test_half_of_the_images_are_flipped_by_seed_step_and_example(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, 4, 4, 3), np.uint8)
     np.savez(tmp_path / "set.npz", images=pixels)
-    one, several = (sharding.jitted(devices) for devices in (jax.devices()[:1], jax.devices()))
+    one, several = (
+        sharding.jit_parallelism(devices) for devices in (jax.devices()[:1], jax.devices())
+    )
 
     def batches(flip, parallelism):
         source = npz.Source("train", str(tmp_path / "set.npz"), flip=flip)

@@ -55,7 +55,7 @@ def _with_words(captions):
 
 
 def _source(condition=_condition, **fields):
-    return Sentences("train", source=Captions(**fields), condition=condition)
+    return Sentences("train", source=Captions(**fields), conditioner=condition)
 
 
 @pytest.mark.parametrize("is_read", [False, True])
@@ -108,7 +108,7 @@ def test_an_image_in_place_of_a_damaged_one_has_its_own_caption(tmp_path):
     def condition(captions):
         return np.array([[int(caption.split()[1])] for caption in captions], np.float32)
 
-    sentences = Sentences("train", source=source, condition=condition)
+    sentences = Sentences("train", source=source, conditioner=condition)
     images, labels = sentences.read(np.array([0, 1, 2, 1]))
     np.testing.assert_array_equal(labels[:, 0], [0, 2, 2, 2])
     np.testing.assert_array_equal(images[1], images[2])

@@ -23,7 +23,7 @@ from gaxn.distributed import sharding
 from gaxn.types import Batch, InputError
 
 UPDATES, BATCH, SIZE = 2, 8, 8
-PARALLELISMS = {"jitted": sharding.jitted, "pmapped": sharding.pmapped}
+PARALLELISMS = {"jitted": sharding.jit_parallelism, "pmapped": sharding.pmap_parallelism}
 
 
 def _pixels(label: int, index: int) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_streamed_batches_equal_the_resident_ones(folder_path, name):
 
 @pytest.mark.parametrize(("workers", "steps"), [(1, (5, 2)), (2, (5, 6, 7, 8, 9))])
 def test_worker_processes_do_not_change_the_batches(folder_path, workers, steps):
-    parallelism = sharding.jitted(jax.devices())
+    parallelism = sharding.jit_parallelism(jax.devices())
     streamed = _batches(_source(folder_path, True, workers=workers), parallelism)
     resident = _batches(_source(folder_path, False), parallelism)
     for step in steps:
@@ -87,7 +87,7 @@ def test_worker_processes_do_not_change_the_batches(folder_path, workers, steps)
 
 def test_streamed_batches_contain_the_files_in_the_order_of_the_indices(folder_path):
     source = _source(folder_path, True)
-    batch = _batches(source, sharding.jitted(jax.devices()))(4)
+    batch = _batches(source, sharding.jit_parallelism(jax.devices()))(4)
     order = pipeline.make_order(keys.stream(jax.random.key(3), "data"), len(source))
     indices = pipeline.indices_of_step(order, len(source), 4, UPDATES, BATCH)
     for update, row in np.ndindex(UPDATES, BATCH):
@@ -108,7 +108,7 @@ def test_flips_of_streamed_images_are_those_of_resident_ones(folder_path, name):
 
 
 def test_images_without_labels_are_streamed(folder_path):
-    streamed, resident = _both(folder_path / "a", sharding.pmapped(jax.devices()))
+    streamed, resident = _both(folder_path / "a", sharding.pmap_parallelism(jax.devices()))
     assert streamed(0).labels is None
     _assert_same_batches(streamed(0), resident(0))
 
@@ -137,7 +137,7 @@ class LoggingSource:
 
 def test_consecutive_steps_are_read_once_each_and_ahead():
     source = LoggingSource([])
-    one_device = sharding.jitted(jax.devices()[:1])
+    one_device = sharding.jit_parallelism(jax.devices()[:1])
     batches = pipeline.make_batches(source, [jax.random.key(1)], 1, 1, one_device)
     order = pipeline.make_order(keys.stream(jax.random.key(1), "data"), 40)(0)
     broken = int(np.flatnonzero(order == 9)[0])
@@ -160,7 +160,7 @@ def test_damaged_files_are_lines_from_a_worker_process(tmp_path, capfd):
         # Only decoding shows a wrong pixel.
         content[150] ^= 1
         (tmp_path / f"{index}.png").write_bytes(content)
-    streamed = _batches(_source(tmp_path, True, workers=1), sharding.jitted(jax.devices()))
+    streamed = _batches(_source(tmp_path, True, workers=1), sharding.jit_parallelism(jax.devices()))
     with pytest.raises(
         InputError, match=r": 16 images cannot be used: \d+\.png \(.* 6 more"
     ) as caught:
@@ -191,10 +191,10 @@ def test_each_row_belongs_to_the_process_of_its_device(device_processes, batch, 
 def test_each_process_reads_only_its_rows(folder_path):
     """Simulates two processes by parallelisms that return the rows of one process unchanged."""
     source = _source(folder_path, True)
-    expected = _batches(_source(folder_path, False), sharding.jitted(jax.devices()))(6)
+    expected = _batches(_source(folder_path, False), sharding.jit_parallelism(jax.devices()))(6)
     for process in (0, 1):
         rows = sharding.rows_of_process([1, 0, 0, 1], process, BATCH)
-        parallelism = sharding.jitted(jax.devices())._replace(
+        parallelism = sharding.jit_parallelism(jax.devices())._replace(
             process_rows=lambda batch, rows=rows: rows, assemble=lambda batch: batch
         )
         batch = _batches(source, parallelism)(6)
@@ -252,7 +252,7 @@ def test_two_processes_have_the_batch_of_one(folder_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], outputs
-    batches = _batches(_source(folder_path, False), sharding.jitted(jax.devices()))
+    batches = _batches(_source(folder_path, False), sharding.jit_parallelism(jax.devices()))
     images = np.asarray(batches(4).images)
     for process, (out, _) in enumerate(outputs):
         printed = json.loads(out.splitlines()[-1])
@@ -271,7 +271,7 @@ from gaxn.distributed import sharding
 from gaxn.training import population
 if __name__ == "__main__":
     source = folder.Source("train", sys.argv[1], 8, resident_bytes=0, workers=1)
-    parallelism = sharding.jitted(jax.devices())
+    parallelism = sharding.jit_parallelism(jax.devices())
     batches = pipeline.make_batches(source, [jax.random.key(3)], 2, 8, parallelism)
     for step in range(10_000):
         batches(step)

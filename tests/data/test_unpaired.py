@@ -82,7 +82,7 @@ def test_the_batches_do_not_depend_on_streaming_or_parallelism(folders):
     pipelines = [
         make_batches(source, [jax.random.key(0)], 2, 8, place(jax.devices()))
         for source in (resident, streamed)
-        for place in (sharding.jitted, sharding.pmapped)
+        for place in (sharding.jit_parallelism, sharding.pmap_parallelism)
     ]
     for step in (0, 3):
         expected, *rest = (np.asarray(batches(step).images) for batches in pipelines)

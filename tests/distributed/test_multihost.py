@@ -87,8 +87,8 @@ def test_a_cluster_that_cannot_be_joined_is_one_clear_line(monkeypatch):
 
 SLOW_THEN_STUCK = """
 import time
-from gaxn.distributed.watchdog import over_steps
-with over_steps(0.5) as watchdog:
+from gaxn.distributed.watchdog import step_watchdog
+with step_watchdog(0.5) as watchdog:
     for _ in range(4):
         time.sleep(0.3)
         watchdog.reset()
@@ -233,7 +233,7 @@ ALONE = """
 import functools, sys
 from gaxn import main
 from gaxn.distributed import watchdog
-watchdog.over_joining = functools.partial(watchdog.over_joining, 3)
+watchdog.join_watchdog = functools.partial(watchdog.join_watchdog, 3)
 sys.exit(main.main(["gaxn", *sys.argv[1:]]))
 """
 
@@ -290,7 +290,7 @@ def test_hundreds_of_groups_end_with_0(groups, count):
 @pytest.mark.slow
 def test_the_sharded_step_sends_only_sums(tiny):
     """Every collective of the compiled step is an all-reduce, of about what the gradients take."""
-    experiment = make_experiment(tiny(), "tiny", sharding.jitted(jax.devices()))
+    experiment = make_experiment(tiny(), "tiny", sharding.jit_parallelism(jax.devices()))
     state = jax.eval_shape(experiment.create_state, experiment.key)
     updates = len(experiment.updates)
     batches = batch_spec(experiment.train_source, (updates, experiment.settings.batch_size))

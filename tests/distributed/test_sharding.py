@@ -12,7 +12,7 @@ from gaxn.distributed import sharding
 from gaxn.experiment import make_experiment
 from gaxn.types import InputError
 
-SPLIT = functools.partial(sharding.jitted, shards=2)
+SPLIT = functools.partial(sharding.jit_parallelism, shards=2)
 
 # SGD, because Adam turns rounding on near-zero gradients into steps of the learning rate.
 SGD = [
@@ -55,19 +55,19 @@ def _pairs(a, b):
     ("parallelisms", "options"),
     [
         pytest.param(
-            (sharding.jitted, sharding.pmapped),
+            (sharding.jit_parallelism, sharding.pmap_parallelism),
             ONE_BLOCK,
             id="convolutions",
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            (sharding.jitted, sharding.pmapped, SPLIT),
+            (sharding.jit_parallelism, sharding.pmap_parallelism, SPLIT),
             SMALL,
             id="attention",
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            (sharding.jitted, sharding.pmapped, SPLIT),
+            (sharding.jit_parallelism, sharding.pmap_parallelism, SPLIT),
             [
                 "loss={'name': 'wasserstein'}",
                 "penalties={'wgan_gp': {'weight': 10.0, 'interval': 2}}",
@@ -89,7 +89,7 @@ def _pairs(a, b):
 def test_devices_do_not_change_the_trajectory(tiny, parallelisms, options, monkeypatch):
     monkeypatch.setattr(sharding, "MIN_SPLIT_SIZE", 2**9)
     config = tiny(*SGD, *options)
-    one_device = sharding.jitted(jax.devices()[:1])
+    one_device = sharding.jit_parallelism(jax.devices()[:1])
     expected, expected_scalars = _train(config, one_device)
     start = _start(make_experiment(config, "tiny", one_device))
     assert max(np.abs(a - b).max() for a, b in _pairs(expected.params, start.params)) > 1e-3
@@ -161,21 +161,25 @@ MORE = [
     "penalties={'r1': {'weight': 1.0}, 'wgan_gp': {'weight': 1.0}}",
     "augmentations={'translation': {}, 'color': {}}",
 ]
-ALL = [lambda devices: sharding.jitted(devices[:1]), sharding.jitted, sharding.pmapped]
+ALL = [
+    lambda devices: sharding.jit_parallelism(devices[:1]),
+    sharding.jit_parallelism,
+    sharding.pmap_parallelism,
+]
 
 
 @pytest.mark.parametrize(
     ("steps", "options", "parallelisms"),
     [
-        pytest.param(2, SMALLER, [sharding.pmapped], marks=pytest.mark.slow),
-        pytest.param(2, SMOOTH, [sharding.pmapped], marks=pytest.mark.slow),
+        pytest.param(2, SMALLER, [sharding.pmap_parallelism], marks=pytest.mark.slow),
+        pytest.param(2, SMOOTH, [sharding.pmap_parallelism], marks=pytest.mark.slow),
         pytest.param(2, MORE, ALL, marks=pytest.mark.slow),
         pytest.param(4, MORE, ALL, marks=pytest.mark.slow),
     ],
 )
 def test_micro_batches_give_the_gradient_of_the_batch(tiny, steps, options, parallelisms):
     options = [*SGD, *INDEPENDENT, *options]
-    expected, expected_scalars = _train(tiny(*options), sharding.jitted(jax.devices()[:1]))
+    expected, expected_scalars = _train(tiny(*options), sharding.jit_parallelism(jax.devices()[:1]))
     config = tiny(*options, f"accumulation_steps={steps}")
     for make_parallelism in parallelisms:
         state, scalars = _train(config, make_parallelism(jax.devices()))
@@ -186,11 +190,11 @@ def test_micro_batches_give_the_gradient_of_the_batch(tiny, steps, options, para
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make_parallelism", [sharding.pmapped, sharding.jitted])
+@pytest.mark.parametrize("make_parallelism", [sharding.pmap_parallelism, sharding.jit_parallelism])
 def test_micro_batches_pass_their_statistics_on(tiny, make_parallelism):
     options = [*SGD, "discriminator.spectral_norm=True", "batch_size=16"]
     config = tiny(*options, "accumulation_steps=2")
-    one_device = sharding.jitted(jax.devices()[:1])
+    one_device = sharding.jit_parallelism(jax.devices()[:1])
     expected, at_once = (_train(item, one_device)[0] for item in (config, tiny(*options)))
     pairs = _pairs(expected.collections, at_once.collections)
     assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3
@@ -223,7 +227,7 @@ def test_devices_share_the_work_of_a_loss_that_sees_no_image(ring):
     )
     flops = []
     for count in (1, 4):
-        parallelism = sharding.jitted(jax.devices()[:count])
+        parallelism = sharding.jit_parallelism(jax.devices()[:count])
         experiment = make_experiment(config, "ring", parallelism)
         state, key = experiment.create_state(experiment.key), experiment.key
         arguments = parallelism.place(jax.device_get(state)), experiment.batches(0), key

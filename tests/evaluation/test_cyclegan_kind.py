@@ -44,7 +44,7 @@ def _config(*overrides):
 @pytest.fixture(scope="module")
 def experiment():
     """The tiny CycleGAN of shapes, on one device."""
-    return make_experiment(_config(), "shapes", sharding.jitted(jax.devices()[:1]))
+    return make_experiment(_config(), "shapes", sharding.jit_parallelism(jax.devices()[:1]))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,9 @@ def test_images_of_any_size_are_translated(run, tmp_path, capsys, fit):
         assert image.size == ((32, 48) if fit == "resize" else (33, 50))
     if fit != "resize":
         # An image of the size in training is translated as in the evaluation.
-        experiment = make_experiment(_config(), "shapes", sharding.jitted(jax.devices()[:1]))
+        experiment = make_experiment(
+            _config(), "shapes", sharding.jit_parallelism(jax.devices()[:1])
+        )
         to_a = experiment.sampler(restore_state(experiment, run, "last")).to_a
         with Image.open(folder / "inner" / "c.png") as image:
             expected = to_a(np.asarray(image)[None])[0]

@@ -60,7 +60,7 @@ except ImportError:
 
 def _start(config):
     """Returns an experiment, and a first state whose moving average has other values."""
-    experiment = make_experiment(config, "ring", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "ring", sharding.jit_parallelism(jax.devices()[:1]))
     state = jax.device_get(experiment.create_state(experiment.key))
     return experiment, state.replace(ema=jax.tree.map(lambda leaf: 3 * leaf, state.ema))
 

@@ -30,7 +30,7 @@ NO_ATTENTION = ("generator.attention_at=()", "discriminator.attention_at=()")
 
 def _start(config):
     """Returns an experiment on one device, and its first state."""
-    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
     return experiment, jax.device_get(experiment.create_state(experiment.key))
 
 

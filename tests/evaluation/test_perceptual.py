@@ -215,7 +215,7 @@ def narrow(monkeypatch):
 def test_a_gan_is_evaluated_by_lpips_and_path_length(tiny, narrow, truncation):
     fields = "evaluation.lpips=package", f"evaluation.truncation={truncation}"
     config = tiny(*fields, "evaluation.samples=20")
-    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
     evaluators = experiment.evaluation.evaluators()
     sampler = experiment.evaluation.sampler(jax.device_get(experiment.create_state(experiment.key)))
     for part, name in (("lpips", "lpips_diversity"), ("path_length", "perceptual_path_length")):
@@ -230,7 +230,7 @@ def test_a_gan_is_evaluated_by_lpips_and_path_length(tiny, narrow, truncation):
 def test_a_cyclegan_is_evaluated_by_lpips(ring, narrow):
     fields = "evaluation.lpips=package", "evaluation.samples=20"
     config = ring(*fields, variant="tiny", name="attn_cyclegan_shapes")
-    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
     evaluators = experiment.evaluation.evaluators()
     state = jax.device_get(experiment.create_state(experiment.key))
     report = evaluators["lpips"](experiment.evaluation.sampler(state))
@@ -241,6 +241,6 @@ def test_a_cyclegan_is_evaluated_by_lpips(ring, narrow):
 
 def test_images_that_a_vgg_does_not_take_are_refused_before_training(ring, narrow):
     config = ring("population=1", "evaluation.lpips=package", variant="gan+tiny")
-    experiment = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
     with pytest.raises(InputError, match="the number of channels must be 1 or 3, got 2"):
         experiment.evaluation.check()

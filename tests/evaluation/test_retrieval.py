@@ -46,7 +46,9 @@ def test_the_share_of_right_captions_stands_beside_that_of_real_images():
         "examples": [0, COUNT],
     }
     source = Numbers("test", record=record)
-    test = Sentences("test", source=source, condition=lambda captions: np.zeros((len(captions), 1)))
+    test = Sentences(
+        "test", source=source, conditioner=lambda captions: np.zeros((len(captions), 1))
+    )
     card = {"extractor": "matcher", "trained_on": "numbers", "sha256": "0"}
     evaluate = Evaluator(test, Matcher(_similarity, _tokenize, card), SAMPLES)
     # A quarter of the samples shows another number.
@@ -77,7 +79,9 @@ def test_captions_that_the_network_cannot_tell_apart_are_no_rivals():
 
     record = {"identity": "birds", "image_shape": (2, 2, 1), "classes": [], "examples": [0, 3]}
     source = Birds("test", record=record)
-    test = Sentences("test", source=source, condition=lambda captions: np.zeros((len(captions), 1)))
+    test = Sentences(
+        "test", source=source, conditioner=lambda captions: np.zeros((len(captions), 1))
+    )
 
     def tokenize(captions):
         return words.tokenize(captions, ["a", "bird", "blue", "red"], 4)

@@ -79,7 +79,7 @@ def test_the_number_of_devices_does_not_matter(sets, extractor, expected, monkey
 
 
 def test_a_spread_program_takes_any_number_of_rows():
-    program = sharding.spread(jax.jit(lambda fixed, x, y: (fixed * x, y)), np.float32(3))
+    program = sharding.data_parallel(jax.jit(lambda fixed, x, y: (fixed * x, y)), np.float32(3))
     for rows in (1, 3, 4, 9):
         x = np.arange(rows, dtype=np.float32)
         tripled, nothing = program(x, None)

@@ -216,7 +216,7 @@ def test_each_discriminator_sees_its_own_domain():
 @pytest.mark.slow
 def test_a_saved_run_goes_on_bit_for_bit(run, tmp_path):
     _, _, train_step, start = run
-    parallelism = sharding.jitted(jax.devices()[:1])
+    parallelism = sharding.jit_parallelism(jax.devices()[:1])
     program, batches = parallelism.compile_step(train_step), _batches(4)
     uninterrupted = _train(program, parallelism, start, batches)
     with Checkpoints(tmp_path, 1) as checkpoints:

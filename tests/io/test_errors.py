@@ -19,7 +19,7 @@ def test_only_a_full_disk_and_paths_that_the_user_named_are_the_users(tmp_path, 
     inside = str(tmp_path / "data" / "a.png")
 
     def describe(number, name, *paths):
-        return errors.describe_if_users(OSError(number, os.strerror(number), name), paths)
+        return errors.describe_user_error(OSError(number, os.strerror(number), name), paths)
 
     expected = f"Permission denied ({inside})"
     assert describe(errno.EACCES, inside, tmp_path / "data") == expected
@@ -28,7 +28,7 @@ def test_only_a_full_disk_and_paths_that_the_user_named_are_the_users(tmp_path, 
     assert describe(errno.EACCES, inside, "dat", "elsewhere") == ""
     assert describe(errno.ENOENT, None, "data") == ""
     assert describe(errno.ENOSPC, None) == "No space left on device"
-    assert errors.describe_if_users(OSError("of any kind"), ["data"]) == ""
+    assert errors.describe_user_error(OSError("of any kind"), ["data"]) == ""
 
 
 @pytest.mark.parametrize("is_named", [True, False])

@@ -24,7 +24,7 @@ from gaxn.types import InputError
 
 
 def _experiment(config):
-    return make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    return make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
 
 
 def _first_batch(experiment):

@@ -185,7 +185,7 @@ def test_lecam_pulls_each_side_to_the_running_mean_of_the_opposite_side():
 
 
 def _experiment(config):
-    return make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    return make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
 
 
 def test_the_anchors_of_lecam_belong_to_the_discriminator(ring):

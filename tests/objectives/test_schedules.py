@@ -133,7 +133,7 @@ def test_a_learning_rate_follows_the_steps_of_the_run(ring, rule, updates):
 
 def _step(config, steps):
     """Returns the scalars of some training steps, and the states before and after each."""
-    experiment = make_experiment(config, "ring", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(config, "ring", sharding.jit_parallelism(jax.devices()[:1]))
     states, scalars = [experiment.create_state(experiment.key)], []
     for step in range(steps):
         before = jax.tree.map(jnp.copy, states[-1])
@@ -175,7 +175,7 @@ def test_each_image_is_augmented_with_the_probability_of_its_step(tiny):
         "augmentations={'color': {}}",
         "num_train_steps=100",
     )
-    gan = make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1])).gan
+    gan = make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1])).gan
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2_000, 8, 8, 3)), jnp.float32)
 
     @jax.jit

@@ -85,7 +85,7 @@ def make_sampler(
     ) -> EncoderSampler:
         sampler = sampler_of(state, member, chosen_by)
         params = member_state(state.params, len(members), member)
-        encode_all = sharding.spread(encode, {"params": params})
+        encode_all = sharding.data_parallel(encode, {"params": params})
         return EncoderSampler(sampler, lambda images: sampler.render(encode_all(images), None))
 
     return encoder_sampler_of

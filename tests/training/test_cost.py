@@ -152,7 +152,7 @@ def test_parameters_are_counted_by_player():
 @pytest.mark.slow
 def test_an_evaluation_says_what_the_run_costs(tiny, tmp_path):
     widths = ("generator.widths=(16, 8, 8)", "discriminator.widths=(8, 8, 16)")
-    experiment = make_experiment(tiny(*widths), "tiny", sharding.jitted(jax.devices()[:1]))
+    experiment = make_experiment(tiny(*widths), "tiny", sharding.jit_parallelism(jax.devices()[:1]))
     sampler = Sampler(None, None, None, {}, {})
     no_plan = dataclasses.replace(
         experiment.evaluation, sampler=lambda *_: sampler, evaluators=dict

@@ -72,12 +72,12 @@ def test_the_steps_of_a_call_suit_the_run(
 PLAYERS = "generator", "discriminator"
 
 PARALLELISMS = {
-    "1 device": (1, lambda: sharding.jitted(jax.devices()[:1])),
-    "2 devices": (1, lambda: sharding.jitted(jax.devices()[:2])),
-    "2 pmapped": (1, lambda: sharding.pmapped(jax.devices()[:2])),
-    "2 split": (1, lambda: sharding.jitted(jax.devices()[:2], 2)),
-    "3 members": (3, lambda: sharding.populated(jax.devices()[:1], 3)),
-    "4 members on 2 devices": (4, lambda: sharding.populated(jax.devices()[:2], 4)),
+    "1 device": (1, lambda: sharding.jit_parallelism(jax.devices()[:1])),
+    "2 devices": (1, lambda: sharding.jit_parallelism(jax.devices()[:2])),
+    "2 pmapped": (1, lambda: sharding.pmap_parallelism(jax.devices()[:2])),
+    "2 split": (1, lambda: sharding.jit_parallelism(jax.devices()[:2], 2)),
+    "3 members": (3, lambda: sharding.population_parallelism(jax.devices()[:1], 3)),
+    "4 members on 2 devices": (4, lambda: sharding.population_parallelism(jax.devices()[:2], 4)),
 }
 
 

@@ -44,7 +44,7 @@ def _images(size=16, classes=3):
 
 
 def _make(config, record=None):
-    return make_experiment(config, "run", sharding.jitted(jax.devices()[:1]), record)
+    return make_experiment(config, "run", sharding.jit_parallelism(jax.devices()[:1]), record)
 
 
 def _draw(experiment, seed=0):

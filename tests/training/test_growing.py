@@ -45,7 +45,7 @@ SGD = f"optimizers={ {p: {'name': 'sgd', 'learning_rate': 1e-2} for p in PLAYERS
 
 
 def _make(tiny, *overrides, parallelism=None):
-    parallelism = parallelism or sharding.jitted(jax.devices()[:1])
+    parallelism = parallelism or sharding.jit_parallelism(jax.devices()[:1])
     return make_experiment(tiny(*SMALL, *overrides), "tiny", parallelism)
 
 
@@ -191,9 +191,9 @@ def test_samples_have_the_last_size_in_every_stage(tiny):
 
 
 LAYOUTS = {
-    "2 devices": lambda: sharding.jitted(jax.devices()[:2]),
-    "4 pmapped": lambda: sharding.pmapped(jax.devices()),
-    "4 split": lambda: sharding.jitted(jax.devices(), 4),
+    "2 devices": lambda: sharding.jit_parallelism(jax.devices()[:2]),
+    "4 pmapped": lambda: sharding.pmap_parallelism(jax.devices()),
+    "4 split": lambda: sharding.jit_parallelism(jax.devices(), 4),
 }
 
 

@@ -27,10 +27,10 @@ def _train(config, parallelism, steps=6):
 def test_each_member_is_its_own_single_run(ring, row):
     device = jax.devices()[:1]
     config = ring("population=3", "seed=5", variant=f"{row}+tiny")
-    population = _train(config, sharding.populated(device, 3))
+    population = _train(config, sharding.population_parallelism(device, 3))
     for index in range(3):
         single = ring("population=1", f"seed={5 + index}", variant=f"{row}+tiny")
-        alone = _train(single, sharding.jitted(device))
+        alone = _train(single, sharding.jit_parallelism(device))
         # Products of several members are summed in another order than those of one; Adam makes
         # as much of a rounding near 0 as of a gradient.
         member = member_state(population, 3, index)
@@ -40,7 +40,7 @@ def test_each_member_is_its_own_single_run(ring, row):
 
 def test_the_first_step_of_a_member_has_its_own_key_and_data(ring):
     config = ring("population=3")
-    state = _train(config, sharding.populated(jax.devices()[:1], 3), steps=1)
+    state = _train(config, sharding.population_parallelism(jax.devices()[:1], 3), steps=1)
     kernels = state.params["generator"]["Dense_0"]["kernel"]
     assert kernels.shape[0] == 3
     assert not np.allclose(kernels[0], kernels[1]) and not np.allclose(kernels[1], kernels[2])
@@ -49,7 +49,10 @@ def test_the_first_step_of_a_member_has_its_own_key_and_data(ring):
 @pytest.mark.slow
 def test_the_number_of_devices_does_not_matter(ring):
     config = ring("population=4")
-    one, four = (_train(config, sharding.populated(jax.devices()[:count], 4)) for count in (1, 4))
+    one, four = (
+        _train(config, sharding.population_parallelism(jax.devices()[:count], 4))
+        for count in (1, 4)
+    )
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 

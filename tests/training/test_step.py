@@ -100,7 +100,7 @@ def test_each_update_sees_its_own_batch():
 
 
 def _experiment(config):
-    return make_experiment(config, "tiny", sharding.jitted(jax.devices()[:1]))
+    return make_experiment(config, "tiny", sharding.jit_parallelism(jax.devices()[:1]))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_rival_is_bit_equal_after_an_update(tiny, player, rival):
 
 
 def test_the_step_is_traced_once(tiny):
-    parallelism = sharding.jitted(jax.devices())
+    parallelism = sharding.jit_parallelism(jax.devices())
     experiment = make_experiment(tiny(*ONE_BLOCK), "tiny", parallelism)
     program = parallelism.compile_step(chex.assert_max_traces(experiment.train_step, 1))
     state = parallelism.place(jax.device_get(experiment.create_state(experiment.key)))

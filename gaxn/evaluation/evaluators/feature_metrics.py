@@ -72,7 +72,7 @@ class Evaluator:
     """Every metric of a run's samples, compared with its test split.
 
     The metrics of as many real training images stand beside them, as NAME_real. A conditional
-    generator is asked for each class equally often. If copies are searched, the samples nearest
+    generator is asked for each class equally often. If copies are searched for, the samples nearest
     to a training image are drawn.
 
     Attributes:
@@ -82,7 +82,7 @@ class Evaluator:
         metrics: modules of gaxn/metrics by name; those that apply are computed.
         required: names of metrics that must not be left out because of a set's size.
         samples: generated images.
-        memorization: whether copies of training images are searched.
+        memorization: whether copies of training images are searched for.
 
     Raises:
         InputError: the extractor does not take such images, or a required metric cannot be

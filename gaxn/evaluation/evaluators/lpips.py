@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from gaxn.data import Source
 from gaxn.evaluation import figures, scoring
-from gaxn.evaluation.evaluators.translation_errors import Measure
+from gaxn.evaluation.evaluators.translation_errors import ImageDistance
 from gaxn.evaluation.sampling import balanced_labels
 from gaxn.features import FeatureExtractor
 from gaxn.metrics.statistics.standard_errors import standard_error
@@ -110,7 +110,7 @@ def pair_within(labels: np.ndarray) -> np.ndarray:
     return np.concatenate(pairs)
 
 
-def make_measure(extractor: FeatureExtractor) -> Measure:
+def make_measure(extractor: FeatureExtractor) -> ImageDistance:
     """Returns LPIPS as a measure of how far translations are from the truth."""
     distance = scoring.make_distance(extractor)
 
@@ -118,4 +118,4 @@ def make_measure(extractor: FeatureExtractor) -> Measure:
         pairs = (np.broadcast_to(each, truth.shape) for each in (images, truth))
         return distance(*(each.astype(np.float32) / 127.5 - 1 for each in pairs))
 
-    return Measure("lpips", differences, {**extractor.card, "error": "over images"})
+    return ImageDistance("lpips", differences, {**extractor.card, "error": "over images"})

@@ -67,7 +67,7 @@ class Evaluator:
 
     def __call__(self, sampler: Sampler) -> Measurement:
         started = time.perf_counter()
-        steps = sharding.spread(self._program, (sampler.variables, self.extractor.params))
+        steps = sharding.data_parallel(self._program, (sampler.variables, self.extractor.params))
         places = np.random.RandomState(SEED).uniform(size=self.samples)
         parts = []
         for indices in tqdm(scoring.batches(self.samples), "paths", leave=False, disable=None):

@@ -24,11 +24,11 @@ FIGURE = "retrieved_of_100"
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """The share of samples of which the asked caption is the most similar among 100.
+    """R-precision: the share of samples whose caption is the most similar to them among 100.
 
-    The others are captions of the test split that the network can tell from that of the sample.
-    The similarity is that of this network, which was trained on real images and captions alone. Its
-    share for the test images themselves stands beside it.
+    The other 99 captions are drawn from the test split, without those whose token ids equal the
+    ids of the sample's caption. The similarity is that of `matcher`, which was trained on real
+    images and captions alone. `retrieved_of_100_real` is the same share of the test images.
 
     Attributes:
         test: the test split.

@@ -22,8 +22,8 @@ MEAN_IMAGE_COUNT = 10_000
 Differences = Float[np.ndarray, "images"]
 
 
-class Measure(NamedTuple):
-    """A difference of images from others.
+class ImageDistance(NamedTuple):
+    """A distance of images from their targets, such as the mean absolute difference.
 
     Attributes:
         name: in the names of figures.
@@ -42,7 +42,7 @@ def mean_absolute_differences(images: np.ndarray, truth: HostPixels) -> Differen
     return absolute.mean(axis=(1, 2, 3))
 
 
-MAE = Measure(
+MAE = ImageDistance(
     "mae",
     mean_absolute_differences,
     {
@@ -76,7 +76,7 @@ class Evaluator:
     test: Unpaired
     samples: int
     untrained: Callable[[int], Translator]
-    measure: Measure = MAE
+    measure: ImageDistance = MAE
 
     @property
     def figures(self) -> set[str]:

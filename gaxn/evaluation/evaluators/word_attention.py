@@ -35,7 +35,7 @@ class Evaluator:
         numbers = chosen[np.linspace(0, len(chosen) - 1, SENTENCES).round().astype(int)]
         indices = np.arange(SENTENCES)
         images = sampler.sample(indices, numbers)
-        words = [self.test.condition.encoder.split(self.test.captions[n]) for n in numbers]
+        words = [self.test.conditioner.encoder.split(self.test.captions[n]) for n in numbers]
         figures, pictures = {}, {}
         for layer, weights in sampler.word_attention(indices, numbers).items():
             mean = weights.mean(axis=1)

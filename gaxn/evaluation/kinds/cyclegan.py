@@ -15,7 +15,7 @@ from gaxn.data.folder import is_image_name, list_images, read_image
 from gaxn.distributed import sharding
 from gaxn.evaluation import diagnostics, sampling
 from gaxn.evaluation.evaluators import Evaluator, lpips, translation_errors
-from gaxn.evaluation.evaluators.translation_errors import MAE, Measure
+from gaxn.evaluation.evaluators.translation_errors import MAE, ImageDistance
 from gaxn.evaluation.kinds import Hooks, Target
 from gaxn.evaluation.picture_sizes import FITS, Fit
 from gaxn.evaluation.sampling import SamplingOptions
@@ -65,7 +65,7 @@ def make_hooks(
     )
 
     def make_evaluator(
-        measure: Measure, samples: int, sampler: Callable, initial_state: Callable
+        measure: ImageDistance, samples: int, sampler: Callable, initial_state: Callable
     ) -> translation_errors.Evaluator:
         def untrained(member: int) -> Translator:
             return sampler(initial_state(), member)
@@ -157,7 +157,7 @@ def make_translator(
     def translator_of(state: TrainState, member: int = 0, chosen_by: str = "") -> Translator:
         state = member_state(state, len(members), member)
         variables = sampling.sampling_variables(state, options)
-        to_a, to_b = (sharding.spread(translations[domain], variables) for domain in "ab")
+        to_a, to_b = (sharding.data_parallel(translations[domain], variables) for domain in "ab")
         gammas = sampling.attention_gammas(variables["params"])
         facts = {
             "step": int(state.step),
@@ -170,7 +170,7 @@ def make_translator(
             read, target = readers_by_domain[direction[0]], direction[-1]
 
             def maps(program: Callable, player: str, images: HostPixels) -> AttentionMaps:
-                intermediates = sharding.spread(program, variables)(images)
+                intermediates = sharding.data_parallel(program, variables)(images)
                 return sampling.attention_weights(intermediates.get(player, {}))
 
             return Sampler(

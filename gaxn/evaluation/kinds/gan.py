@@ -90,7 +90,7 @@ def make_hooks(
     def make_evaluators(samples: int, *_) -> dict[str, Evaluator]:
         """Returns the evaluators of sentences, and of words that can be read from images."""
         evaluators = {}
-        if sentences and sentences.condition.has_words:
+        if sentences and sentences.conditioner.has_words:
             evaluators["word_attention"] = word_attention.Evaluator(sentences)
         if sentences and isinstance(sentences.source, KnownWords):
             reader = word_reader.load_or_train(train.source, sentences.source)
@@ -236,7 +236,7 @@ def make_sampler(
         sample_key = keys.stream(key, "sample")
 
         def spread(program: Callable) -> Callable:
-            apply = sharding.spread(program, (variables, sample_key))
+            apply = sharding.data_parallel(program, (variables, sample_key))
             return lambda inputs, *labels: apply(inputs, *map(condition_of, labels))
 
         def attention(program: Callable, player: str, name: str = "weights") -> Callable:

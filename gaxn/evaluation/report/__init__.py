@@ -52,7 +52,7 @@ def write_report(workdir: Path, state: State | None = None) -> None:
 
     Args:
         workdir: the directory of the run.
-        state: of the run; None for that which its files tell.
+        state: of the run; None to infer it from the files of the run.
     """
     try:
         _write(workdir, state)

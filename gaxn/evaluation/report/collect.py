@@ -37,7 +37,10 @@ SIDES = (MAX_SIDE, 1_200, 900, 600)
 """Largest sides of grids in pixels; the first with which the chosen ones fit."""
 
 MAX_PIXELS, MIN_GRIDS = 60_000_000, 12
-"""Pixels of all grids, which takes a few seconds, and the number that is always taken."""
+"""Limit on the pixels of all grids (a few seconds), and a number of grids that it never lowers.
+
+`MAX_GRID_BYTES` may still lower the number, to one.
+"""
 
 MAX_EXAMPLES = 6
 """Translations that are shown one by one."""
@@ -574,7 +577,7 @@ def _collect_config(record: Json) -> list[Json]:
 
 
 def _read_evaluation(workdir: Path) -> Json:
-    """Returns the last evaluation; parts that a later interim one has are of that one."""
+    """Returns evaluation.json; a later interim evaluation replaces the parts that it has."""
     evaluation = read_json(workdir / "evaluation.json")
     last = (curves.read_lines(workdir / "evaluations.jsonl") or [{}])[-1]
     is_later = last.get("step", 0) > evaluation.get("step", -1)

@@ -72,7 +72,7 @@ PANELS = (
     Panel("speed", SPEED, unit="images/s"),
     Panel("other scalars", ".+"),
 )
-"""Panels; a scalar is in the first whose pattern its name has."""
+"""Panels in order; a scalar is in the first whose pattern matches its name."""
 
 
 def add_bands(values: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -99,7 +99,7 @@ def read_lines(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
 
     Args:
         path: of the file; without one there are no records.
-        limit: of the records, and again of those with diagnostics, which are fewer; None for all.
+        limit: largest number of records, and besides of those with diagnostics; None for all.
     """
     lines = files.complete_lines(path)
     if limit is not None:

@@ -1,8 +1,8 @@
 """Text encoders, one per file: captions -> vectors of sentences and words, the conditions of a GAN.
 
 Each file defines `load`, which returns a `TextEncoder`; its parameters besides the training data
-are the options in `config.text`. Encoders do not change while a GAN trains. What they return is
-cached in `GAXN_CACHE` by the SHA-256 of encoder and captions.
+are the options in `config.text`. Encoders do not change while a GAN trains. Vectors of more than
+`BATCH` captions are cached in `GAXN_CACHE`, by the SHA-256 of encoder and captions.
 """
 
 import dataclasses

@@ -123,7 +123,7 @@ def _read_or_train_matcher(train: Source, width: int, num_steps: int) -> network
 def train_matcher(
     source: Source, width: int, num_steps: int, seed: int = 0
 ) -> tuple[list[str], int, PyTree]:
-    """Trains the networks of sentences and images with Adam and the symmetric cross-entropy.
+    """Trains both networks with AdamW on the symmetric cross-entropy (Radford et al., 2021).
 
     Returns:
         The vocabulary, the number of words of a caption, and the parameters of `TextMatcher`.

@@ -29,8 +29,8 @@ def trimmed_mean(values: Float[np.ndarray, " examples"], share: float) -> tuple[
 
     Args:
         values: two or more.
-        share: of the values that are left out at each end, below 1/2, rounded down: those below
-            the quantile of this share, if a quantile is one of the values.
+        share: fraction of the values that is left out at each end, in [0, 1/2):
+            int(share * (n - 1)) values.
     """
     count = len(values)
     dropped = int(share * (count - 1))
