@@ -55,6 +55,12 @@ UNLABELED = {
 }
 """Runs without labels: their configs, by the names of their records."""
 
+EMOJI = {
+    "grown_sagan_emoji": "grown_sagan_emoji.py",
+    "grown_sagan_emoji_at_once": "grown_sagan_emoji.py:at_once",
+}
+"""Runs on emoji: their configs, by the names of their records."""
+
 RIVALS = {
     "eager": ("race_cpu", "eager"),
     "torch.compile": ("race_cpu", "compiled"),
@@ -172,6 +178,18 @@ def cost(records: Records) -> str:
         )
     heads = ("run", "steps x batch", "parameters, discriminator", "parameters, generator")
     return format_table((*heads, "GFLOP per step", "seconds per step"), rows)
+
+
+def emoji(records: Records) -> str:
+    rows = []
+    for run, config in EMOJI.items():
+        part, time = records[run]["classifier"], records["times"][run]
+        names = ("frechet_distance", "precision", "recall", "copied_share")
+        cells = _format_figures(part["figures"], *names)
+        steps = f"{records[run]['step']:,} x {time['batch_size']}"
+        rows.append((f"`{config}`", steps, time["machine"], format_time(time), *cells))
+    heads = ("run", "steps x batch", "machine", "time", "Frechet distance", "precision", "recall")
+    return format_table((*heads, "copies"), rows)
 
 
 def leaves(records: Records) -> str:
@@ -349,7 +367,7 @@ def summary(records: Records) -> str:
 TABLES = {
     make.__name__: make
     for make in (
-        *(labeled, unlabeled, cost, leaves, translation, ring, attention, speed),
+        *(labeled, unlabeled, cost, leaves, emoji, translation, ring, attention, speed),
         *(race, race_starts, evaluation_speed, input_waiting, scaling, scaling_on_paper),
     )
 }
