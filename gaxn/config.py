@@ -397,10 +397,7 @@ def parse(argv: Sequence[str], defaults_of: DefaultsOf) -> Arguments:
             raise InputError(f"--config is missing; usage: {USAGE}")
         name, config = load_config(given["config"])
     before = config.to_dict()
-    for index, (path, text) in enumerate(overrides.items()):
-        for before_it in list(overrides)[:index]:
-            if before_it.startswith(f"{path}."):
-                raise InputError(f"--config.{before_it} must come after --config.{path}")
+    for path, text in overrides.items():
         _override(config, path, text, defaults_of)
     origin = origin_of(given["config"], before, config) if given.get("config") else {}
     return Arguments(
@@ -450,7 +447,7 @@ def _split(argv: Sequence[str]) -> tuple[dict[str, Any], dict[str, str], list[st
                 [*options.get(name, "").split(SEPARATOR), *items]
             ).strip()
         else:
-            # The last of several counts, at its place.
+            # The last of several counts, at its place among the others.
             options.pop(name, None)
             options[name] = "true" if value is None else value
     return given, options, words

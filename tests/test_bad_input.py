@@ -278,10 +278,6 @@ COMMANDS = {
         [f"--config={CONFIG}:tiny", "--workdir="],
         "--workdir must be a directory, got ''",
     ),
-    "a field before those around it": (
-        [f"--config={CONFIG}:tiny", "--config.loss.name=hinge", "--config.loss={'name': 'hinge'}"],
-        "--config.loss.name must come after --config.loss",
-    ),
     "doubled braces": (
         [f"--config={CONFIG}:tiny", "--config.data={{'name': 'shapes'}}"],
         "config.data must be a value of type ConfigDict",

@@ -81,7 +81,7 @@ def test_a_config_runs_to_its_end(name, tmp_path, capsys, photos, monkeypatch):
     with _mock_data(name):
         if trains:
             with monkeypatch.context() as patch:
-                patch.setattr(Signals, "stop", stop_at_step_4)
+                patch.setattr(Signals, "should_stop", stop_at_step_4)
                 assert main(command) == 42
         assert main(command) == 0
         capsys.readouterr()
@@ -116,7 +116,7 @@ def test_the_variants_with_features_run_to_their_end(name, part, tmp_path, monke
     workdir = tmp_path / "run"
     command = ["gaxn", f"--config={FOLDER / name}.py:{variant}+tiny", f"--workdir={workdir}"]
     with monkeypatch.context() as patch:
-        patch.setattr(Signals, "stop", stop_at_step_4)
+        patch.setattr(Signals, "should_stop", stop_at_step_4)
         assert main(command) == 42
     assert main(command) == 0
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -127,7 +127,7 @@ def test_the_variants_with_features_run_to_their_end(name, part, tmp_path, monke
 
 
 def stop_at_step_4(self):
-    """Replaces `Signals.stop`: stops as if SIGTERM had come; so short a run has a step a call."""
+    """Replaces `Signals.should_stop`: stops as if SIGTERM had come; so short a run has a step a call."""
     self._calls += 1
     self.received = signal.SIGTERM if self._calls == 4 else None
     return self.received is not None

@@ -160,7 +160,7 @@ def test_an_experiment_is_not_made_of_damaged_images(tiny, tmp_path):
 
     (name,) = _damage(root, _wrong_byte, 5)
     # A stream is not decoded before training.
-    assert make(resident_bytes=0).train.table is None
+    assert make(resident_bytes=0).train_source.table is None
     with pytest.raises(InputError, match=f"1 image cannot be used: {name}"):
         make()
     _damage(root, DAMAGE["cut short"], 1, split="test")

@@ -134,7 +134,7 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(ring, tmp_path, monkeypatch):
     at_once, in_parts = tmp_path / "at once", tmp_path / "in parts"
     assert run(at_once) == 0
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Signals, "stop", lambda _: True)
+        patched.setattr(loop.Signals, "should_stop", lambda _: True)
         run(in_parts)
         assert [line["step"] for line in _history(in_parts)] == list(range(4))
     assert run(in_parts) == 0

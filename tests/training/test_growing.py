@@ -242,7 +242,7 @@ def test_a_run_that_is_stopped_at_every_step_goes_on_bit_for_bit(tiny, tmp_path,
     at_once, in_parts = tmp_path / "at once", tmp_path / "in parts"
     assert run(at_once) == 0
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Signals, "stop", lambda _: True)
+        patched.setattr(loop.Signals, "should_stop", lambda _: True)
         for _ in range(4):
             run(in_parts)
     assert run(in_parts) == 0
