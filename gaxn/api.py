@@ -432,7 +432,7 @@ class Run:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns seeds and their labels, one of each."""
         classes = len(self.class_names)
-        is_list = isinstance(seeds, Iterable) and np.ndim(seeds) != 0
+        is_list = not _is_single(seeds) and not isinstance(seeds, str)
         check("seeds", seeds, is_list, "a list or range of whole numbers")
         seeds = np.asarray(list(seeds))
         requests = generation.make_requests(seeds, None, classes)
@@ -452,29 +452,47 @@ class Run:
 
     def _conditions(self, labels: Any, count: int) -> Labels | None:
         """Returns `count` conditions of any of the forms that `generate` takes."""
-        if isinstance(labels, SentenceCondition):
+        is_array = isinstance(labels, np.ndarray | jax.Array)
+        if isinstance(labels, SentenceCondition) or (is_array and labels.ndim > 1):
             return labels
-        if isinstance(labels, np.ndarray | jax.Array):
-            # They may be traced, so that only their shape can be checked.
-            check("labels", "an array", bool(self.class_names), "None, as the generator takes none")
-            return labels if labels.ndim else jnp.broadcast_to(labels, (count,))
-        numbers = self._labels(labels, count)
+        if isinstance(labels, jax.core.Tracer):
+            # Its values are not known, so that only the number of labels can be checked.
+            check("labels", "an array", bool(self.class_names), "None, as the networks take none")
+            valid = labels.ndim == 0 or len(labels) == count
+            check("the number of labels", labels.shape, valid, f"1 or {count}")
+            numbers = jnp.broadcast_to(labels, (count,))
+        else:
+            numbers = self._labels(labels, count)
         test_source = self._experiment.test_source
-        is_text = isinstance(test_source, Sentences)
-        return test_source.condition_of(numbers) if is_text else numbers
+        if not isinstance(test_source, Sentences):
+            return numbers
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[numbers], test_source.conditions)
 
     def _labels(self, labels: Classes | None, count: int) -> np.ndarray | None:
         """Returns `count` labels as numbers; None of an unconditional GAN."""
         if labels is None:
             check("labels", labels, not self.class_names, "classes, as the GAN is conditional")
             return None
-        single = isinstance(labels, str) or np.ndim(labels) == 0
+        if isinstance(labels, jax.Array):
+            # In a trace its elements would be traced, though their values are known.
+            labels = np.asarray(labels)
+        single = _is_single(labels)
         listed = [labels] if single else list(labels)
+        for each in listed:
+            valid = isinstance(each, str) or np.size(each) == 1
+            check("labels", "lists of numbers", valid, "one class for all, or one for each")
         # A label may be a NumPy or JAX integer.
         listed = [each if isinstance(each, str) else np.asarray(each).item() for each in listed]
         numbers = generation.find_labels(listed, self.class_names)
         check("labels", numbers, single or len(numbers) == count, f"one, or {count}")
         return np.resize(numbers, count)
+
+
+def _is_single(values: Any) -> bool:
+    """Returns whether this is one label or seed, not several."""
+    is_array = isinstance(values, np.ndarray | jax.Array)
+    is_single_array = is_array and values.ndim == 0
+    return isinstance(values, str) or is_single_array or not isinstance(values, Iterable)
 
 
 def _read_config(config: str | Path | ConfigDict) -> tuple[str, ConfigDict]:

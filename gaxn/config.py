@@ -460,9 +460,14 @@ def _integer(flag: str, text: str) -> int:
 
 def check_finite(fields: Mapping[str, Any]) -> None:
     """Raises an InputError if a field of a config is infinite or NaN, which JSON cannot hold."""
+
+    def is_finite(value: Any) -> bool:
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return all(map(is_finite, value))
+        return not isinstance(value, float) or math.isfinite(value)
+
     for path, value in flatten_dict(fields, sep=".").items():
-        is_finite = not isinstance(value, float) or math.isfinite(value)
-        check(f"config.{path}", value, is_finite, "a finite number")
+        check(f"config.{path}", value, is_finite(value), "a finite number")
 
 
 def read_config(workdir: Path) -> tuple[str, ConfigDict]:

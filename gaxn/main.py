@@ -101,11 +101,11 @@ def find_lost_peer(error: BaseException | None) -> str:
 def named_paths(arguments: config.Arguments | None) -> list[str]:
     """Returns all that may be a path: of flags, of fields of the config and of the environment."""
     variables = (os.environ.get(name, "") for name in ("GAXN_CACHE", "GAXN_DATA"))
-    if arguments is None:
-        return list(filter(None, variables))
-    fields = flatten_dict(arguments.config.to_dict()) if arguments.config is not None else {}
-    flags = (str(arguments.workdir), *map(str, arguments.runs), *arguments.options.values())
-    texts = (value for value in fields.values() if isinstance(value, str))
+    flags, texts = (), ()
+    if arguments is not None:
+        fields = flatten_dict(arguments.config.to_dict()) if arguments.config is not None else {}
+        flags = (str(arguments.workdir), *map(str, arguments.runs), *arguments.options.values())
+        texts = (value for value in fields.values() if isinstance(value, str))
     return [os.path.expanduser(text) for text in (*flags, *texts, *variables) if text]
 
 

@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("workdir", type=Path)
-    parser.add_argument("--folder", type=Path, default=shipped.FOLDER)
+    parser.add_argument("workdir", type=files.expand)
+    parser.add_argument("--folder", type=files.expand, default=shipped.FOLDER)
     options = parser.parse_args(argv)
     print(ship(options.workdir, options.folder))
     if options.folder == shipped.FOLDER:

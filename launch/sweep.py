@@ -209,7 +209,9 @@ def main(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status, 2 for a mistake of the user's."""
     parser = _Parser("launch/sweep.py", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--runs", type=Path, required=True, help="the directory of all runs")
+    parser.add_argument(
+        "--runs", type=files.expand, required=True, help="the directory of all runs"
+    )
     parser.add_argument(
         "--config", action="append", required=True, help="a config; may be repeated"
     )
@@ -217,7 +219,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE[,VALUE ...]")
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument("--local", type=int, metavar="N", help="run them here, N at a time")
-    actions.add_argument("--slurm", type=Path, metavar="FILE", help="write a Slurm array of them")
+    actions.add_argument(
+        "--slurm", type=files.expand, metavar="FILE", help="write a Slurm array of them"
+    )
     actions.add_argument("--table", action="store_true", help="tabulate those that are evaluated")
     try:
         options = parser.parse_args(argv)

@@ -107,6 +107,8 @@ LABELS = {
     "an array without axes": np.array(7),
     "a JAX number": jnp.int32(7),
     "names": ("7", "7"),
+    "an array": np.array([7, 7]),
+    "names in an array": np.array(["7", "7"]),
 }
 
 
@@ -115,6 +117,7 @@ LABELS = {
 def test_labels_may_have_many_forms(run, form):
     expected = run.sample([1, 2], labels=[7, 7])
     np.testing.assert_array_equal(run.sample([1, 2], labels=LABELS[form]), expected)
+    np.testing.assert_array_equal(run.sample(iter([1, 2]), labels=iter([7, 7])), expected)
     images = run.generate(run.params, run.latents([1, 2]), LABELS[form])
     assert np.abs(pixels.encode(images).astype(int) - expected).max() <= 1
 
@@ -139,8 +142,8 @@ jnp.zeros(3)
 errors = []
 def train():
     try:
-        gaxn.train("ring:gan+tiny", "a", batch_size=32)
-        gaxn.train("ring:gan+tiny", "b", batch_size=33)
+        gaxn.train("ring:gan+tiny", "a", population=1, batch_size=32)
+        gaxn.train("ring:gan+tiny", "b", population=1, batch_size=33)
     except BaseException as error:
         errors.append(error)
 thread = threading.Thread(target=train)
@@ -244,6 +247,15 @@ WRONG = {
         lambda run: run.generate(run.params, run.latents([1])),
         "labels must be classes, as the GAN is conditional",
     ),
+    "too few labels in an array": (
+        lambda run: run.discriminate(run.sample([1, 2]), np.array([1, 2, 3])),
+        "labels must be one, or 2",
+    ),
+    "a label of no class in an array": (
+        lambda run: run.generate(run.params, run.latents([1]), jnp.array([99])),
+        "a label must be 0 to 9",
+    ),
+    "lists of labels": (lambda run: run.sample([1], labels=[[1, 2]]), "labels must be one class"),
     "labels and captions": (
         lambda run: run.sample([1], labels=1, captions="one"),
         "labels must be None with captions",

@@ -20,6 +20,9 @@ OVERRIDES = {
     "generator.width=(8,)": ["config.generator.width is unknown; config.generator has widths, "],
     "seed=x": ["config.seed must be a value of type int, got 'x'"],
     "run.stuck_after=inf": ["config.run.stuck_after must be ", "finite", "got inf"],
+    "ema_decay={'name': 'linear', 'points': ((0, 1e999), (1, 0.9))}": [
+        "config.ema_decay.points must be a finite number"
+    ],
     "ema_decay=nan": ["config.ema_decay must be a finite number, got nan"],
     "seed=-1": ["config.seed must be 0 to 2^32 - 1, got -1"],
     "num_train_steps=0": ["config.num_train_steps must be 1 or more, got 0"],

@@ -127,7 +127,7 @@ def test_the_variants_with_features_run_to_their_end(name, part, tmp_path, monke
 
 
 def stop_at_step_4(self):
-    """Replaces `Signals.should_stop`: stops as if SIGTERM had come; so short a run has a step a call."""
+    """Replaces `Signals.should_stop`, as if SIGTERM came; so short a run has a step a call."""
     self._calls += 1
     self.received = signal.SIGTERM if self._calls == 4 else None
     return self.received is not None

@@ -303,11 +303,9 @@ def _read_rows(place: str, content: bytes) -> list[tuple[str, Any, str]] | None:
 
 
 def _caption(value: Any) -> str:
-    """Returns the caption in a row, the first of several; "" for none."""
+    """Returns the caption in a row, the first of several; "" for none, or for what is no text."""
     first = value[0] if isinstance(value, list) and value else value
-    if first and not isinstance(first, str):
-        raise ValueError(f"a text must be a string, or a list of strings, got {first!r}")
-    return first or ""
+    return str(first) if isinstance(first, str | int | float) else ""
 
 
 def _make_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -468,14 +468,17 @@ def cpu_devices_for(config: Mapping[str, Any]) -> Sequence[jax.Device] | None:
     it was chosen for the first of them.
 
     Returns:
-        Devices; None for all of them: of other backends, of several processes, and if the user set
-        their number (`JAX_NUM_CPU_DEVICES`).
+        Devices; None for all of them: of other backends, of several processes, of a population, of
+        shards, and if the user set their number (`JAX_NUM_CPU_DEVICES`).
     """
     if jax.default_backend() != "cpu" or os.environ.get("JAX_NUM_CPU_DEVICES"):
         return None
     batch_size, micro_batches = config.get("batch_size"), config.get("accumulation_steps", 1)
     sizes = batch_size, micro_batches
-    if multihost.count() > 1 or not all(isinstance(size, int) and size > 0 for size in sizes):
+    # The members of a population are divided among all devices, and shards are of all.
+    needs_all = config.get("population", 1) != 1 or config.get("shards", 0)
+    known = all(isinstance(size, int) and size > 0 for size in sizes)
+    if multihost.count() > 1 or needs_all or not known:
         return None
     devices = jax.devices()
     divisors = (n for n in range(1, len(devices) + 1) if batch_size % (n * micro_batches) == 0)

@@ -16,7 +16,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from gaxn.data import find_path
 from gaxn.distributed import sharding
@@ -65,8 +64,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="what folders such as train and test are: folders (the splits; both are read), share "
         "(classes), or auto to find out",
     )
-    parser.add_argument("--json", type=Path, help="also write figures and protocol to this file")
-    parser.add_argument("--write", type=Path, help="write the statistics of SET to this .npz")
+    parser.add_argument(
+        "--json", type=files.expand, help="also write figures and protocol to this file"
+    )
+    parser.add_argument(
+        "--write", type=files.expand, help="write the statistics of SET to this .npz"
+    )
     parser.add_argument(
         "--nocompilation_cache",
         dest="compilation_cache",

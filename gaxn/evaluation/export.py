@@ -557,13 +557,17 @@ def _json(fields: Mapping[str, Any]) -> str:
     return f"```json\n{{\n{lines}\n}}\n```"
 
 
+PATH_FIELDS = ("path", "directory", "run", "inception", "lpips", "weights")
+"""Fields of a config that may be paths."""
+
+
 def _without_folders(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a config in which only the last part of each path remains, as cards are published."""
 
     def shorten(name: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             return _without_folders(value)
-        is_path = name in ("path", "directory", "run") or str(value).startswith(("/", "~"))
+        is_path = name in PATH_FIELDS or str(value).startswith(("/", "~"))
         return Path(value).name if is_path and isinstance(value, str) else value
 
     return {name: shorten(name, value) for name, value in fields.items()}

@@ -112,10 +112,10 @@ class TargetEvaluator:
         return getattr(self.evaluator, "computed", ())
 
     def __call__(self, sampler: Any) -> Measurement:
-        report = self.evaluator(self.target.select(sampler))
+        measurement = self.evaluator(self.target.select(sampler))
         folder = f"{self.target.name}/" if self.target.name else ""
-        pictures = {f"{folder}{name}": picture for name, picture in report.pictures.items()}
-        return report._replace(pictures=pictures)
+        pictures = {f"{folder}{name}": picture for name, picture in measurement.pictures.items()}
+        return measurement._replace(pictures=pictures)
 
 
 def make_plan(

@@ -168,7 +168,7 @@ def test_an_experiment_is_not_made_of_damaged_images(tiny, tmp_path):
         make()
     with pytest.raises(InputError, match="1 image cannot be used"):
         make(resident_bytes=0)
-    assert len(make(skip_damaged=True).train) == len(_source(root)) - 1
+    assert len(make(skip_damaged=True).train_source) == len(_source(root)) - 1
 
 
 def test_the_images_of_a_domain_are_checked(tmp_path):

@@ -219,8 +219,9 @@ from gaxn.distributed import sharding
 from gaxn.training import population
 root_keys = [jax.random.key(3)]
 shards = {}
-for name in ("jitted", "pmapped"):
-    parallelism = getattr(sharding, name)(jax.devices())
+makers = {"jitted": sharding.jit_parallelism, "pmapped": sharding.pmap_parallelism}
+for name, make in makers.items():
+    parallelism = make(jax.devices())
     def shards_of_batch(resident_bytes):
         source = folder.Source("train", root, 8, resident_bytes=resident_bytes)
         batch = pipeline.make_batches(source, root_keys, 2, 8, parallelism)(4)

@@ -246,7 +246,9 @@ def test_both_directions_of_a_cyclegan_are_exported(tmp_path):
         for result in _run_alone(tmp_path, code, "to_b", inputs):
             assert np.abs(result - expected[: len(result)]).max() < 1.1 / 255
     recorded = make_recorded("test", experiment.data_record)
-    paths = export_run(dataclasses.replace(experiment, test=recorded), state, tmp_path / "unread")
+    paths = export_run(
+        dataclasses.replace(experiment, test_source=recorded), state, tmp_path / "unread"
+    )
     names = {"generator.safetensors", "discriminator.safetensors", "README.md"}
     assert {path.name for path in paths} == names | {"a2b.stablehlo", "b2a.stablehlo"}
     assert "samples.png)" not in (tmp_path / "unread" / "README.md").read_text()

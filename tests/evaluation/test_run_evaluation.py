@@ -83,7 +83,7 @@ def _experiment(test, conditional, columns=3):
     """Returns what the picture of real images needs of an experiment."""
     settings = SimpleNamespace(conditional=conditional)
     return SimpleNamespace(
-        test=test, settings=settings, run=SimpleNamespace(sample_columns=columns)
+        test_source=test, settings=settings, run=SimpleNamespace(sample_columns=columns)
     )
 
 

@@ -41,7 +41,7 @@ def test_an_error_of_a_file_that_is_not_the_users_keeps_its_traceback(
     def fail(*_):
         raise FileNotFoundError(errno.ENOENT, "No such file", file)
 
-    monkeypatch.setattr(commands, "start", fail)
+    monkeypatch.setattr(commands, "run", fail)
     command = ["gaxn", "--config=configs/ring.py:gan+tiny", f"--workdir={workdir}"]
     if is_named:
         assert main(command) == 2

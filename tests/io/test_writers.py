@@ -378,7 +378,7 @@ def test_curves_are_redrawn_with_the_samples(ring, tmp_path, monkeypatch):
     def draw_curves(workdir):
         drawn.append(files.read_lines(workdir / "metrics.jsonl")[-1]["step"])
 
-    monkeypatch.setattr(loop.reports, "draw_curves", draw_curves)
+    monkeypatch.setattr(loop.run_evaluation, "draw_curves", draw_curves)
     steps = ("num_train_steps=5", "evaluation.every=0")
     experiment = make_experiment(ring(*BRIEF, *steps, variant="gan+tiny"), "points")
     assert commands.train(experiment, tmp_path) == 0

@@ -52,7 +52,7 @@ class Evaluator:
         protocol = {
             **card,
             "samples": self.samples,
-            "candidates": min(CANDIDATES, self.test.num_conditions),
+            "candidates": min(CANDIDATES, len(np.unique(self._meanings))),
             "captions": f"{self.test.identity}, test split",
             **sampler.facts,
         }
@@ -60,6 +60,12 @@ class Evaluator:
         return Measurement(
             protocol, {**values, **figures.add_real_suffix(self._real)}, {}, {}, timing
         )
+
+    @functools.cached_property
+    def _meanings(self) -> np.ndarray:
+        """A number of each caption of the tests; those that are one to the matcher share it."""
+        tokens = self.matcher.tokenize(self.test.captions)
+        return np.unique(tokens, axis=0, return_inverse=True)[1].ravel()
 
     @functools.cached_property
     def _real(self) -> Mapping[str, float]:
@@ -78,9 +84,7 @@ class Evaluator:
             make_images: indices -> images.
             captions: number of the caption of each image.
         """
-        tokens = self.matcher.tokenize(self.test.captions)
-        _, meanings = np.unique(tokens, axis=0, return_inverse=True)
-        meanings = meanings.ravel()
+        meanings = self._meanings
         right = np.zeros(len(captions))
         for indices in np.split(
             np.arange(len(captions)), range(scoring.BATCH, len(captions), scoring.BATCH)
