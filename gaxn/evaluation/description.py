@@ -88,7 +88,7 @@ def describe(run: Experiment | LabRun, title: str = "") -> str:
     state = run.state_spec
     sections = [
         head,
-        _describe_data(run.train, run.test),
+        _describe_data(run.train_source, run.test_source),
         *_describe_networks(run),
         _section("Objective and optimizers", _objective_lines(run)),
         _section("Cost" + " of one run" * (len(run.members) > 1), _cost_lines(run)),

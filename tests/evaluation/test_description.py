@@ -351,7 +351,7 @@ def test_two_networks_of_one_architecture_are_listed_once():
     assert re.search(rf"(?m)^generator/b +as generator/a .*\] +{half:,}$", generator)
     assert f"Player generator: {2 * half:,} parameters" in generator
     assert "discriminator/a" in discriminator and "as discriminator/a" in discriminator
-    data = description._describe_data(run.train, run.test)
+    data = description._describe_data(run.train_source, run.test_source)
     assert _value(data, "B").split()[:2] == ["50,000", "10,000"]
 
 
