@@ -87,7 +87,7 @@ def test_a_shared_pass_saves_operations():
         loss, params = _loss({"r1": penalty})
         return cost.flops(jax.jit(loss), params)
 
-    assert flops(r1(1.0)) < 0.85 * flops(r1(1.0)._replace(at=""))
+    assert flops(r1(1.0)) < 0.85 * flops(r1(1.0)._replace(gradient_side=""))
 
 
 def test_a_penalty_sees_no_dropout():
