@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gaxn.nn.convolution import convolve_small_as_flax
 from gaxn.nn.resampling import max_pool
 from gaxn.types import Images, PyTree, check
 
@@ -59,7 +60,11 @@ class VGG(nn.Module):
             x = x if block == 1 else max_pool(x, 2)
             for layer in range(1, count + 1):
                 convolution = nn.Conv(
-                    width, (3, 3), precision=jax.lax.Precision.HIGHEST, name=f"conv{block}_{layer}"
+                    width,
+                    (3, 3),
+                    precision=jax.lax.Precision.HIGHEST,
+                    conv_general_dilated=convolve_small_as_flax,
+                    name=f"conv{block}_{layer}",
                 )
                 x = nn.relu(convolution(x))
             maps.append(x)

@@ -242,6 +242,19 @@ def test_resolutions_are_halved_and_rounded_up():
         resolutions(33, 7)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 5), (3, 3)])
+def test_images_smaller_than_the_kernel_are_convolved_as_by_flax(shape):
+    x, y = (_draw(seed, (BATCH, *shape, channels)) for seed, channels in ((0, 4), (1, 6)))
+    variables = {"params": {"kernel": _draw(2, (3, 3, 4, 6)), "bias": _draw(3, (6,))}}
+    layers = (
+        nn.Conv(6, (3, 3), conv_general_dilated=convolution.convolve_small_as_flax),
+        nn.Conv(6, (3, 3)),
+    )
+    pulled = [jax.vjp(layer.apply, variables, x) for layer in layers]
+    _assert_close(*(value for value, _ in pulled))
+    _assert_close(*(gradient(y) for _, gradient in pulled))
+
+
 @pytest.mark.parametrize(
     ("options", "is_ours"),
     [
