@@ -58,6 +58,8 @@ UNLABELED = {
 EMOJI = {
     "grown_sagan_emoji": "grown_sagan_emoji.py",
     "grown_sagan_emoji_at_once": "grown_sagan_emoji.py:at_once",
+    "sagan_emoji": "sagan_emoji.py",
+    "sagan_emoji_feature_matching": "sagan_emoji.py:feature_matching",
 }
 """Runs on emoji: their configs, by the names of their records."""
 
