@@ -12,10 +12,11 @@ Results (seed 0, one CPU core while the other was busy), with pictures in docs/r
     at_once   46.5 min   Frechet distance 82.5 +- 2.8   precision 0.839   recall 0.720
 
 The distance is by a classifier of the seven categories on 125 test images (training images 63.5,
-0.737 and 0.704): it says little, and each row is one seed. No copies (0.0%). By eye both draw yellow
-faces, heads with shoulders, and objects that nobody could name; those of `at_once` have flatter
-colors and plainer outlines, those that grew more shades. At 8x8 there are blobs of the right colors
-after 1,000 steps, at 16x16 faces and heads can be told after 2,500, and outlines come at 32x32.
+0.737 and 0.704): it says little, and each row is one seed. No copies (0.0%). By eye both draw
+yellow faces, heads with shoulders, and objects that nobody could name; those of `at_once` have
+flatter colors and plainer outlines, those that grew more shades. At 8x8 there are blobs of the
+right colors after 1,000 steps, at 16x16 faces and heads can be told after 2,500, and outlines come
+at 32x32.
 """
 
 import common
