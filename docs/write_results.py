@@ -63,6 +63,12 @@ EMOJI = {
 }
 """Runs on emoji: their configs, by the names of their records."""
 
+PERCEPTUAL = {
+    "attn_cyclegan_shapes_3000": "attn_cyclegan_shapes.py",
+    "attn_cyclegan_shapes_perceptual": "attn_cyclegan_shapes.py:perceptual",
+}
+"""Runs of 3,000 steps with and without LPIPS in the cycle, by the names of their records."""
+
 RIVALS = {
     "eager": ("race_cpu", "eager"),
     "torch.compile": ("race_cpu", "compiled"),
@@ -212,6 +218,22 @@ def translation(records: Records) -> str:
         for way, (mae, cycle) in ways.items()
     ]
     return format_table(("", "translated (mean image)", "as it is", "untrained", "cycle"), rows)
+
+
+def perceptual_cycle(records: Records) -> str:
+    names = ("a2b", "b2a", "cycle_a", "cycle_b")
+    rows = []
+    for run, config in PERCEPTUAL.items():
+        record, time = records[run], records["times"][run]
+        maes = (f"mae_{name}" if "2" in name else name.replace("_", "_mae_") for name in names)
+        lpips = (f"lpips_{name}" if "2" in name else name.replace("_", "_lpips_") for name in names)
+        parts = ("translation", maes), ("lpips", lpips)
+        for part, figures in parts:
+            values = [f"{record[part]['figures'][name]:.4f}" for name in figures]
+            measure = "mean absolute difference" if part == "translation" else "LPIPS"
+            rows.append((f"`{config}`", format_time(time), measure, *values))
+    heads = ("run", "time", "distance", "warm to cool", "cool to warm", "cycle of warm")
+    return format_table((*heads, "cycle of cool"), rows)
 
 
 def ring(records: Records) -> str:
@@ -369,7 +391,18 @@ def summary(records: Records) -> str:
 TABLES = {
     make.__name__: make
     for make in (
-        *(labeled, unlabeled, cost, leaves, emoji, translation, ring, attention, speed),
+        *(
+            labeled,
+            unlabeled,
+            cost,
+            leaves,
+            emoji,
+            translation,
+            perceptual_cycle,
+            ring,
+            attention,
+            speed,
+        ),
         *(race, race_starts, evaluation_speed, input_waiting, scaling, scaling_on_paper),
     )
 }
