@@ -23,8 +23,8 @@ core while the other was busy; 0.58 and 0.17 s a step, 34.5 and 12.7 min with th
     the same without `:perceptual`        A to B 0.0305, LPIPS 0.196   B to A 0.0489, LPIPS 0.395
 
 LPIPS of the cycle: 0.076 (A) and 0.034 (B); without 0.235 and 0.095. By eye corners are truer with
-it, and hues worse: the cycle gives all shapes one orange. In its time the plain run makes all of its
-8,000 steps, and has the lower differences above.
+it, and hues worse: the cycle gives all shapes one orange. In its time the plain run makes all of
+its 8,000 steps, and has the lower differences above.
 
 Before version 0.3 spectral norm took the kernels of the transposed convolutions by their inputs:
 0.0299 and 0.0278, cycle 0.0124 and 0.0171; then the hues of B to A were right, and those of A to B
