@@ -50,6 +50,7 @@ LABELED = {
 
 UNLABELED = {
     "dcgan_mnist": "dcgan_mnist.py",
+    "dcgan_mnist_24000": "dcgan_mnist.py --config.num_train_steps=24000",
     "dcgan_mnist_classic": "dcgan_mnist.py:classic",
     "transformer_gan_mnist": "transformer_gan_mnist.py",
 }
