@@ -1,7 +1,6 @@
 """The Python interface: train a run, load one, generate from it, and score sets of images."""
 
 import functools
-import inspect
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -159,10 +158,9 @@ def evaluate(
         InputError: a set cannot be read, or a metric cannot be computed.
     """
     compilation_cache.enable()
+    known = configs.defaults(image_sets.evaluate_sets)
     for name in options:
-        known = inspect.signature(image_sets.evaluate_sets).parameters
-        keywords = [each.name for each in known.values() if each.kind is each.KEYWORD_ONLY]
-        check("an option", name, name in keywords, f"one of {', '.join(keywords)}")
+        check("an option", name, name in known, f"one of {', '.join(known)}")
     extractor = image_sets.load_extractor(features, weights, preprocessing)
     if isinstance(options.get("metrics"), str):
         options["metrics"] = (options["metrics"],)
@@ -388,14 +386,9 @@ class Run:
         )
         return document
 
-    @property
-    def _image_shape(self) -> tuple[int, ...]:
-        """Shape of an image that a discriminator takes."""
-        return tuple(self._experiment.test_source.image_shape[-3:])
-
     def _check_shape(self, images: HostPixels) -> None:
         """Raises an InputError unless a discriminator takes images of this shape."""
-        expected, shape = self._image_shape, jnp.shape(images)
+        expected, shape = tuple(self._experiment.test_source.image_shape[-3:]), jnp.shape(images)
         # The discriminators of a CycleGAN take images of any size.
         valid = len(shape) == 4 if self._is_cyclegan else shape[1:] == expected
         check("the shape of images", shape, valid, f"(n, {str(expected)[1:-1]})")
@@ -432,8 +425,7 @@ class Run:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Returns seeds and their labels, one of each."""
         classes = len(self.class_names)
-        is_list = not _is_single(seeds) and not isinstance(seeds, str)
-        check("seeds", seeds, is_list, "a list or range of whole numbers")
+        check("seeds", seeds, not _is_single(seeds), "a list or range of whole numbers")
         seeds = np.asarray(list(seeds))
         requests = generation.make_requests(seeds, None, classes)
         if labels is None:
@@ -464,9 +456,8 @@ class Run:
         else:
             numbers = self._labels(labels, count)
         test_source = self._experiment.test_source
-        if not isinstance(test_source, Sentences):
-            return numbers
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[numbers], test_source.conditions)
+        is_text = isinstance(test_source, Sentences)
+        return test_source.condition_of(numbers) if is_text else numbers
 
     def _labels(self, labels: Classes | None, count: int) -> np.ndarray | None:
         """Returns `count` labels as numbers; None of an unconditional GAN."""

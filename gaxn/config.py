@@ -571,7 +571,7 @@ def set_field(config: ConfigDict, path: str, value: Any, defaults_of: DefaultsOf
         with section.ignore_type():
             section[last] = value
         return
-    if _switches_schedule(section, last, value) or _widens(section, last, value):
+    if _changes_type(section, last, value):
         return
     try:
         section[last] = as_tuples(value)
@@ -586,7 +586,7 @@ def _override(config: ConfigDict, path: str, text: str, defaults_of: DefaultsOf)
     # A TypeError is that of a set of dicts: doubled braces.
     with contextlib.suppress(ValueError, SyntaxError, TypeError):
         value = ast.literal_eval(text)
-        if _switches_schedule(section, last, value) or _widens(section, last, value):
+        if _changes_type(section, last, value):
             return
     values = flags.FlagValues()
     argv = ["gaxn", f"--value.{last}={text}"]
@@ -621,24 +621,21 @@ def _find_section(config: ConfigDict, path: str, defaults_of: DefaultsOf) -> tup
     return config, last
 
 
-def _widens(config: ConfigDict, name: str, value: Any) -> bool:
-    """Sets a float where the config has an int, which may be that of a float's field."""
-    widens = isinstance(value, float) and type(config[name]) is int
-    if widens:
-        with config.ignore_type():
-            config[name] = value
-    return widens
+def _changes_type(config: ConfigDict, name: str, value: Any) -> bool:
+    """Sets a field to a value of another type that it may have; returns whether it did.
 
-
-def _switches_schedule(config: ConfigDict, name: str, value: Any) -> bool:
-    """Sets a number where the config has a schedule, or the reverse; returns whether it did."""
+    A number takes the place of a schedule and the reverse, and a fraction that of a whole number,
+    which may be the value of a float's field.
+    """
     before = config[name]
     is_number, was_number = (
         isinstance(each, int | float) and not isinstance(each, bool) for each in (value, before)
     )
     to_number = is_number and isinstance(before, ConfigDict) and "points" in before
+    to_fraction = isinstance(value, float) and type(before) is int
     to_schedule = was_number and isinstance(value, dict)
-    if to_number or to_schedule:
+    changes = to_number or to_fraction or to_schedule
+    if changes:
         with config.ignore_type():
             config[name] = ConfigDict(value) if to_schedule else float(value)
-    return to_number or to_schedule
+    return changes

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gaxn import data
@@ -92,7 +93,9 @@ class Sentences(data.Source):
                 A mixture has the mean of their vectors, and the words of the heaviest.
         """
         if labels.ndim == 1:
-            return jax.tree.map(lambda leaf: leaf[labels], self.conditions)
+            # NumPy takes no traced indices.
+            take = np.take if isinstance(labels, np.ndarray) else jnp.take
+            return jax.tree.map(lambda leaf: take(leaf, labels, axis=0), self.conditions)
         heaviest = self.condition_of(labels.argmax(axis=1))
         if not isinstance(heaviest, SentenceCondition):
             return labels @ self.conditions

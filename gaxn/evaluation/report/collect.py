@@ -19,7 +19,7 @@ from gaxn.config import CONFIG_FOLDERS
 from gaxn.evaluation import figures, interpolation
 from gaxn.evaluation.report import curves
 from gaxn.evaluation.report.pictures import MAX_SIDE, Pictures, cells, thin
-from gaxn.evaluation.report.run_state import State, infer_state, read_json, resolve_state
+from gaxn.evaluation.report.run_state import Json, State, infer_state, read_json, resolve_state
 from gaxn.evaluation.translation import DIRECTIONS
 from gaxn.io import files, plots, provenance
 from gaxn.metrics.statistics.standard_errors import standard_error
@@ -63,8 +63,6 @@ HIGHER = re.compile(
 
 ROWS_OF_TRANSLATIONS = 8
 """Rows of a CycleGAN's grid: A, as B, back as A, translated into A as they are; then of B."""
-
-Json = dict[str, Any]
 
 
 def collect_report(workdir: Path, state: State, pictures: Pictures) -> Json:
